@@ -1,0 +1,136 @@
+// Putting an engine together.
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <numeric>
+#include <vector>
+
+#include "kernels/core/error.h"
+
+namespace moebench {
+namespace {
+
+constexpr std::int64_t kDefaultContext = 4096;
+
+struct Sizes {
+  ModelLimits limits;
+  KvCacheOptions cache;
+};
+
+Sizes sizes_for(const ModelConfig& config, const Plan& plan, const EngineOptions& options) {
+  require(options.max_batch > 0 && options.step_tokens > 0,
+          "set up the engine: max_batch {} and step_tokens {} must be positive", options.max_batch,
+          options.step_tokens);
+  Sizes sizes;
+  sizes.limits.max_context =
+      options.max_context > 0 ? options.max_context : std::min(config.max_context, kDefaultContext);
+  require(sizes.limits.max_context <= config.max_context,
+          "set up the engine: a context of {} positions exceeds the model's {}",
+          sizes.limits.max_context, config.max_context);
+  sizes.limits.max_logit_rows = options.logit_rows > 0 ? options.logit_rows : options.max_batch;
+  // A step must at least hold one token of every sequence.
+  sizes.limits.max_step_tokens = std::max(options.step_tokens, options.max_batch);
+  sizes.cache.format = plan.kv;
+  sizes.cache.max_sequences = options.max_batch + 1;  // and one shared prefix
+  sizes.cache.max_step = std::min(sizes.limits.max_step_tokens, sizes.limits.max_context);
+  sizes.cache.max_tokens =
+      options.kv_tokens > 0 ? options.kv_tokens : options.max_batch * sizes.limits.max_context;
+  return sizes;
+}
+
+}  // namespace
+
+std::size_t MemoryBudget::total_weights() const {
+  return std::accumulate(weights.begin(), weights.end(), std::size_t{0});
+}
+
+std::size_t MemoryBudget::total() const {
+  return total_weights() + kv_cache + activations + workspace + logits;
+}
+
+const Tokenizer& Engine::require_tokenizer() const {
+  require_or(ErrorCode::kUnsupported, tokenizer.has_value(),
+             "use text with model {}: it has no tokenizer.json or *.tiktoken file",
+             directory.string());
+  return *tokenizer;
+}
+
+MemoryBudget Engine::memory() const {
+  MemoryBudget budget;
+  for (int g = 0; g < kNumWeightGroups; ++g) {
+    budget.weights[static_cast<std::size_t>(g)] =
+        weights->layout.bytes(static_cast<WeightGroup>(g));
+  }
+  const Model::Memory memory = model->memory();
+  budget.kv_cache = cache->bytes();
+  budget.activations = memory.activations;
+  budget.workspace = memory.workspace;
+  budget.logits = memory.logits;
+  return budget;
+}
+
+Engine load_engine(const std::filesystem::path& model, const Plan& plan,
+                   const EngineOptions& options, ThreadPool& pool) {
+  Engine engine;
+  engine.directory = resolve_model(model);
+  engine.weights = Weights::load(engine.directory, plan, pool);
+  if (Tokenizer::exists_in(engine.directory)) engine.tokenizer = Tokenizer::load(engine.directory);
+  const Sizes sizes = sizes_for(engine.weights->config, plan, options);
+  engine.model = std::make_unique<Model>(engine.weights, sizes.limits, pool);
+  engine.cache = std::make_unique<KvCache>(engine.weights->config, sizes.cache);
+  return engine;
+}
+
+Engine with_ops(const Engine& engine, const EngineOptions& options, const OpTable& ops,
+                ThreadPool& pool) {
+  Engine other;
+  other.directory = engine.directory;
+  other.tokenizer = engine.tokenizer;
+  other.weights = engine.weights;
+  const Sizes sizes = sizes_for(other.weights->config, other.weights->plan, options);
+  other.model = std::make_unique<Model>(other.weights, sizes.limits, pool, &ops);
+  other.cache = std::make_unique<KvCache>(other.weights->config, sizes.cache);
+  return other;
+}
+
+MemoryBudget predict_memory(const std::filesystem::path& model, const Plan& plan,
+                            const EngineOptions& options, int num_threads) {
+  const std::filesystem::path directory = resolve_model(model);
+  const ModelConfig config = load_model_config(directory);
+  const Checkpoint checkpoint = Checkpoint::open(directory);
+  const WeightLayout layout = plan_weights(checkpoint, config, plan);
+  const Sizes sizes = sizes_for(config, plan, options);
+  MemoryBudget budget;
+  for (int g = 0; g < kNumWeightGroups; ++g) {
+    budget.weights[static_cast<std::size_t>(g)] = layout.bytes(static_cast<WeightGroup>(g));
+  }
+  const Model::Memory memory =
+      Model::memory_needed(config, layout, plan, sizes.limits, num_threads, choose_ops(plan));
+  budget.kv_cache = KvCache::bytes_needed(config, sizes.cache);
+  budget.activations = memory.activations;
+  budget.workspace = memory.workspace;
+  budget.logits = memory.logits;
+  return budget;
+}
+
+std::filesystem::path resolve_model(const std::filesystem::path& model) {
+  if (model != "nano" || std::filesystem::exists(model / "config.json")) return model;
+  std::vector<std::filesystem::path> places;
+  if (const char* chosen = std::getenv("MOEBENCH_NANO")) places.emplace_back(chosen);
+  std::error_code ignored;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  if (!program.empty()) {
+    places.push_back(program.parent_path().parent_path() / "share/moebench/nano/model");
+  }
+  places.emplace_back(MOEBENCH_SOURCE_DIR "/datasets/nano/model");
+  for (const auto& place : places) {
+    if (std::filesystem::exists(place / "config.json")) return place;
+  }
+  fail(ErrorCode::kIo,
+       "find the model nano: it is not in {} (set MOEBENCH_NANO to datasets/nano/model of the "
+       "source tree)",
+       places.back().string());
+}
+
+}  // namespace moebench

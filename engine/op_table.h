@@ -1,0 +1,49 @@
+// The ops of the forward pass by name, and the variant a plan chose for each.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/attention/attention.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/kv_write/kv_write.h"
+#include "kernels/linear/linear.h"
+#include "kernels/moe_experts/moe_experts.h"
+#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/rope/rope.h"
+#include "kernels/router/router.h"
+
+namespace moebench {
+
+struct OpTable {
+  const embedding::Variant* embedding = &embedding::reference;
+  const rms_norm::Variant* rms_norm = &rms_norm::reference;
+  const linear::Variant* linear = &linear::reference;
+  const rope::Variant* rope = &rope::reference;
+  const kv_write::Variant* kv_write = &kv_write::reference;
+  const attention::Variant* attention = &attention::reference;
+  const router::Variant* router = &router::reference;
+  const moe_experts::Variant* moe_experts = &moe_experts::reference;
+};
+
+// Calls visit(op_name, variants) for each op.
+template <class Visitor>
+void for_each_op(Visitor&& visit) {
+  visit("embedding", embedding::variants());
+  visit("rms_norm", rms_norm::variants());
+  visit("linear", linear::variants());
+  visit("rope", rope::variants());
+  visit("kv_write", kv_write::variants());
+  visit("attention", attention::variants());
+  visit("router", router::variants());
+  visit("moe_experts", moe_experts::variants());
+}
+
+inline std::vector<std::string> op_names() {
+  std::vector<std::string> names;
+  for_each_op([&](std::string_view name, auto) { names.emplace_back(name); });
+  return names;
+}
+
+}  // namespace moebench

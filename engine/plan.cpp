@@ -1,0 +1,154 @@
+// Plans from words and from JSON.
+#include "engine/plan.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+
+#include "engine/op_table.h"
+#include "kernels/core/error.h"
+#include "kernels/core/suggest.h"
+
+namespace moebench {
+namespace {
+
+struct WeightGroup {
+  std::string_view name;
+  std::optional<Format> Plan::*format;
+};
+constexpr std::array<WeightGroup, 4> kWeightGroups = {{{"experts", &Plan::experts},
+                                                       {"attention", &Plan::attention},
+                                                       {"embedding", &Plan::embedding},
+                                                       {"unembedding", &Plan::unembedding}}};
+
+void set_op(Plan& plan, const std::string& op, const std::string& variant) {
+  bool known = false;
+  for_each_op([&](std::string_view name, auto variants) {
+    if (name != op) return;
+    known = true;
+    find_variant(variants, name, variant);  // throws with the nearest name
+  });
+  const std::vector<std::string> names = op_names();
+  require(known, "choose a variant: no op '{}'; {}", op, suggestion(op, names));
+  plan.ops[op] = variant;
+}
+
+// One `key=value` of the short spelling.
+void set_word(Plan& plan, const std::string& key, const std::string& value) {
+  for (const WeightGroup& group : kWeightGroups) {
+    if (group.name != key) continue;
+    plan.*group.format = value == "stored" ? std::nullopt : std::optional(parse_format(value));
+    return;
+  }
+  if (key == "kv") {
+    plan.kv = parse_format(value);
+    return;
+  }
+  std::vector<std::string> known = op_names();
+  const bool is_op = std::find(known.begin(), known.end(), key) != known.end();
+  if (!is_op) {
+    for (const WeightGroup& group : kWeightGroups) known.emplace_back(group.name);
+    known.emplace_back("kv");
+    fail(ErrorCode::kInvalidArgument, "read a plan: no weight group or op '{}'; {}", key,
+         suggestion(key, known));
+  }
+  set_op(plan, key, value);
+}
+
+}  // namespace
+
+std::string Plan::variant_of(std::string_view op) const {
+  const auto it = ops.find(std::string(op));
+  return it == ops.end() ? "reference" : it->second;
+}
+
+std::string Plan::canonical_text() const {
+  std::string text;
+  for (const WeightGroup& group : kWeightGroups) {
+    const auto& format = this->*group.format;
+    text += fmt::format("{}={},", group.name, format ? format_name(*format) : "stored");
+  }
+  text += fmt::format("kv={}", format_name(kv));
+  for (const std::string& op : op_names()) text += fmt::format(",{}={}", op, variant_of(op));
+  return text;
+}
+
+std::string Plan::describe() const {
+  std::vector<std::string> parts;
+  for (const WeightGroup& group : kWeightGroups) {
+    const auto& format = this->*group.format;
+    if (format) parts.push_back(fmt::format("{} {}", group.name, format_name(*format)));
+  }
+  if (kv != Format::kF32) parts.push_back(fmt::format("cache {}", format_name(kv)));
+  for (const auto& [op, variant] : ops) {
+    if (variant != "reference") parts.push_back(fmt::format("{} by {}", op, variant));
+  }
+  return parts.empty() ? "as stored, reference ops" : fmt::format("{}", fmt::join(parts, ", "));
+}
+
+std::vector<std::string> builtin_plan_names() {
+  std::vector<std::string> names = {"reference"};
+  for (const Codec* c : codecs()) names.emplace_back(c->name);
+  return names;
+}
+
+Plan parse_plan(std::string_view text) {
+  Plan plan;
+  plan.name = std::string(text);
+  if (text == "reference") return plan;
+  if (text.find('=') == std::string_view::npos) {
+    const std::vector<std::string> known = builtin_plan_names();
+    require(std::find(known.begin(), known.end(), text) != known.end(),
+            "read a plan: no plan '{}'; {}; or group=format,... as in experts=int4,kv=bf16", text,
+            suggestion(text, known));
+    plan.experts = parse_format(text);
+    return plan;
+  }
+  std::size_t begin = 0;
+  while (begin <= text.size()) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const std::string_view word = text.substr(begin, end - begin);
+    const std::size_t equals = word.find('=');
+    require(equals != std::string_view::npos, "read a plan: '{}' is not of the form group=format",
+            word);
+    set_word(plan, std::string(word.substr(0, equals)), std::string(word.substr(equals + 1)));
+    begin = end + 1;
+  }
+  return plan;
+}
+
+Json plan_to_json(const Plan& plan) {
+  Json json = {{"name", plan.name}, {"kv", format_name(plan.kv)}};
+  for (const WeightGroup& group : kWeightGroups) {
+    const auto& format = plan.*group.format;
+    if (format) json[std::string(group.name)] = format_name(*format);
+  }
+  if (!plan.ops.empty()) json["ops"] = plan.ops;
+  return json;
+}
+
+Plan plan_from_json(const Json& json, const std::string& where) {
+  if (json.is_string()) return parse_plan(json.get<std::string>());
+  JsonFields fields(json, where);
+  Plan plan;
+  plan.name = fields.required<std::string>("name");
+  require(!plan.name.empty() && plan.name.size() <= 200, "{}: a name has 1 to 200 characters",
+          fields.path("name"));
+  for (const WeightGroup& group : kWeightGroups) {
+    const auto format = fields.optional<std::string>(group.name, "stored");
+    set_word(plan, std::string(group.name), format);
+  }
+  plan.kv = parse_format(fields.optional<std::string>("kv", "f32"));
+  if (const Json* ops = fields.find("ops")) {
+    require(ops->is_object(), "{}: expected an object of op: variant", fields.path("ops"));
+    JsonFields chosen(*ops, fields.path("ops"));
+    for (const auto& [op, variant] : ops->items()) {
+      set_op(plan, op, chosen.required<std::string>(op));
+    }
+  }
+  fields.finish();
+  return plan;
+}
+
+}  // namespace moebench

@@ -1,0 +1,244 @@
+// The loop of continuous batching.
+#include "engine/scheduler.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "kernels/core/error.h"
+
+namespace moebench {
+namespace {
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+std::string_view finish_reason_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kLoop:
+      return "loop";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kFailed:
+      return "failed";
+  }
+  return "unknown";
+}
+
+Scheduler::Scheduler(Model& model, KvCache& cache)
+    : model_(model), cache_(cache), unreserved_pages_(cache.free_full_pages()) {}
+
+Scheduler::~Scheduler() {
+  for (const Running& r : running_) {
+    if (r.sequence >= 0) cache_.release(r.sequence);
+  }
+  for (const Prefix& p : prefixes_) cache_.release(p.sequence);
+}
+
+void Scheduler::share_prefix(std::span<const std::int32_t> prefix) {
+  if (prefix.empty()) return;
+  const std::int32_t sequence = cache_.create();
+  prefixes_.push_back({{prefix.begin(), prefix.end()}, sequence});
+  const auto length = static_cast<std::int64_t>(prefix.size());
+  unreserved_pages_ -= cache_.pages_for(length);
+  const std::int64_t chunk = std::min(model_.limits().max_step_tokens, cache_.options().max_step);
+  for (std::int64_t done = 0; done < length;) {
+    const std::int64_t end = std::min(length, done + chunk);
+    cache_.trim(sequence, done);
+    cache_.grow(sequence, end);
+    step_.clear();
+    for (; done < end; ++done) {
+      step_.tokens.push_back(prefix[static_cast<std::size_t>(done)]);
+      step_.positions.push_back(done);
+      step_.sequences.push_back(sequence);
+    }
+    model_.forward(step_, cache_);
+  }
+}
+
+std::int64_t Scheduler::worst_case_pages(const Request& request) const {
+  const auto prompt = static_cast<std::int64_t>(request.prompt.size());
+  // The last sampled token is never fed back. One page more, for the copy a fork makes.
+  return cache_.pages_for(std::min(prompt + request.max_tokens, model_.limits().max_context)) + 1;
+}
+
+void Scheduler::submit(Request request) {
+  const auto prompt = static_cast<std::int64_t>(request.prompt.size());
+  require(prompt > 0, "submit request {}: the prompt is empty", request.id);
+  require(prompt < model_.limits().max_context,
+          "submit request {}: a prompt of {} tokens leaves no room in a context of {}", request.id,
+          prompt, model_.limits().max_context);
+  require(request.max_tokens > 0, "submit request {}: max_tokens {} must be positive", request.id,
+          request.max_tokens);
+  for (const std::int32_t token : request.prompt) {
+    require(token >= 0 && token < model_.config().vocab_size,
+            "submit request {}: token {} is outside the vocabulary of {}", request.id, token,
+            model_.config().vocab_size);
+  }
+  check_sampling(request.sampling);
+  const std::int64_t capacity =
+      cache_.pages_for(cache_.options().max_tokens) + cache_.options().max_sequences;
+  require(worst_case_pages(request) <= capacity,
+          "submit request {}: prompt {} and max_tokens {} need more than the {} tokens of the KV "
+          "cache",
+          request.id, prompt, request.max_tokens, cache_.options().max_tokens);
+  waiting_.push_back({std::move(request), now_ns()});
+}
+
+const Scheduler::Prefix* Scheduler::longest_prefix(const std::vector<std::int32_t>& prompt) const {
+  const Prefix* best = nullptr;
+  for (const Prefix& prefix : prefixes_) {
+    // At least one token must be left to compute: its logits start the answer.
+    if (prefix.tokens.size() >= prompt.size()) continue;
+    if (best != nullptr && prefix.tokens.size() <= best->tokens.size()) continue;
+    if (std::equal(prefix.tokens.begin(), prefix.tokens.end(), prompt.begin())) best = &prefix;
+  }
+  return best;
+}
+
+void Scheduler::admit() {
+  const std::int64_t most =
+      std::min(model_.limits().max_logit_rows,
+               cache_.options().max_sequences - static_cast<std::int64_t>(prefixes_.size()));
+  while (!waiting_.empty() && static_cast<std::int64_t>(running_.size()) < most) {
+    const std::int64_t pages = worst_case_pages(waiting_.front().request);
+    if (pages > unreserved_pages_ && !running_.empty()) break;
+    Running r;
+    if (pages > unreserved_pages_) {  // even alone it does not fit beside the shared prefixes
+      r.result.error = fmt::format("{} KV pages needed, {} left beside the shared prefix", pages,
+                                   unreserved_pages_);
+    }
+    r.request = std::move(waiting_.front().request);
+    r.result.submitted_ns = waiting_.front().submitted_ns;
+    waiting_.pop_front();
+    r.result.id = r.request.id;
+    r.result.prompt_tokens = static_cast<std::int64_t>(r.request.prompt.size());
+    r.tokens = r.request.prompt;
+    if (!r.result.error.empty()) {
+      finish(r, FinishReason::kFailed);
+      continue;
+    }
+    r.reserved_pages = pages;
+    unreserved_pages_ -= pages;
+    if (const Prefix* prefix = longest_prefix(r.tokens)) {
+      r.computed = static_cast<std::int64_t>(prefix->tokens.size());
+      r.result.cached_tokens = r.computed;
+      r.sequence = cache_.fork(prefix->sequence, r.computed);
+    } else {
+      r.sequence = cache_.create();
+    }
+    running_.push_back(std::move(r));
+  }
+}
+
+void Scheduler::build_step() {
+  step_.clear();
+  logit_owner_.clear();
+  std::int64_t budget = model_.limits().max_step_tokens;
+  const auto feed = [&](std::size_t index) {
+    Running& r = running_[index];
+    const auto total = static_cast<std::int64_t>(r.tokens.size());
+    const std::int64_t end =
+        std::min({total, r.computed + budget, r.computed + cache_.options().max_step});
+    cache_.trim(r.sequence, r.computed);
+    cache_.grow(r.sequence, end);
+    budget -= end - r.computed;
+    for (; r.computed < end; ++r.computed) {
+      step_.tokens.push_back(r.tokens[static_cast<std::size_t>(r.computed)]);
+      step_.positions.push_back(r.computed);
+      step_.sequences.push_back(r.sequence);
+    }
+    if (end == total) {
+      step_.logit_rows.push_back(static_cast<std::int32_t>(step_.tokens.size()) - 1);
+      logit_owner_.push_back(index);
+    }
+  };
+  const auto left = [&](std::size_t i) {
+    return static_cast<std::int64_t>(running_[i].tokens.size()) - running_[i].computed;
+  };
+  // Decoding first: a prompt that arrives must not stall the answers under way.
+  std::vector<std::size_t> prompts;
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    if (left(i) > 1) {
+      prompts.push_back(i);
+    } else if (budget > 0) {
+      feed(i);
+    }
+  }
+  for (const std::size_t i : prompts) {
+    if (budget > 0) feed(i);
+  }
+}
+
+void Scheduler::take_token(Running& r, std::span<const float> logits) {
+  SampledToken sampled;
+  try {
+    sampled = sample_token(logits, r.request.sampling, r.result.tokens.size());
+  } catch (const Error& error) {
+    r.result.error = error.what();
+    finish(r, FinishReason::kFailed);
+    return;
+  }
+  r.tokens.push_back(sampled.token);
+  r.result.tokens.push_back(sampled.token);
+  r.result.log_probabilities.push_back(sampled.log_probability);
+  r.result.token_ns.push_back(now_ns());
+  if (r.request.on_token) r.request.on_token(sampled.token);
+  const auto& stops = r.request.stop_tokens;
+  if (std::find(stops.begin(), stops.end(), sampled.token) != stops.end()) {
+    finish(r, FinishReason::kStop);
+  } else if (static_cast<std::int64_t>(r.result.tokens.size()) >= r.request.max_tokens ||
+             static_cast<std::int64_t>(r.tokens.size()) >= model_.limits().max_context) {
+    finish(r, FinishReason::kLength);
+  } else if (r.request.detect_loops && r.loops.push(sampled.token)) {
+    finish(r, FinishReason::kLoop);
+  }
+}
+
+void Scheduler::finish(Running& r, FinishReason reason) {
+  r.result.finish = reason;
+  r.result.finished_ns = now_ns();
+  if (r.sequence >= 0) cache_.release(r.sequence);
+  unreserved_pages_ += r.reserved_pages;
+  r.sequence = -1;  // marks it for removal
+  results_.push_back(std::move(r.result));
+}
+
+bool Scheduler::step() {
+  admit();
+  if (running_.empty()) return false;
+  build_step();
+  const View<const float, 2> logits = model_.forward(step_, cache_);
+  for (std::size_t row = 0; row < logit_owner_.size(); ++row) {
+    take_token(running_[logit_owner_[row]], logits[static_cast<std::int64_t>(row)].span());
+  }
+  std::erase_if(running_, [](const Running& r) { return r.sequence < 0; });
+  return num_unfinished() > 0;
+}
+
+void Scheduler::cancel_all() {
+  for (Running& r : running_) finish(r, FinishReason::kCancelled);
+  running_.clear();
+  for (Waiting& w : waiting_) {
+    RequestResult result;
+    result.id = w.request.id;
+    result.finish = FinishReason::kCancelled;
+    result.prompt_tokens = static_cast<std::int64_t>(w.request.prompt.size());
+    result.submitted_ns = w.submitted_ns;
+    result.finished_ns = now_ns();
+    results_.push_back(std::move(result));
+  }
+  waiting_.clear();
+}
+
+std::vector<RequestResult> Scheduler::take_results() { return std::exchange(results_, {}); }
+
+}  // namespace moebench

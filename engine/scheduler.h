@@ -1,0 +1,125 @@
+// Continuous batching: requests come and go between steps, prompts are computed in chunks beside
+// the decoding of others, and a shared prompt prefix is computed once.
+//
+// Each sequence has tokens and a count of those already in the cache; a step feeds every sequence
+// some of the rest. Decoding is the case where one token is left. Admission is by worst case: a
+// request enters when pages for its prompt and all its allowed output are free, so nothing running
+// is ever evicted.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/kv_cache.h"
+#include "engine/loop_detector.h"
+#include "engine/model.h"
+#include "engine/sampling.h"
+
+namespace moebench {
+
+enum class FinishReason {
+  kStop,       // a stop token was sampled
+  kLength,     // max_tokens or the context was reached
+  kLoop,       // the loop detector fired
+  kCancelled,  // cancel_all()
+  kFailed,     // see `error`
+};
+std::string_view finish_reason_name(FinishReason reason);
+
+struct Request {
+  std::uint64_t id = 0;
+  std::vector<std::int32_t> prompt;  // at least one token
+  SamplingParams sampling;
+  std::int64_t max_tokens = 256;  // output tokens, the stop token included
+  std::vector<std::int32_t> stop_tokens;
+  bool detect_loops = true;
+  std::function<void(std::int32_t token)> on_token;  // called after each sampled token
+};
+
+// Times are nanoseconds of std::chrono::steady_clock.
+struct RequestResult {
+  std::uint64_t id = 0;
+  FinishReason finish = FinishReason::kStop;
+  std::string error;                 // of kFailed
+  std::vector<std::int32_t> tokens;  // output, the stop token included
+  std::vector<double> log_probabilities;
+  std::int64_t prompt_tokens = 0;
+  std::int64_t cached_tokens = 0;  // of the prompt, taken from a shared prefix
+  std::int64_t submitted_ns = 0;
+  std::int64_t finished_ns = 0;
+  std::vector<std::int64_t> token_ns;  // when each output token was known
+};
+
+class Scheduler {
+ public:
+  // The model's limits bound a step; its max_logit_rows bounds the sequences decoded at once.
+  Scheduler(Model& model, KvCache& cache);
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // Computes `prefix` once; later requests whose prompt begins with it start from there. Takes one
+  // sequence of the cache until the scheduler ends.
+  void share_prefix(std::span<const std::int32_t> prefix);
+
+  // Throws Error(kInvalidArgument) for an empty prompt, one that does not fit the context or the
+  // cache, tokens outside the vocabulary, or bad sampling parameters.
+  void submit(Request request);
+
+  // Runs one step; false once nothing is left to do.
+  bool step();
+
+  // Ends everything that waits or runs, with what it has so far.
+  void cancel_all();
+
+  // Results since the last call, in the order of finishing.
+  std::vector<RequestResult> take_results();
+
+  std::int64_t num_unfinished() const {
+    return static_cast<std::int64_t>(waiting_.size() + running_.size());
+  }
+
+ private:
+  struct Waiting {
+    Request request;
+    std::int64_t submitted_ns;
+  };
+  struct Running {
+    Request request;
+    RequestResult result;
+    std::vector<std::int32_t> tokens;  // prompt and output
+    std::int64_t computed = 0;         // tokens whose keys and values are in the cache
+    std::int32_t sequence = -1;
+    std::int64_t reserved_pages = 0;
+    LoopDetector loops;
+  };
+  struct Prefix {
+    std::vector<std::int32_t> tokens;
+    std::int32_t sequence;
+  };
+
+  std::int64_t worst_case_pages(const Request& request) const;
+  const Prefix* longest_prefix(const std::vector<std::int32_t>& prompt) const;
+  void admit();
+  void build_step();
+  void take_token(Running& running, std::span<const float> logits);
+  void finish(Running& running, FinishReason reason);
+
+  Model& model_;
+  KvCache& cache_;
+  std::deque<Waiting> waiting_;
+  std::vector<Running> running_;
+  std::vector<Prefix> prefixes_;
+  std::vector<RequestResult> results_;
+  std::int64_t unreserved_pages_;
+  Step step_;
+  std::vector<std::size_t> logit_owner_;  // index into running_ of each row of logits
+};
+
+}  // namespace moebench

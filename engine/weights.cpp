@@ -1,0 +1,361 @@
+// From checkpoint tensors to the matrices the ops read.
+#include "engine/weights.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "engine/tensor_names.h"
+#include "kernels/core/error.h"
+#include "kernels/core/float_types.h"
+#include "kernels/core/hash.h"
+
+namespace moebench {
+namespace {
+
+// Third parties write norms, sinks and even matrices as F32 or F16 where OpenAI has BF16.
+constexpr std::array<std::string_view, 3> kDenseDtypes = {"BF16", "F32", "F16"};
+constexpr std::array<std::string_view, 1> kBytesDtype = {"U8"};
+
+Format dense_format(const SafetensorsEntry& tensor) {
+  if (tensor.dtype == "BF16") return Format::kBf16;
+  return tensor.dtype == "F16" ? Format::kF16 : Format::kF32;
+}
+
+// Finds and checks the tensors of one checkpoint for one plan.
+class Planner {
+ public:
+  Planner(const Checkpoint& checkpoint, const ModelConfig& config, const Plan& plan)
+      : checkpoint_(checkpoint),
+        config_(config),
+        plan_(plan),
+        names_(detect_tensor_names(checkpoint)) {}
+
+  WeightLayout run() {
+    WeightLayout layout;
+    const std::int64_t hidden = config_.hidden_size;
+    layout.embedding = dense(names_.embedding, WeightGroup::kEmbedding, config_.vocab_size, hidden,
+                             plan_.embedding);
+    if (config_.tied_embeddings) {
+      layout.unembedding = layout.embedding;
+    } else {
+      layout.unembedding = dense(names_.unembedding, WeightGroup::kUnembedding, config_.vocab_size,
+                                 hidden, plan_.unembedding);
+    }
+    for (std::int64_t l = 0; l < config_.num_layers; ++l) layout.layers.push_back(layer(l));
+    const std::int64_t kv_rows = config_.num_kv_heads * config_.head_dim;
+    const std::int64_t q_rows = config_.num_heads * config_.head_dim;
+    layout.small_parameters =
+        hidden +
+        config_.num_layers * (2 * hidden + q_rows + 2 * kv_rows + hidden + config_.num_heads +
+                              config_.num_experts * (1 + 2 * config_.intermediate_size + hidden));
+    return layout;
+  }
+
+ private:
+  WeightPlacement dense(std::string_view name, WeightGroup group, std::int64_t rows,
+                        std::int64_t cols, std::optional<Format> wanted) {
+    return dense_part(name, group, rows, 0, rows, cols, wanted);
+  }
+
+  // Rows [first_row, first_row + rows) of a tensor of `total_rows`.
+  WeightPlacement dense_part(std::string_view name, WeightGroup group, std::int64_t total_rows,
+                             std::int64_t first_row, std::int64_t rows, std::int64_t cols,
+                             std::optional<Format> wanted) {
+    const std::array<std::int64_t, 2> shape = {total_rows, cols};
+    WeightPlacement placement;
+    placement.name = std::string(name);
+    if (rows != total_rows) placement.name += fmt::format("[{}:{}]", first_row, first_row + rows);
+    placement.group = group;
+    placement.rows = rows;
+    placement.cols = cols;
+    placement.first_row = first_row;
+    placement.data = &checkpoint_.require_tensor(name, kDenseDtypes, shape);
+    placement.stored = dense_format(*placement.data);
+    return finish(std::move(placement), wanted);
+  }
+
+  // MXFP4 blocks and scales, or a dense re-export with its last two axes swapped.
+  WeightPlacement experts(std::string_view dense_name, std::string_view blocks_name,
+                          std::string_view scales_name, std::int64_t layer, std::int64_t rows,
+                          std::int64_t cols) {
+    WeightPlacement placement;
+    placement.group = WeightGroup::kExperts;
+    placement.count = config_.num_experts;
+    placement.rows = rows;
+    placement.cols = cols;
+    const std::string dense_tensor = layer_tensor(dense_name, layer);
+    if (!dense_name.empty() && checkpoint_.find(dense_tensor) != nullptr) {
+      const std::array<std::int64_t, 3> shape = {placement.count, cols, rows};
+      placement.name = dense_tensor;
+      placement.data = &checkpoint_.require_tensor(dense_tensor, kDenseDtypes, shape);
+      placement.stored = dense_format(*placement.data);
+      placement.transposed = true;
+      return finish(std::move(placement), plan_.experts);
+    }
+    placement.name = layer_tensor(blocks_name, layer);
+    require(cols % 32 == 0, "read {}: '{}': {} columns are not whole MXFP4 blocks of 32",
+            checkpoint_.directory().string(), placement.name, cols);
+    const std::array<std::int64_t, 4> blocks = {placement.count, rows, cols / 32, 16};
+    const std::array<std::int64_t, 3> scales = {placement.count, rows, cols / 32};
+    placement.data = &checkpoint_.require_tensor(placement.name, kBytesDtype, blocks);
+    placement.scales =
+        &checkpoint_.require_tensor(layer_tensor(scales_name, layer), kBytesDtype, scales);
+    placement.stored = Format::kMxfp4;
+    return finish(std::move(placement), plan_.experts);
+  }
+
+  WeightPlacement finish(WeightPlacement placement, std::optional<Format> wanted) {
+    placement.format = wanted.value_or(placement.stored);
+    placement.mapped = placement.format == placement.stored && !placement.transposed;
+    const Codec& c = codec(placement.format);
+    require(placement.cols % c.block == 0, "hold '{}' as {}: {} columns are not a multiple of {}",
+            placement.name, c.name, placement.cols, c.block);
+    return placement;
+  }
+
+  LayerPlacements layer(std::int64_t l) {
+    const std::int64_t hidden = config_.hidden_size;
+    const std::int64_t q_rows = config_.num_heads * config_.head_dim;
+    const std::int64_t kv_rows = config_.num_kv_heads * config_.head_dim;
+    LayerPlacements p;
+    const auto weight = [&](std::string_view stem) { return layer_tensor(stem, l) + ".weight"; };
+    constexpr auto kAttention = WeightGroup::kAttention;
+    if (names_.query_key_value.empty()) {
+      p.query = dense(weight(names_.query), kAttention, q_rows, hidden, plan_.attention);
+      p.key = dense(weight(names_.key), kAttention, kv_rows, hidden, plan_.attention);
+      p.value = dense(weight(names_.value), kAttention, kv_rows, hidden, plan_.attention);
+    } else {
+      const std::string fused = weight(names_.query_key_value);
+      const std::int64_t total = q_rows + 2 * kv_rows;
+      const auto part = [&](std::int64_t first, std::int64_t rows) {
+        return dense_part(fused, kAttention, total, first, rows, hidden, plan_.attention);
+      };
+      p.query = part(0, q_rows);
+      p.key = part(q_rows, kv_rows);
+      p.value = part(q_rows + kv_rows, kv_rows);
+    }
+    p.attention_out =
+        dense(weight(names_.attention_out), kAttention, hidden, q_rows, plan_.attention);
+    // The router is tiny and decides everything; plans keep it as stored.
+    p.router = dense(weight(names_.router), WeightGroup::kRouter, config_.num_experts, hidden,
+                     std::nullopt);
+    p.gate_up = experts(names_.gate_up, names_.gate_up_blocks, names_.gate_up_scales, l,
+                        2 * config_.intermediate_size, hidden);
+    p.down = experts(names_.down, names_.down_blocks, names_.down_scales, l, hidden,
+                     config_.intermediate_size);
+    return p;
+  }
+
+  const Checkpoint& checkpoint_;
+  const ModelConfig& config_;
+  const Plan& plan_;
+  const TensorNames& names_;
+};
+
+}  // namespace
+
+std::string_view weight_group_name(WeightGroup group) {
+  constexpr std::array<std::string_view, kNumWeightGroups> kNames = {
+      "embedding", "attention", "router", "experts", "unembedding", "norms and biases"};
+  return kNames[static_cast<std::size_t>(group)];
+}
+
+std::size_t WeightLayout::bytes(WeightGroup group) const {
+  if (group == WeightGroup::kSmall) return static_cast<std::size_t>(small_parameters) * 4;
+  std::size_t total = 0;
+  for_each([&](const WeightPlacement& p) {
+    if (p.group == group) total += p.bytes();
+  });
+  return total;
+}
+
+std::int64_t WeightLayout::parameters() const {
+  std::int64_t total = small_parameters;
+  for_each([&](const WeightPlacement& p) { total += p.parameters(); });
+  return total;
+}
+
+WeightLayout plan_weights(const Checkpoint& checkpoint, const ModelConfig& config,
+                          const Plan& plan) {
+  return Planner(checkpoint, config, plan).run();
+}
+
+// Reads what Planner placed.
+class WeightLoader {
+ public:
+  WeightLoader(Weights& weights, ThreadPool& pool)
+      : weights_(weights), pool_(pool), names_(detect_tensor_names(weights.checkpoint_)) {}
+
+  void run() {
+    const ModelConfig& config = weights_.config;
+    const WeightLayout& layout = weights_.layout;
+    weights_.embedding = matrix(layout.embedding);
+    weights_.unembedding = config.tied_embeddings ? weights_.embedding : matrix(layout.unembedding);
+    weights_.final_norm = vector(names_.final_norm, {config.hidden_size});
+    for (std::int64_t l = 0; l < config.num_layers; ++l) {
+      weights_.layers.push_back(layer(l, layout.layers[static_cast<std::size_t>(l)]));
+    }
+  }
+
+ private:
+  LayerWeights layer(std::int64_t l, const LayerPlacements& p) {
+    const ModelConfig& config = weights_.config;
+    const std::int64_t hidden = config.hidden_size;
+    const std::int64_t q_rows = config.num_heads * config.head_dim;
+    const std::int64_t kv_rows = config.num_kv_heads * config.head_dim;
+    const auto named = [&](std::string_view pattern) { return layer_tensor(pattern, l); };
+    LayerWeights w;
+    w.attention_norm = vector(named(names_.attention_norm), {hidden});
+    w.query = matrix(p.query);
+    w.key = matrix(p.key);
+    w.value = matrix(p.value);
+    w.attention_out = matrix(p.attention_out);
+    if (names_.query_key_value.empty()) {
+      w.query_bias = vector(named(names_.query) + ".bias", {q_rows});
+      w.key_bias = vector(named(names_.key) + ".bias", {kv_rows});
+      w.value_bias = vector(named(names_.value) + ".bias", {kv_rows});
+    } else {
+      const auto fused = vector(named(names_.query_key_value) + ".bias", {q_rows + 2 * kv_rows});
+      const auto at = [&](std::int64_t i) { return fused.begin() + i; };
+      w.query_bias.assign(at(0), at(q_rows));
+      w.key_bias.assign(at(q_rows), at(q_rows + kv_rows));
+      w.value_bias.assign(at(q_rows + kv_rows), fused.end());
+    }
+    w.attention_out_bias = vector(named(names_.attention_out) + ".bias", {hidden});
+    w.sinks = vector(named(names_.sinks), {config.num_heads});
+    w.ffn_norm = vector(named(names_.ffn_norm), {hidden});
+    w.router = matrix(p.router);
+    w.router_bias = vector(named(names_.router) + ".bias", {config.num_experts});
+    w.gate_up = stack(p.gate_up);
+    w.down = stack(p.down);
+    w.gate_up_bias =
+        vector(named(names_.gate_up_bias), {config.num_experts, 2 * config.intermediate_size});
+    w.down_bias = vector(named(names_.down_bias), {config.num_experts, hidden});
+    return w;
+  }
+
+  // A small tensor as f32. Refuses values that are not finite: one of them would poison every
+  // logit.
+  std::vector<float> vector(std::string_view name, std::initializer_list<std::int64_t> shape) {
+    const SafetensorsEntry& tensor = weights_.checkpoint_.require_tensor(
+        name, kDenseDtypes, std::span(shape.begin(), shape.size()));
+    std::int64_t count = 1;
+    for (const std::int64_t extent : shape) count *= extent;
+    std::vector<float> values(static_cast<std::size_t>(count));
+    codec(dense_format(tensor)).decode_row(tensor.data.data(), nullptr, 1.0F, count, values.data());
+    for (const float value : values) {
+      require_or(ErrorCode::kParse, std::isfinite(value), "read {}: tensor '{}' holds {}",
+                 weights_.checkpoint_.file_of(tensor), name, value);
+    }
+    return values;
+  }
+
+  MatrixView matrix(const WeightPlacement& p) { return stack(p)[0]; }
+
+  MatrixStackView stack(const WeightPlacement& p) {
+    const std::size_t offset =
+        static_cast<std::size_t>(p.first_row) * codec(p.stored).row_data_bytes(p.cols);
+    const MatrixStackView stored{p.stored,
+                                 p.count,
+                                 p.transposed ? p.cols : p.rows,
+                                 p.transposed ? p.rows : p.cols,
+                                 p.data->data.data() + offset,
+                                 p.scales != nullptr ? p.scales->data.data() : nullptr,
+                                 {}};
+    return p.mapped ? stored : encode(p, stored);
+  }
+
+  MatrixStackView encode(const WeightPlacement& p, const MatrixStackView& stored) {
+    const Codec& c = codec(p.format);
+    const auto rows = static_cast<std::size_t>(p.rows);
+    const std::size_t data_bytes = rows * c.row_data_bytes(p.cols);
+    const std::size_t scale_bytes = rows * c.row_scale_bytes(p.cols);
+    const auto count = static_cast<std::size_t>(p.count);
+    std::byte* data = weights_.buffers_.emplace_back(count * data_bytes, p.name.c_str()).data();
+    std::byte* scales = weights_.buffers_.emplace_back(count * scale_bytes, p.name.c_str()).data();
+    auto& tensor_scales =
+        *weights_.tensor_scales_.emplace_back(std::make_unique<std::vector<float>>(count, 1.0F));
+
+    TensorError report{p.name, p.group, p.stored, p.format, {}};
+    std::vector<float> untransposed;
+    for (std::size_t e = 0; e < count; ++e) {
+      const MatrixView source = stored[static_cast<std::int64_t>(e)];
+      if (p.transposed) untranspose(source, untransposed);
+      const auto read_row = [&](std::int64_t row, float* values) {
+        if (p.transposed) {
+          const float* from = untransposed.data() + row * p.cols;
+          std::copy(from, from + p.cols, values);
+        } else {
+          source.decode_row(row, values);
+        }
+      };
+      report.error.add(encode_matrix(c, p.rows, p.cols, read_row, data + e * data_bytes,
+                                     scales + e * scale_bytes, &tensor_scales[e], p.name, pool_));
+    }
+    // Its pages were read once and will not be again: give them back before the next tensor.
+    MappedFile::release(p.data->data);
+    if (p.scales != nullptr) MappedFile::release(p.scales->data);
+    weights_.errors.push_back(std::move(report));
+    return {p.format,     p.count, p.rows, p.cols, data, scale_bytes > 0 ? scales : nullptr,
+            tensor_scales};
+  }
+
+  // source [cols, rows] -> out [rows, cols], as f32.
+  void untranspose(const MatrixView& source, std::vector<float>& out) {
+    const std::int64_t cols = source.rows;
+    const std::int64_t rows = source.cols;
+    out.resize(static_cast<std::size_t>(rows * cols));
+    pool_.parallel_for(cols, 16, [&](std::int64_t begin, std::int64_t end, int) {
+      std::vector<float> values(static_cast<std::size_t>(rows));
+      for (std::int64_t c = begin; c < end; ++c) {
+        source.decode_row(c, values.data());
+        for (std::int64_t r = 0; r < rows; ++r) {
+          out[static_cast<std::size_t>(r * cols + c)] = values[static_cast<std::size_t>(r)];
+        }
+      }
+    });
+  }
+
+  Weights& weights_;
+  ThreadPool& pool_;
+  const TensorNames& names_;
+};
+
+std::shared_ptr<const Weights> Weights::load(const std::filesystem::path& directory,
+                                             const Plan& plan, ThreadPool& pool) {
+  std::shared_ptr<Weights> weights(new Weights);
+  weights->config = load_model_config(directory);
+  weights->plan = plan;
+  weights->checkpoint_ = Checkpoint::open(directory);
+  weights->checkpoint_layout = detect_tensor_names(weights->checkpoint_).layout;
+  weights->layout = plan_weights(weights->checkpoint_, weights->config, plan);
+  WeightLoader(*weights, pool).run();
+  return weights;
+}
+
+std::string checkpoint_hash(const std::filesystem::path& directory) {
+  constexpr std::size_t kSample = 64 << 10;
+  const Checkpoint checkpoint = Checkpoint::open(directory);
+  std::uint64_t hash = content_hash(read_text_file(directory / "config.json"));
+  std::vector<const SafetensorsEntry*> entries;
+  for (const auto& [name, entry] : checkpoint.tensors()) entries.push_back(&entry);
+  std::sort(entries.begin(), entries.end(),
+            [](const auto* a, const auto* b) { return a->name < b->name; });
+  for (const SafetensorsEntry* entry : entries) {
+    hash = content_hash(
+        fmt::format("{} {} {}", entry->name, entry->dtype, shape_text(entry->shape)), hash);
+    const auto data = entry->data;
+    if (data.size() <= 3 * kSample) {
+      hash = content_hash(data, hash);
+    } else {
+      hash = content_hash(data.first(kSample), hash);
+      hash = content_hash(data.subspan(data.size() / 2, kSample), hash);
+      hash = content_hash(data.last(kSample), hash);
+    }
+  }
+  return hash_hex(hash);
+}
+
+}  // namespace moebench

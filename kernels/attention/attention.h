@@ -1,0 +1,47 @@
+// attention: grouped-query attention over a paged cache, causal, with sinks and an optional window.
+//
+//   z_j  = (q . k_j) * scale                       over visible positions j
+//   w_j  = exp(z_j - M) / (sum_j exp(z_j - M) + exp(sink - M)),    M = max(max_j z_j, sink)
+//   out  = sum_j w_j v_j
+//
+// Visible from position p: j <= p, and p - j < window if window > 0. Query head a reads key/value
+// head a / (num_heads / num_kv_heads). The keys and values of the step's own tokens must be in the
+// cache already (kv_write). The sink of a head is a logit without a value; it is not scaled.
+// Source: openai/gpt-oss, gpt_oss/torch/model.py, sdpa; Xiao et al., "Efficient Streaming Language
+// Models with Attention Sinks", 2023.
+// Lower bound: reading each visible key and value once per sequence.
+#pragma once
+
+#include "kernels/attention/kv_view.h"
+#include "kernels/core/variant.h"
+#include "kernels/core/view.h"
+
+namespace moebench::attention {
+
+struct Problem {
+  Format kv_format = Format::kF32;
+  std::int64_t num_tokens = 0;
+  std::int64_t num_heads = 0;
+  std::int64_t num_kv_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t window = 0;       // 0: full causal attention
+  std::int64_t max_context = 0;  // longest sequence, in positions
+};
+
+struct Args {
+  View<const float, 3> queries;  // [num_tokens, num_heads, head_dim], rotated
+  KvLayerView kv;
+  TokenPlaces places;
+  View<const float, 1> sinks;  // [num_heads], or data == nullptr: no sinks
+  float scale = 0;             // 1 / sqrt(head_dim)
+  std::int64_t window = 0;
+  std::int64_t max_context = 0;
+  View<float, 3> out;  // [num_tokens, num_heads, head_dim]; overwritten
+};
+
+using Variant = moebench::Variant<Problem, Args>;
+
+#define MOEBENCH_ATTENTION_VARIANTS(X) X(reference)
+MOEBENCH_VARIANTS(MOEBENCH_ATTENTION_VARIANTS)
+
+}  // namespace moebench::attention

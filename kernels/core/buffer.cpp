@@ -1,0 +1,22 @@
+// Buffer over mmap.
+#include "kernels/core/buffer.h"
+
+#include <sys/mman.h>
+
+#include "kernels/core/error.h"
+
+namespace moebench {
+
+Buffer::Buffer(std::size_t bytes, const char* purpose) : bytes_(bytes) {
+  if (bytes == 0) return;
+  void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  require_or(ErrorCode::kOutOfMemory, mapped != MAP_FAILED, "allocate {} bytes for {}", bytes,
+             purpose);
+  data_ = static_cast<std::byte*>(mapped);
+}
+
+Buffer::~Buffer() {
+  if (data_ != nullptr) munmap(data_, bytes_);
+}
+
+}  // namespace moebench

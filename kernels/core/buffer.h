@@ -1,0 +1,44 @@
+// Buffer: page-aligned, zeroed, move-only bytes from the operating system.
+//
+// Anonymous mappings rather than new[]: large weights are then untouched until written (no peak
+// from zeroing twice), and freed memory goes back to the system, so RSS can be predicted.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <utility>
+
+namespace moebench {
+
+class Buffer {
+ public:
+  Buffer() = default;
+  // Throws Error(kOutOfMemory) with `purpose` in the message.
+  explicit Buffer(std::size_t bytes, const char* purpose = "a buffer");
+  ~Buffer();
+  Buffer(Buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  std::byte* data() { return data_; }
+  const std::byte* data() const { return data_; }
+  std::size_t size() const { return bytes_; }
+  std::span<std::byte> span() { return {data_, bytes_}; }
+
+  template <class T>
+  T* as() {
+    return reinterpret_cast<T*>(data_);  // page-aligned, so aligned for any T
+  }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace moebench

@@ -1,0 +1,42 @@
+// What an op may use while it runs: threads, and scratch memory it declared beforehand.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "kernels/core/error.h"
+#include "kernels/core/thread_pool.h"
+
+namespace moebench {
+
+struct Context {
+  ThreadPool& pool;
+  std::span<std::byte> workspace;  // at least workspace_bytes(problem), aligned to 64 bytes
+};
+
+// Hands out typed, 64-byte-aligned pieces of a workspace, in order. The same calls on a
+// `Workspace{}` without memory measure how much is needed.
+class Workspace {
+ public:
+  Workspace() = default;
+  explicit Workspace(std::span<std::byte> memory) : memory_(memory), measuring_(false) {}
+
+  template <class T>
+  T* take(std::int64_t count) {
+    const std::size_t begin = used_;
+    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
+    used_ += (bytes + 63) / 64 * 64;
+    if (measuring_) return nullptr;
+    require(used_ <= memory_.size(), "workspace: {} bytes needed, {} given", used_, memory_.size());
+    return reinterpret_cast<T*>(memory_.data() + begin);
+  }
+
+  std::size_t used() const { return used_; }
+
+ private:
+  std::span<std::byte> memory_;
+  std::size_t used_ = 0;
+  bool measuring_ = true;
+};
+
+}  // namespace moebench

@@ -1,0 +1,82 @@
+// The one exception type of moebench, and `require`, which throws it with a formatted message.
+//
+// A message says what was being done, with which value, and what would work instead:
+//   require(top_k <= num_experts, "top_k {} exceeds num_experts {}", top_k, num_experts);
+// It is caught in main(), in the case runner and in tests, nowhere else.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <source_location>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace moebench {
+
+enum class ErrorCode {
+  kInvalidArgument,  // a value that cannot be: caller's mistake or a bad field in a file
+  kUnsupported,      // valid, but not something this build, plan or variant can do
+  kOutOfMemory,      // more memory than there is
+  kIo,               // the operating system refused: missing file, full disk, closed pipe
+  kParse,            // bytes that are not what they claim to be
+  kUsage,            // the command line itself is wrong
+  kInterrupted,      // the user asked to stop
+};
+
+// "invalid_argument", "io", ...: the word that goes into records.
+std::string_view error_code_name(ErrorCode code);
+
+class Error : public std::runtime_error {
+ public:
+  Error(ErrorCode code, const std::string& message,
+        std::source_location where = std::source_location::current())
+      : std::runtime_error(message), code_(code), where_(where) {}
+
+  ErrorCode code() const { return code_; }
+  const std::source_location& where() const { return where_; }
+
+ private:
+  ErrorCode code_;
+  std::source_location where_;
+};
+
+// A format string that remembers the line it was written on.
+template <class... Args>
+struct LocatedFormat {
+  fmt::format_string<Args...> text;
+  std::source_location where;
+
+  template <class String>
+  consteval LocatedFormat(  // NOLINT: implicit on purpose, so that a literal can be passed
+      const String& literal, std::source_location location = std::source_location::current())
+      : text(literal), where(location) {}
+};
+
+template <class... Args>
+[[noreturn]] void fail(ErrorCode code, LocatedFormat<std::type_identity_t<Args>...> format,
+                       Args&&... args) {
+  throw Error(code, fmt::format(format.text, std::forward<Args>(args)...), format.where);
+}
+
+// Throws Error(kInvalidArgument) unless `ok`.
+template <class... Args>
+void require(bool ok, LocatedFormat<std::type_identity_t<Args>...> format, Args&&... args) {
+  if (!ok) [[unlikely]] {
+    throw Error(ErrorCode::kInvalidArgument, fmt::format(format.text, std::forward<Args>(args)...),
+                format.where);
+  }
+}
+
+// Throws Error(code) unless `ok`.
+template <class... Args>
+void require_or(ErrorCode code, bool ok, LocatedFormat<std::type_identity_t<Args>...> format,
+                Args&&... args) {
+  if (!ok) [[unlikely]] {
+    throw Error(code, fmt::format(format.text, std::forward<Args>(args)...), format.where);
+  }
+}
+
+}  // namespace moebench

@@ -1,0 +1,61 @@
+// A variant: one implementation of an op, as a plain struct of functions.
+//
+// Each op's header names its variants once, in order, through MOEBENCH_VARIANTS; each variant is
+// defined at the end of its own file. A line without its file fails to link; a file without its
+// line fails to compile (-Wunused or -Wmissing-declarations). There are no self-registering
+// globals.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/core/context.h"
+#include "kernels/core/error.h"
+#include "kernels/core/suggest.h"
+
+namespace moebench {
+
+template <class ProblemType, class ArgsType>
+struct Variant {
+  using Problem = ProblemType;
+  using Args = ArgsType;
+
+  std::string_view name;
+  std::string_view backend;  // "cpu" or "cuda"
+  std::string_view summary;  // how it works, in one line
+  std::string_view rounds;   // what it rounds: "activations: f32, accumulate: f32"
+
+  // Empty if it can run such a problem, else the reason.
+  std::string (*unsupported)(const ProblemType&);
+  // Scratch memory that `run` needs. `num_threads` is that of the context's pool.
+  std::size_t (*workspace_bytes)(const ProblemType&, int num_threads);
+  // Computes; allocates nothing beyond the workspace.
+  void (*run)(const ArgsType&, Context&);
+};
+
+template <class V>
+const V& find_variant(std::span<const V* const> variants, std::string_view op,
+                      std::string_view name) {
+  std::vector<std::string> known;
+  for (const V* variant : variants) {
+    if (variant->name == name) return *variant;
+    known.emplace_back(variant->name);
+  }
+  fail(ErrorCode::kInvalidArgument, "choose a variant of {}: no variant '{}'; {}", op, name,
+       suggestion(name, known));
+}
+
+}  // namespace moebench
+
+// Inside an op's namespace: declares every variant of LIST and the function variants().
+#define MOEBENCH_DECLARE_VARIANT(name) extern const Variant name;
+#define MOEBENCH_LIST_VARIANT(name) &name,
+#define MOEBENCH_VARIANTS(LIST)                                             \
+  LIST(MOEBENCH_DECLARE_VARIANT)                                            \
+  inline std::span<const Variant* const> variants() {                       \
+    static constexpr const Variant* kAll[] = {LIST(MOEBENCH_LIST_VARIANT)}; \
+    return kAll;                                                            \
+  }

@@ -1,0 +1,28 @@
+// reference: each row decoded as stored.
+#include "kernels/embedding/embedding.h"
+
+namespace moebench::embedding {
+namespace {
+
+void run(const Args& args, Context& context) {
+  context.pool.parallel_for(args.tokens.shape[0], 8,
+                            [&](std::int64_t begin, std::int64_t end, int) {
+                              for (std::int64_t t = begin; t < end; ++t) {
+                                args.table.decode_row(args.tokens[t], args.out[t].data);
+                              }
+                            });
+}
+
+}  // namespace
+
+const Variant reference = {
+    .name = "reference",
+    .backend = "cpu",
+    .summary = "rows decoded one by one",
+    .rounds = "nothing",
+    .unsupported = [](const Problem&) { return std::string(); },
+    .workspace_bytes = [](const Problem&, int) { return std::size_t{0}; },
+    .run = run,
+};
+
+}  // namespace moebench::embedding

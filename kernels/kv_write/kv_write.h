@@ -1,0 +1,33 @@
+// kv_write: puts a step's keys and values into the paged cache, in the cache's format.
+//
+//   cache[place of t] = (keys[t], values[t])
+//
+// Lower bound: writing the encoded vectors once.
+#pragma once
+
+#include "kernels/attention/kv_view.h"
+#include "kernels/core/variant.h"
+#include "kernels/core/view.h"
+
+namespace moebench::kv_write {
+
+struct Problem {
+  Format kv_format = Format::kF32;
+  std::int64_t num_tokens = 0;
+  std::int64_t num_kv_heads = 0;
+  std::int64_t head_dim = 0;
+};
+
+struct Args {
+  View<const float, 3> keys;    // [num_tokens, num_kv_heads, head_dim], rotated
+  View<const float, 3> values;  // [num_tokens, num_kv_heads, head_dim]
+  KvLayerView kv;
+  TokenPlaces places;
+};
+
+using Variant = moebench::Variant<Problem, Args>;
+
+#define MOEBENCH_KV_WRITE_VARIANTS(X) X(reference)
+MOEBENCH_VARIANTS(MOEBENCH_KV_WRITE_VARIANTS)
+
+}  // namespace moebench::kv_write

@@ -1,0 +1,34 @@
+// linear: a dense layer, y = W x + b.
+//
+//   out[t, r] = bias[r] + sum_c weight[r, c] * x[t, c]
+//
+// Lower bound: the bytes of the weight, once per call however many tokens it serves.
+#pragma once
+
+#include "kernels/core/variant.h"
+#include "kernels/core/view.h"
+#include "kernels/formats/format.h"
+
+namespace moebench::linear {
+
+struct Problem {
+  Format format = Format::kF32;
+  std::int64_t num_tokens = 0;
+  std::int64_t rows = 0;  // output features
+  std::int64_t cols = 0;  // input features
+};
+
+struct Args {
+  View<const float, 2> x;     // [num_tokens, cols]
+  MatrixView weight;          // [rows, cols]
+  View<const float, 1> bias;  // [rows], or data == nullptr: none
+  View<float, 2> out;         // [num_tokens, rows]; overwritten
+};
+
+using Variant = moebench::Variant<Problem, Args>;
+
+// Simplest first. To add one: write <name>.cpp beside this file and add X(<name>) here.
+#define MOEBENCH_LINEAR_VARIANTS(X) X(reference)
+MOEBENCH_VARIANTS(MOEBENCH_LINEAR_VARIANTS)
+
+}  // namespace moebench::linear

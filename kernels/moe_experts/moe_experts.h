@@ -1,0 +1,47 @@
+// moe_experts: the feed-forward experts of one MoE layer, applied to the tokens routed to them.
+//
+//   u         = gate_up[e] x[t] + gate_up_bias[e]         with e = expert_ids[t, k]
+//   gate, up  = u[0], u[2], ...   and   u[1], u[3], ...   (rows interleaved)
+//   g         = min(gate, limit)          c = clamp(up, -limit, limit)
+//   a         = g * sigmoid(alpha * g) * (c + 1)
+//   out[t]    = sum over k of  expert_weights[t, k] * (down[e] a + down_bias[e])
+//
+// Source: openai/gpt-oss, gpt_oss/torch/model.py, MLPBlock and swiglu.
+// Lower bound: the bytes of every expert that at least one token selected, once.
+#pragma once
+
+#include "kernels/core/variant.h"
+#include "kernels/core/view.h"
+#include "kernels/formats/format.h"
+
+namespace moebench::moe_experts {
+
+struct Problem {
+  Format format = Format::kF32;
+  std::int64_t num_tokens = 0;
+  std::int64_t hidden_size = 0;
+  std::int64_t intermediate_size = 0;
+  std::int64_t num_experts = 0;
+  std::int64_t top_k = 0;
+};
+
+struct Args {
+  View<const float, 2> x;                  // [num_tokens, hidden_size]
+  View<const std::int32_t, 2> expert_ids;  // [num_tokens, top_k], each in [0, num_experts)
+  View<const float, 2> expert_weights;     // [num_tokens, top_k]
+  MatrixStackView gate_up;                 // [num_experts] of [2 * intermediate_size, hidden_size]
+  View<const float, 2> gate_up_bias;       // [num_experts, 2 * intermediate_size]
+  MatrixStackView down;                    // [num_experts] of [hidden_size, intermediate_size]
+  View<const float, 2> down_bias;          // [num_experts, hidden_size]
+  float swiglu_alpha = 1.702F;
+  float swiglu_limit = 7.0F;
+  View<float, 2> out;  // [num_tokens, hidden_size]; overwritten
+};
+
+using Variant = moebench::Variant<Problem, Args>;
+
+// Simplest first. To add one: write <name>.cpp beside this file and add X(<name>) here.
+#define MOEBENCH_MOE_EXPERTS_VARIANTS(X) X(reference)
+MOEBENCH_VARIANTS(MOEBENCH_MOE_EXPERTS_VARIANTS)
+
+}  // namespace moebench::moe_experts

@@ -1,0 +1,32 @@
+// rms_norm: root-mean-square normalisation with a learned scale.
+//
+//   out[t, i] = weight[i] * x[t, i] / sqrt(mean_j(x[t, j]^2) + epsilon)
+//
+// Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019; openai/gpt-oss,
+// gpt_oss/torch/model.py, RMSNorm (epsilon inside the root; weight applied in float32).
+// Lower bound: reading x and writing out once.
+#pragma once
+
+#include "kernels/core/variant.h"
+#include "kernels/core/view.h"
+
+namespace moebench::rms_norm {
+
+struct Problem {
+  std::int64_t num_tokens = 0;
+  std::int64_t hidden_size = 0;
+};
+
+struct Args {
+  View<const float, 2> x;       // [num_tokens, hidden_size]
+  View<const float, 1> weight;  // [hidden_size]
+  float epsilon = 0;
+  View<float, 2> out;  // [num_tokens, hidden_size]; overwritten; may be x itself
+};
+
+using Variant = moebench::Variant<Problem, Args>;
+
+#define MOEBENCH_RMS_NORM_VARIANTS(X) X(reference)
+MOEBENCH_VARIANTS(MOEBENCH_RMS_NORM_VARIANTS)
+
+}  // namespace moebench::rms_norm
