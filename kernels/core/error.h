@@ -7,7 +7,6 @@
 
 #include <fmt/format.h>
 
-#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -26,32 +25,50 @@ enum class ErrorCode {
   kInterrupted,      // the user asked to stop
 };
 
+// Where an error was thrown. Not std::source_location, which clang 14 (our fuzzer and linter) lacks.
+class SourceLocation {
+ public:
+  static constexpr SourceLocation current(const char* file = __builtin_FILE(),
+                                          unsigned line = __builtin_LINE()) {
+    SourceLocation here;
+    here.file_ = file;
+    here.line_ = line;
+    return here;
+  }
+  constexpr const char* file_name() const { return file_; }
+  constexpr unsigned line() const { return line_; }
+
+ private:
+  const char* file_ = "";
+  unsigned line_ = 0;
+};
+
 // "invalid_argument", "io", ...: the word that goes into records.
 std::string_view error_code_name(ErrorCode code);
 
 class Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& message,
-        std::source_location where = std::source_location::current())
+        SourceLocation where = SourceLocation::current())
       : std::runtime_error(message), code_(code), where_(where) {}
 
   ErrorCode code() const { return code_; }
-  const std::source_location& where() const { return where_; }
+  const SourceLocation& where() const { return where_; }
 
  private:
   ErrorCode code_;
-  std::source_location where_;
+  SourceLocation where_;
 };
 
 // A format string that remembers the line it was written on.
 template <class... Args>
 struct LocatedFormat {
   fmt::format_string<Args...> text;
-  std::source_location where;
+  SourceLocation where;
 
   template <class String>
   consteval LocatedFormat(  // NOLINT: implicit on purpose, so that a literal can be passed
-      const String& literal, std::source_location location = std::source_location::current())
+      const String& literal, SourceLocation location = SourceLocation::current())
       : text(literal), where(location) {}
 };
 

@@ -15,8 +15,11 @@ Json parse_json(std::string_view text, std::string_view where, int max_depth) {
   // would let a file say one thing to us and another to its author.
   std::vector<std::set<std::string>> open_objects;
   const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    require_or(ErrorCode::kParse, depth <= max_depth, "parse {}: nested deeper than {} levels",
-               where, max_depth);
+    // nlohmann counts what encloses the event: the outermost bracket opens at depth 0.
+    const bool opens =
+        event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
+    require_or(ErrorCode::kParse, !opens || depth < max_depth,
+               "parse {}: nested deeper than {} levels", where, max_depth);
     if (event == Json::parse_event_t::object_start) {
       open_objects.emplace_back();
     } else if (event == Json::parse_event_t::object_end) {
@@ -37,6 +40,20 @@ Json parse_json(std::string_view text, std::string_view where, int max_depth) {
       reason.erase(0, bracket + 2);
     }
     fail(ErrorCode::kParse, "parse {}: {}", where, reason.substr(0, 300));
+  }
+}
+
+void for_each_json_line(std::string_view text, std::string_view where, int max_depth,
+                        const std::function<void(const Json&, const std::string&)>& visit) {
+  std::size_t line_number = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = text.substr(begin, end - begin);
+    begin = end + 1;
+    ++line_number;
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const std::string place = fmt::format("{}: line {}", where, line_number);
+    visit(parse_json(line, place, max_depth), place);
   }
 }
 

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -23,6 +24,11 @@ using OrderedJson = nlohmann::ordered_json;
 // Parses untrusted text. Throws Error(kParse) naming `where`; nesting deeper than `max_depth` is
 // refused, because nlohmann's serialiser recurses. Duplicate keys of one object are refused too.
 Json parse_json(std::string_view text, std::string_view where, int max_depth = 64);
+
+// Parses each non-empty line of `text` and calls visit(value, place), `place` being
+// "<where>: line <number>".
+void for_each_json_line(std::string_view text, std::string_view where, int max_depth,
+                        const std::function<void(const Json&, const std::string&)>& visit);
 
 // A short rendering of a value for an error message.
 std::string json_excerpt(const Json& value);

@@ -34,6 +34,10 @@ std::string nearest_name(std::string_view given, std::span<const std::string> kn
   std::string best;
   std::size_t best_distance = std::max<std::size_t>(1, given.size() / 3) + 1;
   for (const std::string& name : known) {
+    // Lengths alone differ by too much: the common case, and it bounds what a name of megabytes,
+    // which a checkpoint may hold, can cost.
+    const auto [shorter, longer] = std::minmax({given.size(), name.size()});
+    if (longer - shorter >= best_distance) continue;
     const std::size_t distance = edit_distance(given, name);
     if (distance < best_distance) {
       best_distance = distance;

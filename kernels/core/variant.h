@@ -27,6 +27,9 @@ struct Variant {
   std::string_view backend;  // "cpu" or "cuda"
   std::string_view summary;  // how it works, in one line
   std::string_view rounds;   // what it rounds: "activations: f32, accumulate: f32"
+  // Largest error it may have on random inputs: sum (got - want)^2 / sum want^2, where `want` is
+  // float64 arithmetic on the same decoded weights. `moebench kernels verify` holds it to that.
+  double max_nmse;
 
   // Empty if it can run such a problem, else the reason.
   std::string (*unsupported)(const ProblemType&);

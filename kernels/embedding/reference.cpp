@@ -20,6 +20,7 @@ const Variant reference = {
     .backend = "cpu",
     .summary = "rows decoded one by one",
     .rounds = "nothing",
+    .max_nmse = 0,
     .unsupported = [](const Problem&) { return std::string(); },
     .workspace_bytes = [](const Problem&, int) { return std::size_t{0}; },
     .run = run,

@@ -94,7 +94,9 @@ EncodingError encode_matrix(const Codec& codec, std::int64_t rows, std::int64_t 
       float max_abs = 0.0F;
       for (std::int64_t r = begin; r < end; ++r) {
         read_row(r, values.data());
-        for (float v : values) max_abs = std::max(max_abs, std::fabs(v));
+        for (float v : values) {
+          if (std::isfinite(v)) max_abs = std::max(max_abs, std::fabs(v));  // others: refused below
+        }
       }
       largest[static_cast<std::size_t>(thread)] = max_abs;
     });
@@ -120,6 +122,8 @@ EncodingError encode_matrix(const Codec& codec, std::int64_t rows, std::int64_t 
       EncodingError& error = errors[row];
       error.count = cols;
       for (std::size_t i = 0; i < values.size(); ++i) {
+        require(std::isfinite(decoded[i]), "encode {} as {}: row {}, column {} holds {}, too large",
+                what, codec.name, r, i, values[i]);
         const double difference = static_cast<double>(decoded[i]) - static_cast<double>(values[i]);
         error.signal += static_cast<double>(values[i]) * static_cast<double>(values[i]);
         error.noise += difference * difference;

@@ -38,6 +38,7 @@ const Variant reference = {
     .backend = "cpu",
     .summary = "each weight row decoded to f32, then one dot product per token",
     .rounds = "activations: f32, accumulate: f32",
+    .max_nmse = 1e-11,
     .unsupported = [](const Problem&) { return std::string(); },
     .workspace_bytes = workspace_bytes,
     .run = run,

@@ -114,6 +114,7 @@ const Variant reference = {
     .backend = "cpu",
     .summary = "tokens grouped by expert, each weight row decoded to f32 once",
     .rounds = "activations: f32, accumulate: f32",
+    .max_nmse = 1e-11,
     .unsupported = [](const Problem&) { return std::string(); },
     .workspace_bytes = workspace_bytes,
     .run = run,

@@ -30,6 +30,7 @@ const Variant reference = {
     .backend = "cpu",
     .summary = "plain loops, one token after the other",
     .rounds = "activations: f32, accumulate: f64",
+    .max_nmse = 1e-12,
     .unsupported = [](const Problem&) { return std::string(); },
     .workspace_bytes = [](const Problem&, int) { return std::size_t{0}; },
     .run = run,

@@ -1,0 +1,153 @@
+// Turning outputs into results. Shared by the per-op checks of verify.
+#pragma once
+
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/core/random.h"
+#include "kernels/core/variant.h"
+#include "kernels/formats/format.h"
+#include "kernels/verify/verify.h"
+
+namespace moebench::verify {
+
+// Fills nmse, the worst element and the outcome. Anything not finite fails.
+inline void compare(std::span<const float> got, std::span<const double> want, VerifyResult& r) {
+  double errors = 0;
+  double squares = 0;
+  double worst = -1;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const auto g = static_cast<double>(got[i]);
+    double difference = std::fabs(g - want[i]);
+    if (!std::isfinite(difference)) difference = std::numeric_limits<double>::infinity();
+    errors += difference * difference;
+    squares += want[i] * want[i];
+    if (difference > worst) {
+      worst = difference;
+      r.worst_index = static_cast<std::int64_t>(i);
+      r.got = g;
+      r.want = want[i];
+    }
+  }
+  r.max_abs = std::max(worst, 0.0);
+  r.nmse = errors == 0 ? 0 : errors / squares;
+  const bool passed = r.nmse <= r.bound;  // false for NaN and infinity
+  r.outcome = passed ? VerifyResult::Outcome::kPassed : VerifyResult::Outcome::kFailed;
+  if (!passed) {
+    r.reason = fmt::format("NMSE {:.3e} exceeds {:.1e}; worst at {}: got {}, want {}", r.nmse,
+                           r.bound, r.worst_index, r.got, r.want);
+  }
+}
+
+inline std::vector<float> random_floats(RandomStream& random, std::int64_t count, float scale) {
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& v : values) v = scale * static_cast<float>(2 * random.uniform() - 1);
+  return values;
+}
+
+inline std::vector<double> doubles(std::span<const float> values) {
+  return {values.begin(), values.end()};
+}
+
+// Random weights in a format, and what they decode to.
+struct RandomMatrices {
+  std::vector<std::byte> data;
+  std::vector<std::byte> scales;
+  std::vector<float> tensor_scales;
+  std::vector<double> decoded;  // [count, rows, cols]
+  MatrixStackView view;
+
+  RandomMatrices(RandomStream& random, Format format, std::int64_t count, std::int64_t rows,
+                 std::int64_t cols, ThreadPool& pool);
+  RandomMatrices(const RandomMatrices&) = delete;
+  RandomMatrices& operator=(const RandomMatrices&) = delete;
+};
+
+inline RandomMatrices::RandomMatrices(RandomStream& random, Format format, std::int64_t count,
+                                      std::int64_t rows, std::int64_t cols, ThreadPool& pool) {
+  const Codec& c = codec(format);
+  const auto n = static_cast<std::size_t>(count);
+  const auto r = static_cast<std::size_t>(rows);
+  data.resize(n * r * c.row_data_bytes(cols));
+  scales.resize(n * r * c.row_scale_bytes(cols));
+  tensor_scales.resize(n);
+  const float scale = 1.0F / std::sqrt(static_cast<float>(cols));
+  for (std::size_t m = 0; m < n; ++m) {
+    const std::vector<float> values = random_floats(random, rows * cols, scale);
+    encode_matrix(
+        c, rows, cols,
+        [&](std::int64_t row, float* out) { std::copy_n(values.data() + row * cols, cols, out); },
+        data.data() + m * r * c.row_data_bytes(cols),
+        scales.data() + m * r * c.row_scale_bytes(cols), &tensor_scales[m], "random weights", pool);
+  }
+  view = {format,       count, rows, cols, data.data(), scales.empty() ? nullptr : scales.data(),
+          tensor_scales};
+  std::vector<float> row_values(static_cast<std::size_t>(cols));
+  for (std::int64_t m = 0; m < count; ++m) {
+    for (std::int64_t row = 0; row < rows; ++row) {
+      view[m].decode_row(row, row_values.data());
+      decoded.insert(decoded.end(), row_values.begin(), row_values.end());
+    }
+  }
+}
+
+// Runs one variant with the scratch it asked for.
+template <class V>
+void run_variant(const V& variant, const typename V::Problem& problem, const typename V::Args& args,
+                 ThreadPool& pool) {
+  std::vector<std::byte> workspace(variant.workspace_bytes(problem, pool.num_threads()) + 64);
+  const auto address = reinterpret_cast<std::uintptr_t>(workspace.data());
+  const std::size_t shift = (64 - address % 64) % 64;
+  Context context{pool, std::span(workspace).subspan(shift, workspace.size() - shift)};
+  variant.run(args, context);
+}
+
+struct Check {
+  const VerifyFilter& filter;
+  std::uint64_t seed;
+  ThreadPool& pool;
+  std::vector<VerifyResult>& results;
+
+  // For each variant that the filter lets through: a result with the names filled in, judged by
+  // `judge(variant, result)` unless the variant cannot run `problem`.
+  template <class V>
+  void each(std::span<const V* const> variants, std::string_view op, std::string_view shape,
+            std::string_view format, const typename V::Problem& problem,
+            const std::function<void(const V&, VerifyResult&)>& judge) {
+    for (const V* variant : variants) {
+      if (!filter.variant.empty() && filter.variant != variant->name) continue;
+      if (!filter.backend.empty() && filter.backend != variant->backend) continue;
+      VerifyResult r;
+      r.op = op;
+      r.variant = variant->name;
+      r.backend = variant->backend;
+      r.shape = shape;
+      r.format = format;
+      r.bound = variant->max_nmse;
+      r.reason = variant->unsupported(problem);
+      if (!r.reason.empty()) {
+        r.outcome = VerifyResult::Outcome::kSkipped;
+      } else {
+        judge(*variant, r);
+      }
+      results.push_back(std::move(r));
+    }
+  }
+};
+
+// One per op: runs all its shapes. Defined in verify_dense.cpp, verify_attention.cpp and
+// verify_experts.cpp.
+void check_embedding(Check& check);
+void check_rms_norm(Check& check);
+void check_linear(Check& check);
+void check_rope(Check& check);
+void check_attention(Check& check);  // and kv_write
+void check_kv_write(Check& check);
+void check_router(Check& check);
+void check_moe_experts(Check& check);
+
+}  // namespace moebench::verify

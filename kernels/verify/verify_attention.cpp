@@ -1,0 +1,226 @@
+// Checks of kv_write and attention over a paged cache whose pages lie in no particular order.
+#include <array>
+
+#include "kernels/attention/attention.h"
+#include "kernels/kv_write/kv_write.h"
+#include "kernels/verify/compare.h"
+
+namespace moebench::verify {
+namespace {
+
+struct Shape {
+  std::string_view name;
+  std::int64_t heads, kv_heads, head_dim;
+  std::int64_t page_size;
+  std::int64_t window;
+  bool sinks;
+  std::vector<std::int64_t> contexts;  // one sequence each; its last tokens are queries
+  std::int64_t queries;                // per sequence, at most its context
+};
+
+std::vector<Shape> shapes() {
+  return {{"single_position", 2, 1, 32, 4, 0, true, {1}, 1},
+          {"page_boundary", 4, 2, 32, 4, 0, true, {4, 5, 8}, 3},
+          {"window_edge", 4, 2, 32, 4, 8, true, {7, 8, 9, 30}, 5},
+          {"no_sinks", 3, 3, 64, 16, 0, false, {40}, 40},
+          {"wide_group", 16, 2, 64, 16, 128, true, {150, 2}, 2}};
+}
+
+// Random keys and values of several sequences, stored in a format through the codec itself.
+struct CacheFixture {
+  std::int64_t pages_per_sequence;
+  std::vector<std::byte> memory;
+  KvLayerView view;
+  std::vector<std::vector<std::int32_t>> tables;
+  std::vector<std::span<const std::int32_t>> spans;
+  std::vector<float> keys, values;  // [sequence, position, kv_head, head_dim], before encoding
+  std::int64_t longest = 0;
+
+  CacheFixture(RandomStream& random, const Shape& s, Format format) {
+    for (const std::int64_t context : s.contexts) longest = std::max(longest, context);
+    pages_per_sequence = (longest + s.page_size - 1) / s.page_size;
+    const auto num_sequences = static_cast<std::int64_t>(s.contexts.size());
+    const std::int64_t num_pages = pages_per_sequence * num_sequences;
+    view.format = format;
+    view.page_size = s.page_size;
+    view.num_kv_heads = s.kv_heads;
+    view.head_dim = s.head_dim;
+    view.row_bytes = (row_bytes(format, s.head_dim) + 3) / 4 * 4;
+    const std::size_t half = static_cast<std::size_t>(s.page_size * s.kv_heads) * view.row_bytes;
+    view.page_stride = 2 * half;
+    memory.resize(static_cast<std::size_t>(num_pages) * view.page_stride);
+    view.keys = memory.data();
+    view.values = memory.data() + half;
+    for (std::int64_t q = 0; q < num_sequences; ++q) {
+      tables.emplace_back();
+      // Last page first, and sequences interleaved: nothing may rely on order.
+      for (std::int64_t p = 0; p < pages_per_sequence; ++p) {
+        tables.back().push_back(
+            static_cast<std::int32_t>((pages_per_sequence - 1 - p) * num_sequences + q));
+      }
+    }
+    for (const auto& table : tables) spans.emplace_back(table);
+    const std::int64_t count = num_sequences * longest * s.kv_heads * s.head_dim;
+    keys = random_floats(random, count, 1.0F);
+    values = random_floats(random, count, 1.0F);
+  }
+
+  std::size_t at(const Shape& s, std::int64_t sequence, std::int64_t position,
+                 std::int64_t head) const {
+    return static_cast<std::size_t>(((sequence * longest + position) * s.kv_heads + head) *
+                                    s.head_dim);
+  }
+};
+
+// Where the fixture keeps one vector.
+std::byte* place(const CacheFixture& f, std::byte* base, std::int64_t sequence,
+                 std::int64_t position, std::int64_t head) {
+  const auto& table = f.tables[static_cast<std::size_t>(sequence)];
+  const std::int32_t page = table[static_cast<std::size_t>(position / f.view.page_size)];
+  return f.view.row(base, page, position % f.view.page_size, head);
+}
+
+}  // namespace
+
+void check_kv_write(Check& check) {
+  const Shape s{"scattered_pages", 2, 2, 32, 4, 0, true, {9, 6}, 0};
+  for (const Codec* c : codecs()) {
+    RandomStream random(check.seed, 5);
+    CacheFixture fixture(random, s, c->format);
+    std::vector<std::int64_t> positions;
+    std::vector<std::int32_t> sequences;
+    std::vector<float> keys, values;
+    for (std::int64_t q = 0; q < 2; ++q) {
+      for (std::int64_t p = 0; p < s.contexts[static_cast<std::size_t>(q)]; ++p) {
+        positions.push_back(p);
+        sequences.push_back(static_cast<std::int32_t>(q));
+        const auto from = fixture.at(s, q, p, 0);
+        const auto n = static_cast<std::size_t>(s.kv_heads * s.head_dim);
+        keys.insert(keys.end(), &fixture.keys[from], &fixture.keys[from] + n);
+        values.insert(values.end(), &fixture.values[from], &fixture.values[from] + n);
+      }
+    }
+    const auto n = static_cast<std::int64_t>(positions.size());
+    const kv_write::Problem problem{c->format, n, s.kv_heads, s.head_dim};
+    check.each<kv_write::Variant>(
+        kv_write::variants(), "kv_write", s.name, c->name, problem,
+        [&](const kv_write::Variant& variant, VerifyResult& r) {
+          std::fill(fixture.memory.begin(), fixture.memory.end(), std::byte{0xff});
+          run_variant(variant, problem,
+                      {{keys.data(), {n, s.kv_heads, s.head_dim}},
+                       {values.data(), {n, s.kv_heads, s.head_dim}},
+                       fixture.view,
+                       {positions, sequences, fixture.spans}},
+                      check.pool);
+          // What the codec itself makes of each vector is what must come back, exactly.
+          std::vector<float> got;
+          std::vector<double> want;
+          const auto row = static_cast<std::size_t>(s.head_dim);
+          std::vector<float> decoded(row);
+          std::vector<std::byte> encoded(fixture.view.row_bytes);
+          for (std::size_t t = 0; t < positions.size(); ++t) {
+            for (std::int64_t h = 0; h < s.kv_heads; ++h) {
+              for (const bool is_key : {true, false}) {
+                std::byte* base = is_key ? fixture.view.keys : fixture.view.values;
+                const std::vector<float>& from = is_key ? keys : values;
+                fixture.view.decode(place(fixture, base, sequences[t], positions[t], h),
+                                    decoded.data());
+                got.insert(got.end(), decoded.begin(), decoded.end());
+                fixture.view.encode(
+                    encoded.data(),
+                    &from[(t * static_cast<std::size_t>(s.kv_heads) + static_cast<std::size_t>(h)) *
+                          row]);
+                fixture.view.decode(encoded.data(), decoded.data());
+                want.insert(want.end(), decoded.begin(), decoded.end());
+              }
+            }
+          }
+          compare(got, want, r);
+        });
+  }
+}
+
+void check_attention(Check& check) {
+  for (const Shape& s : shapes()) {
+    for (const Codec* c : codecs()) {
+      RandomStream random(check.seed, 6);
+      CacheFixture fixture(random, s, c->format);
+      std::vector<double> keys(fixture.keys.size());
+      std::vector<double> values(fixture.values.size());
+      std::vector<float> decoded(static_cast<std::size_t>(s.head_dim));
+      std::vector<std::int64_t> positions;
+      std::vector<std::int32_t> sequences;
+      for (std::size_t q = 0; q < s.contexts.size(); ++q) {
+        const auto sequence = static_cast<std::int64_t>(q);
+        for (std::int64_t p = 0; p < s.contexts[q]; ++p) {
+          for (std::int64_t h = 0; h < s.kv_heads; ++h) {
+            const std::size_t at = fixture.at(s, sequence, p, h);
+            for (const bool is_key : {true, false}) {
+              std::byte* row =
+                  place(fixture, is_key ? fixture.view.keys : fixture.view.values, sequence, p, h);
+              fixture.view.encode(row, &(is_key ? fixture.keys : fixture.values)[at]);
+              fixture.view.decode(row, decoded.data());
+              std::copy(decoded.begin(), decoded.end(),
+                        (is_key ? keys : values).begin() + static_cast<std::ptrdiff_t>(at));
+            }
+          }
+          if (p >= s.contexts[q] - s.queries) {
+            positions.push_back(p);
+            sequences.push_back(static_cast<std::int32_t>(q));
+          }
+        }
+      }
+      const auto n = static_cast<std::int64_t>(positions.size());
+      const std::vector<float> queries = random_floats(random, n * s.heads * s.head_dim, 2.0F);
+      const std::vector<float> sinks = random_floats(random, s.heads, 2.0F);
+      const auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_dim)));
+
+      std::vector<double> want;
+      for (std::size_t t = 0; t < positions.size(); ++t) {
+        const std::int64_t last = positions[t];
+        const std::int64_t first =
+            s.window > 0 ? std::max<std::int64_t>(0, last - s.window + 1) : 0;
+        for (std::int64_t head = 0; head < s.heads; ++head) {
+          const std::int64_t kv_head = head / (s.heads / s.kv_heads);
+          const float* query =
+              &queries[(t * static_cast<std::size_t>(s.heads) + static_cast<std::size_t>(head)) *
+                       static_cast<std::size_t>(s.head_dim)];
+          std::vector<double> out(static_cast<std::size_t>(s.head_dim), 0.0);
+          // Scores here stay below 50, so exp needs no shift in float64.
+          double sum =
+              s.sinks ? std::exp(static_cast<double>(sinks[static_cast<std::size_t>(head)])) : 0.0;
+          for (std::int64_t p = first; p <= last; ++p) {
+            const std::size_t at = fixture.at(s, sequences[t], p, kv_head);
+            double score = 0;
+            for (std::size_t d = 0; d < out.size(); ++d) {
+              score += static_cast<double>(query[d]) * keys[at + d];
+            }
+            const double weight = std::exp(score * static_cast<double>(scale));
+            sum += weight;
+            for (std::size_t d = 0; d < out.size(); ++d) out[d] += weight * values[at + d];
+          }
+          for (const double v : out) want.push_back(v / sum);
+        }
+      }
+      const attention::Problem problem{c->format,  n,        s.heads,        s.kv_heads,
+                                       s.head_dim, s.window, fixture.longest};
+      check.each<attention::Variant>(attention::variants(), "attention", s.name, c->name, problem,
+                                     [&](const attention::Variant& variant, VerifyResult& r) {
+                                       std::vector<float> out(want.size(), std::nanf(""));
+                                       attention::Args args;
+                                       args.queries = {queries.data(), {n, s.heads, s.head_dim}};
+                                       args.kv = fixture.view;
+                                       args.places = {positions, sequences, fixture.spans};
+                                       if (s.sinks) args.sinks = {sinks.data(), {s.heads}};
+                                       args.scale = scale;
+                                       args.window = s.window;
+                                       args.max_context = fixture.longest;
+                                       args.out = {out.data(), {n, s.heads, s.head_dim}};
+                                       run_variant(variant, problem, args, check.pool);
+                                       compare(out, want, r);
+                                     });
+    }
+  }
+}
+
+}  // namespace moebench::verify

@@ -1,0 +1,158 @@
+// Checks of embedding, rms_norm, linear and rope.
+#include <array>
+
+#include "kernels/embedding/embedding.h"
+#include "kernels/linear/linear.h"
+#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/rope/rope.h"
+#include "kernels/verify/compare.h"
+
+namespace moebench::verify {
+namespace {
+
+struct LinearShape {
+  std::string_view name;
+  std::int64_t num_tokens, rows, cols;
+};
+// 2880 columns are gpt-oss's: 90 blocks of 32, not a multiple of 64 or 128.
+constexpr std::array<LinearShape, 5> kLinearShapes = {{{"one_token", 1, 64, 96},
+                                                       {"one_row", 5, 1, 32},
+                                                       {"odd_counts", 3, 37, 160},
+                                                       {"many_tokens", 33, 48, 64},
+                                                       {"h2880", 2, 50, 2880}}};
+
+}  // namespace
+
+void check_embedding(Check& check) {
+  for (const Codec* c : codecs()) {
+    RandomStream random(check.seed, 1);
+    const RandomMatrices table(random, c->format, 1, 19, 96, check.pool);
+    const std::vector<std::int32_t> tokens = {0, 18, 7, 7, 1};
+    std::vector<double> want;
+    for (const std::int32_t token : tokens) {
+      const auto row = table.decoded.begin() + token * 96;
+      want.insert(want.end(), row, row + 96);
+    }
+    const embedding::Problem problem{c->format, 5, 19, 96};
+    check.each<embedding::Variant>(
+        embedding::variants(), "embedding", "repeated_tokens", c->name, problem,
+        [&](const embedding::Variant& variant, VerifyResult& r) {
+          std::vector<float> out(want.size(), std::nanf(""));
+          run_variant(variant, problem,
+                      {{tokens.data(), {5}}, table.view[0], {out.data(), {5, 96}}}, check.pool);
+          compare(out, want, r);
+        });
+  }
+}
+
+void check_rms_norm(Check& check) {
+  for (const std::int64_t size : {1, 7, 64, 2880}) {
+    for (const std::int64_t tokens : {1, 9}) {
+      RandomStream random(check.seed, 2);
+      const std::vector<float> x = random_floats(random, tokens * size, 3.0F);
+      const std::vector<float> weight = random_floats(random, size, 2.0F);
+      constexpr float kEpsilon = 1e-5F;
+      std::vector<double> want;
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        double squares = 0;
+        for (std::int64_t i = 0; i < size; ++i) {
+          const auto v = static_cast<double>(x[static_cast<std::size_t>(t * size + i)]);
+          squares += v * v;
+        }
+        const double root =
+            std::sqrt(squares / static_cast<double>(size) + static_cast<double>(kEpsilon));
+        for (std::int64_t i = 0; i < size; ++i) {
+          want.push_back(static_cast<double>(weight[static_cast<std::size_t>(i)]) *
+                         static_cast<double>(x[static_cast<std::size_t>(t * size + i)]) / root);
+        }
+      }
+      const rms_norm::Problem problem{tokens, size};
+      check.each<rms_norm::Variant>(rms_norm::variants(), "rms_norm",
+                                    fmt::format("t{}_h{}", tokens, size), "", problem,
+                                    [&](const rms_norm::Variant& variant, VerifyResult& r) {
+                                      std::vector<float> out(want.size(), std::nanf(""));
+                                      run_variant(variant, problem,
+                                                  {{x.data(), {tokens, size}},
+                                                   {weight.data(), {size}},
+                                                   kEpsilon,
+                                                   {out.data(), {tokens, size}}},
+                                                  check.pool);
+                                      compare(out, want, r);
+                                    });
+    }
+  }
+}
+
+void check_linear(Check& check) {
+  for (const LinearShape& s : kLinearShapes) {
+    for (const Codec* c : codecs()) {
+      RandomStream random(check.seed, 3);
+      const RandomMatrices weight(random, c->format, 1, s.rows, s.cols, check.pool);
+      const std::vector<float> x = random_floats(random, s.num_tokens * s.cols, 2.0F);
+      const std::vector<float> bias = random_floats(random, s.rows, 1.0F);
+      const std::vector<double> xd = doubles(x);
+      std::vector<double> want;
+      for (std::int64_t t = 0; t < s.num_tokens; ++t) {
+        for (std::int64_t row = 0; row < s.rows; ++row) {
+          double sum = static_cast<double>(bias[static_cast<std::size_t>(row)]);
+          for (std::int64_t i = 0; i < s.cols; ++i) {
+            sum += weight.decoded[static_cast<std::size_t>(row * s.cols + i)] *
+                   xd[static_cast<std::size_t>(t * s.cols + i)];
+          }
+          want.push_back(sum);
+        }
+      }
+      const linear::Problem problem{c->format, s.num_tokens, s.rows, s.cols};
+      check.each<linear::Variant>(linear::variants(), "linear", s.name, c->name, problem,
+                                  [&](const linear::Variant& variant, VerifyResult& r) {
+                                    std::vector<float> out(want.size(), std::nanf(""));
+                                    run_variant(variant, problem,
+                                                {{x.data(), {s.num_tokens, s.cols}},
+                                                 weight.view[0],
+                                                 {bias.data(), {s.rows}},
+                                                 {out.data(), {s.num_tokens, s.rows}}},
+                                                check.pool);
+                                    compare(out, want, r);
+                                  });
+    }
+  }
+}
+
+void check_rope(Check& check) {
+  for (const std::int64_t head_dim : {2, 32, 64}) {
+    constexpr std::int64_t kTokens = 3;
+    constexpr std::int64_t kHeads = 5;
+    const std::int64_t half = head_dim / 2;
+    RandomStream random(check.seed, 4);
+    const std::vector<float> x = random_floats(random, kTokens * kHeads * head_dim, 2.0F);
+    const std::vector<float> cos = random_floats(random, kTokens * half, 1.3F);
+    const std::vector<float> sin = random_floats(random, kTokens * half, 1.3F);
+    std::vector<double> want(x.size());
+    for (std::int64_t t = 0; t < kTokens; ++t) {
+      for (std::int64_t h = 0; h < kHeads; ++h) {
+        const std::int64_t base = (t * kHeads + h) * head_dim;
+        for (std::int64_t i = 0; i < half; ++i) {
+          const auto a = static_cast<double>(x[static_cast<std::size_t>(base + i)]);
+          const auto b = static_cast<double>(x[static_cast<std::size_t>(base + i + half)]);
+          const auto c = static_cast<double>(cos[static_cast<std::size_t>(t * half + i)]);
+          const auto s = static_cast<double>(sin[static_cast<std::size_t>(t * half + i)]);
+          want[static_cast<std::size_t>(base + i)] = a * c - b * s;
+          want[static_cast<std::size_t>(base + i + half)] = b * c + a * s;
+        }
+      }
+    }
+    const rope::Problem problem{kTokens, kHeads, head_dim};
+    check.each<rope::Variant>(rope::variants(), "rope", fmt::format("d{}", head_dim), "", problem,
+                              [&](const rope::Variant& variant, VerifyResult& r) {
+                                std::vector<float> out = x;
+                                run_variant(variant, problem,
+                                            {{out.data(), {kTokens, kHeads, head_dim}},
+                                             {cos.data(), {kTokens, half}},
+                                             {sin.data(), {kTokens, half}}},
+                                            check.pool);
+                                compare(out, want, r);
+                              });
+  }
+}
+
+}  // namespace moebench::verify

@@ -1,0 +1,184 @@
+// Checks of router and moe_experts.
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "kernels/moe_experts/moe_experts.h"
+#include "kernels/router/router.h"
+#include "kernels/verify/compare.h"
+
+namespace moebench::verify {
+namespace {
+
+enum class Routing { kRandom, kAllOnOne, kOneUnused };
+
+struct ExpertShape {
+  std::string_view name;
+  std::int64_t num_tokens, hidden_size, intermediate_size, num_experts, top_k;
+  Routing routing;
+};
+constexpr std::array<ExpertShape, 5> kExpertShapes = {{
+    {"one_token", 1, 64, 96, 8, 2, Routing::kRandom},
+    {"odd_counts", 7, 96, 32, 5, 3, Routing::kRandom},
+    {"all_on_one_expert", 9, 64, 64, 4, 1, Routing::kAllOnOne},
+    {"an_expert_without_tokens", 6, 32, 64, 3, 2, Routing::kOneUnused},
+    {"every_expert", 3, 32, 32, 4, 4, Routing::kRandom},
+}};
+
+// Different experts per token, as a router would choose.
+std::vector<std::int32_t> route(RandomStream& random, const ExpertShape& s) {
+  std::vector<std::int32_t> ids;
+  for (std::int64_t t = 0; t < s.num_tokens; ++t) {
+    std::vector<std::int32_t> experts(static_cast<std::size_t>(s.num_experts));
+    std::iota(experts.begin(), experts.end(), 0);
+    if (s.routing == Routing::kOneUnused) experts.pop_back();
+    for (std::int64_t k = 0; k < s.top_k; ++k) {
+      if (s.routing == Routing::kAllOnOne) {
+        ids.push_back(2);
+        continue;
+      }
+      const auto pick = random.below(static_cast<std::int64_t>(experts.size()));
+      ids.push_back(experts[static_cast<std::size_t>(pick)]);
+      experts.erase(experts.begin() + pick);
+    }
+  }
+  return ids;
+}
+
+// The contract's formula, pair by pair.
+std::vector<double> experts_in_float64(
+    const ExpertShape& s, const RandomMatrices& gate_up, const std::vector<double>& gate_up_bias,
+    const RandomMatrices& down, const std::vector<double>& down_bias, const std::vector<double>& x,
+    const std::vector<std::int32_t>& ids, const std::vector<double>& weights, double alpha,
+    double limit) {
+  const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+  std::vector<double> out(at(s.num_tokens * s.hidden_size), 0.0);
+  for (std::int64_t t = 0; t < s.num_tokens; ++t) {
+    for (std::int64_t k = 0; k < s.top_k; ++k) {
+      const std::int64_t e = ids[at(t * s.top_k + k)];
+      std::vector<double> activated;
+      const auto feature = [&](std::int64_t row) {
+        const std::int64_t w = (e * 2 * s.intermediate_size + row) * s.hidden_size;
+        double sum = gate_up_bias[at(e * 2 * s.intermediate_size + row)];
+        for (std::int64_t c = 0; c < s.hidden_size; ++c) {
+          sum += gate_up.decoded[at(w + c)] * x[at(t * s.hidden_size + c)];
+        }
+        return sum;
+      };
+      for (std::int64_t i = 0; i < s.intermediate_size; ++i) {
+        const double gate = std::min(feature(2 * i), limit);
+        const double up = std::clamp(feature(2 * i + 1), -limit, limit);
+        activated.push_back(gate / (1 + std::exp(-alpha * gate)) * (up + 1));
+      }
+      for (std::int64_t r = 0; r < s.hidden_size; ++r) {
+        const std::int64_t w = (e * s.hidden_size + r) * s.intermediate_size;
+        double sum = down_bias[at(e * s.hidden_size + r)];
+        for (std::int64_t i = 0; i < s.intermediate_size; ++i) {
+          sum += down.decoded[at(w + i)] * activated[at(i)];
+        }
+        out[at(t * s.hidden_size + r)] += weights[at(t * s.top_k + k)] * sum;
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+void check_router(Check& check) {
+  struct Shape {
+    std::string_view name;
+    std::int64_t tokens, experts, top_k;
+    bool ties;
+  };
+  for (const Shape& s : {Shape{"one_expert", 3, 1, 1, false}, Shape{"top2_of_8", 5, 8, 2, false},
+                         Shape{"ties", 4, 8, 3, true}, Shape{"top4_of_128", 9, 128, 4, false},
+                         Shape{"all", 2, 6, 6, false}}) {
+    RandomStream random(check.seed, 7);
+    std::vector<float> logits = random_floats(random, s.tokens * s.experts, 4.0F);
+    if (s.ties) {  // few distinct values: the lower id must win
+      for (float& v : logits) v = std::floor(v / 2);
+    }
+    // Expected output: ids, then weights.
+    std::vector<double> want;
+    std::vector<double> want_weights;
+    for (std::int64_t t = 0; t < s.tokens; ++t) {
+      const float* row = &logits[static_cast<std::size_t>(t * s.experts)];
+      std::vector<std::int32_t> order(static_cast<std::size_t>(s.experts));
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(),
+                       [&](std::int32_t a, std::int32_t b) { return row[a] > row[b]; });
+      double sum = 0;
+      for (std::int64_t k = 0; k < s.top_k; ++k) {
+        const std::int32_t id = order[static_cast<std::size_t>(k)];
+        want.push_back(id);
+        want_weights.push_back(std::exp(static_cast<double>(row[id])));
+        sum += want_weights.back();
+      }
+      for (std::int64_t k = 0; k < s.top_k; ++k) {
+        want_weights[want_weights.size() - static_cast<std::size_t>(s.top_k - k)] /= sum;
+      }
+    }
+    want.insert(want.end(), want_weights.begin(), want_weights.end());
+    const router::Problem problem{s.tokens, s.experts, s.top_k};
+    check.each<router::Variant>(router::variants(), "router", s.name, "", problem,
+                                [&](const router::Variant& variant, VerifyResult& r) {
+                                  const auto n = static_cast<std::size_t>(s.tokens * s.top_k);
+                                  std::vector<std::int32_t> ids(n, -1);
+                                  std::vector<float> weights(n, std::nanf(""));
+                                  run_variant(variant, problem,
+                                              {{logits.data(), {s.tokens, s.experts}},
+                                               {ids.data(), {s.tokens, s.top_k}},
+                                               {weights.data(), {s.tokens, s.top_k}}},
+                                              check.pool);
+                                  std::vector<float> got;
+                                  for (const std::int32_t id : ids)
+                                    got.push_back(static_cast<float>(id));
+                                  got.insert(got.end(), weights.begin(), weights.end());
+                                  compare(got, want, r);
+                                });
+  }
+}
+
+void check_moe_experts(Check& check) {
+  for (const ExpertShape& s : kExpertShapes) {
+    for (const Codec* c : codecs()) {
+      RandomStream random(check.seed, 8);
+      const RandomMatrices gate_up(random, c->format, s.num_experts, 2 * s.intermediate_size,
+                                   s.hidden_size, check.pool);
+      const RandomMatrices down(random, c->format, s.num_experts, s.hidden_size,
+                                s.intermediate_size, check.pool);
+      const auto gate_up_bias = random_floats(random, s.num_experts * 2 * s.intermediate_size, 1);
+      const auto down_bias = random_floats(random, s.num_experts * s.hidden_size, 1);
+      // Large inputs, so that both clamps are met.
+      const auto x = random_floats(random, s.num_tokens * s.hidden_size, 12.0F);
+      const auto weights = random_floats(random, s.num_tokens * s.top_k, 1);
+      const std::vector<std::int32_t> ids = route(random, s);
+      moe_experts::Args args;
+      args.x = {x.data(), {s.num_tokens, s.hidden_size}};
+      args.expert_ids = {ids.data(), {s.num_tokens, s.top_k}};
+      args.expert_weights = {weights.data(), {s.num_tokens, s.top_k}};
+      args.gate_up = gate_up.view;
+      args.gate_up_bias = {gate_up_bias.data(), {s.num_experts, 2 * s.intermediate_size}};
+      args.down = down.view;
+      args.down_bias = {down_bias.data(), {s.num_experts, s.hidden_size}};
+      const std::vector<double> want = experts_in_float64(
+          s, gate_up, doubles(gate_up_bias), down, doubles(down_bias), doubles(x), ids,
+          doubles(weights), static_cast<double>(args.swiglu_alpha),
+          static_cast<double>(args.swiglu_limit));
+      const moe_experts::Problem problem{c->format,           s.num_tokens,  s.hidden_size,
+                                         s.intermediate_size, s.num_experts, s.top_k};
+      check.each<moe_experts::Variant>(moe_experts::variants(), "moe_experts", s.name, c->name,
+                                       problem,
+                                       [&](const moe_experts::Variant& variant, VerifyResult& r) {
+                                         std::vector<float> out(want.size(), std::nanf(""));
+                                         moe_experts::Args run_args = args;
+                                         run_args.out = {out.data(), {s.num_tokens, s.hidden_size}};
+                                         run_variant(variant, problem, run_args, check.pool);
+                                         compare(out, want, r);
+                                       });
+    }
+  }
+}
+
+}  // namespace moebench::verify
