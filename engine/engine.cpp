@@ -2,16 +2,23 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <numeric>
-#include <vector>
 
 #include "kernels/core/error.h"
+#include "kernels/core/resources.h"
 
 namespace moebench {
 namespace {
 
 constexpr std::int64_t kDefaultContext = 4096;
+
+// Without one, a model can still be timed and its logits looked at.
+bool has_tokenizer(const std::filesystem::path& directory) {
+  if (std::filesystem::exists(directory / "tokenizer.json")) return true;
+  const std::filesystem::directory_iterator files(directory);
+  return std::any_of(begin(files), end(files),
+                     [](const auto& file) { return file.path().extension() == ".tiktoken"; });
+}
 
 struct Sizes {
   ModelLimits limits;
@@ -75,7 +82,7 @@ Engine load_engine(const std::filesystem::path& model, const Plan& plan,
   Engine engine;
   engine.directory = resolve_model(model);
   engine.weights = Weights::load(engine.directory, plan, pool);
-  if (Tokenizer::exists_in(engine.directory)) engine.tokenizer = Tokenizer::load(engine.directory);
+  if (has_tokenizer(engine.directory)) engine.tokenizer = Tokenizer::load(engine.directory);
   const Sizes sizes = sizes_for(engine.weights->config, plan, options);
   engine.model = std::make_unique<Model>(engine.weights, sizes.limits, pool);
   engine.cache = std::make_unique<KvCache>(engine.weights->config, sizes.cache);
@@ -116,21 +123,7 @@ MemoryBudget predict_memory(const std::filesystem::path& model, const Plan& plan
 
 std::filesystem::path resolve_model(const std::filesystem::path& model) {
   if (model != "nano" || std::filesystem::exists(model / "config.json")) return model;
-  std::vector<std::filesystem::path> places;
-  if (const char* chosen = std::getenv("MOEBENCH_NANO")) places.emplace_back(chosen);
-  std::error_code ignored;
-  const auto program = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  if (!program.empty()) {
-    places.push_back(program.parent_path().parent_path() / "share/moebench/nano/model");
-  }
-  places.emplace_back(MOEBENCH_SOURCE_DIR "/datasets/nano/model");
-  for (const auto& place : places) {
-    if (std::filesystem::exists(place / "config.json")) return place;
-  }
-  fail(ErrorCode::kIo,
-       "find the model nano: it is not in {} (set MOEBENCH_NANO to datasets/nano/model of the "
-       "source tree)",
-       places.back().string());
+  return find_resource("datasets/nano/model");
 }
 
 }  // namespace moebench

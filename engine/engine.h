@@ -62,8 +62,8 @@ Engine with_ops(const Engine& engine, const EngineOptions& options, const OpTabl
 MemoryBudget predict_memory(const std::filesystem::path& model, const Plan& plan,
                             const EngineOptions& options, int num_threads);
 
-// A path as it is; the word "nano" becomes the directory of the model that ships: $MOEBENCH_NANO,
-// or beside the installed program, or in the source tree it was built from.
+// A path as it is; the word "nano" becomes the directory of the model that ships, unless a model
+// of that name lies in the current directory.
 std::filesystem::path resolve_model(const std::filesystem::path& model);
 
 }  // namespace moebench
