@@ -1,0 +1,95 @@
+// Ledger lines to JSON and back.
+#include "evals/ledger.h"
+
+#include <array>
+
+#include "engine/mapped_file.h"
+#include "kernels/core/append_file.h"
+#include "kernels/core/error.h"
+#include "kernels/core/suggest.h"
+
+namespace moebench {
+namespace {
+
+constexpr std::array<std::string_view, kNumVerdicts> kVerdictNames = {
+    "correct", "wrong", "unparsed", "truncated", "looping", "channel_error", "refused", "failed"};
+
+}  // namespace
+
+std::string_view verdict_name(Verdict verdict) {
+  return kVerdictNames[static_cast<std::size_t>(verdict)];
+}
+
+Verdict parse_verdict(std::string_view name) {
+  for (std::size_t i = 0; i < kVerdictNames.size(); ++i) {
+    if (kVerdictNames[i] == name) return static_cast<Verdict>(i);
+  }
+  const std::vector<std::string> known(kVerdictNames.begin(), kVerdictNames.end());
+  fail(ErrorCode::kInvalidArgument, "read a ledger: no verdict '{}'; {}", name,
+       suggestion(name, known));
+}
+
+OrderedJson to_json(const LedgerLine& line) {
+  OrderedJson json;
+  json["item"] = line.item;
+  json["category"] = line.category;
+  json["repeat"] = line.repeat;
+  json["seed"] = line.seed;
+  json["verdict"] = verdict_name(line.verdict);
+  json["expected"] = line.expected;
+  json["answer"] = line.answer;
+  json["finish"] = line.finish;
+  json["prompt_tokens"] = line.prompt_tokens;
+  json["cached_tokens"] = line.cached_tokens;
+  json["output_tokens"] = line.output_tokens;
+  json["reasoning_tokens"] = line.reasoning_tokens;
+  json["log_probability"] = line.log_probability;
+  json["token_digest"] = line.token_digest;
+  json["analysis"] = line.analysis;
+  json["final"] = line.final_text;
+  if (!line.error.empty()) json["error"] = line.error;
+  json["timing"]["ttft_ms"] = line.timing.ttft_ms;
+  json["timing"]["tpot_ms"] = line.timing.tpot_ms;
+  json["timing"]["e2e_ms"] = line.timing.e2e_ms;
+  return json;
+}
+
+LedgerLine ledger_line_from_json(const Json& json, const std::string& where) {
+  JsonFields fields(json, where);
+  LedgerLine line;
+  line.item = fields.required<std::string>("item");
+  line.category = fields.optional<std::string>("category", "");
+  line.repeat = fields.required<std::int64_t>("repeat");
+  const Json* seed = fields.find("seed");
+  if (seed != nullptr && seed->is_number_unsigned()) line.seed = seed->get<std::uint64_t>();
+  line.verdict = parse_verdict(fields.required<std::string>("verdict"));
+  line.expected = fields.optional<std::string>("expected", "");
+  line.answer = fields.optional<std::string>("answer", "");
+  line.finish = fields.optional<std::string>("finish", "");
+  line.prompt_tokens = fields.optional<std::int64_t>("prompt_tokens", 0);
+  line.cached_tokens = fields.optional<std::int64_t>("cached_tokens", 0);
+  line.output_tokens = fields.optional<std::int64_t>("output_tokens", 0);
+  line.reasoning_tokens = fields.optional<std::int64_t>("reasoning_tokens", 0);
+  line.log_probability = fields.optional<double>("log_probability", 0.0);
+  line.token_digest = fields.optional<std::string>("token_digest", "");
+  line.analysis = fields.optional<std::string>("analysis", "");
+  line.final_text = fields.optional<std::string>("final", "");
+  line.error = fields.optional<std::string>("error", "");
+  if (const Json* timing = fields.find("timing")) {
+    JsonFields times(*timing, fields.path("timing"));
+    line.timing.ttft_ms = times.optional<double>("ttft_ms", 0.0);
+    line.timing.tpot_ms = times.optional<double>("tpot_ms", 0.0);
+    line.timing.e2e_ms = times.optional<double>("e2e_ms", 0.0);
+  }
+  return line;
+}
+
+std::vector<LedgerLine> read_ledger(const std::filesystem::path& path) {
+  std::vector<LedgerLine> lines;
+  for_each_whole_json_line(path, [&](const Json& json, const std::string& place) {
+    lines.push_back(ledger_line_from_json(json, place));
+  });
+  return lines;
+}
+
+}  // namespace moebench

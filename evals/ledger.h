@@ -1,0 +1,65 @@
+// The ledger: one JSON line per scored answer, written as soon as it is known.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/core/json_fields.h"
+
+namespace moebench {
+
+enum class Verdict {
+  kCorrect,
+  kWrong,
+  kUnparsed,      // a final answer from which no option could be read
+  kTruncated,     // the token budget ended before a final answer
+  kLooping,       // the model repeated itself until it was stopped
+  kChannelError,  // it stopped without a final message, or broke the message format
+  kRefused,       // it declined to answer
+  kFailed,        // no answer was produced: an error of ours
+};
+inline constexpr int kNumVerdicts = 8;
+std::string_view verdict_name(Verdict verdict);
+Verdict parse_verdict(std::string_view name);
+
+// Milliseconds from submission, unless said otherwise; 0 where there were too few tokens.
+struct AnswerTiming {
+  double ttft_ms = 0;  // to the first output token
+  double tpot_ms = 0;  // (last - first token) / (output tokens - 1)
+  double e2e_ms = 0;   // to the last token
+};
+
+struct LedgerLine {
+  std::string item;
+  std::string category;
+  std::int64_t repeat = 0;  // from 0
+  std::uint64_t seed = 0;   // of this answer's draws
+  Verdict verdict = Verdict::kFailed;
+  std::string expected;
+  std::string answer;  // as extracted; "" if nothing was
+  std::string finish;  // "stop", "length", "loop", ...
+  std::int64_t prompt_tokens = 0;
+  std::int64_t cached_tokens = 0;  // of the prompt, taken from the shared prefix
+  std::int64_t output_tokens = 0;
+  std::int64_t reasoning_tokens = 0;  // on channel analysis
+  double log_probability = 0;         // sum over output tokens
+  std::string token_digest;           // hash of the output tokens
+  std::string analysis;
+  std::string final_text;
+  std::string error;
+  AnswerTiming timing;  // the only part that differs between two runs of the same seed
+
+  bool correct() const { return verdict == Verdict::kCorrect; }
+};
+
+OrderedJson to_json(const LedgerLine& line);
+LedgerLine ledger_line_from_json(const Json& json, const std::string& where);
+
+// The lines of a ledger; none if there is no such file. A last line without its newline was cut off
+// by a crash and is left out.
+std::vector<LedgerLine> read_ledger(const std::filesystem::path& path);
+
+}  // namespace moebench

@@ -1,0 +1,276 @@
+// Prompts in, graded answers out.
+#include "evals/run_task.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "engine/harmony.h"
+#include "engine/scheduler.h"
+#include "evals/extract.h"
+#include "kernels/core/error.h"
+#include "kernels/core/hash.h"
+
+namespace moebench {
+namespace {
+
+constexpr double kNsPerMs = 1e6;
+
+struct Parsed {
+  std::string analysis;
+  std::string final_text;
+  AnswerForm form = AnswerForm::kWellFormed;
+  std::int64_t reasoning_tokens = 0;
+};
+
+Parsed parse_answer(const Tokenizer& tokenizer, const std::vector<std::int32_t>& tokens,
+                    std::span<const std::int64_t> stop_ids) {
+  HarmonyParser parser(tokenizer, Role::kAssistant);
+  Parsed parsed;
+  const HarmonyTokens special = HarmonyTokens::of(tokenizer);
+  for (const std::int32_t token : tokens) {
+    // <|endoftext|> ends an answer too, but is no part of the message grammar.
+    const bool foreign_stop = !special.ends_message(token) &&
+                              std::find(stop_ids.begin(), stop_ids.end(), token) != stop_ids.end();
+    if (foreign_stop) break;
+    const Message* before = parser.current();
+    if (before != nullptr && before->channel == "analysis" && !special.ends_message(token)) {
+      ++parsed.reasoning_tokens;
+    }
+    parser.push(token);
+  }
+  parser.finish();
+  parsed.analysis = reasoning_text(parser.messages());
+  parsed.final_text = final_text(parser.messages());
+  parsed.form = parser.answer_form();
+  return parsed;
+}
+
+bool is_refusal(std::string_view text) {
+  constexpr std::array<std::string_view, 6> kOpenings = {"I'm sorry", "I’m sorry", "I am sorry",
+                                                         "I can't",   "I can’t",   "I cannot"};
+  return std::any_of(kOpenings.begin(), kOpenings.end(), [&](std::string_view opening) {
+    return text.substr(0, opening.size()) == opening;
+  });
+}
+
+// A final answer is graded whatever ended it; without one, the reason it is missing is the verdict.
+Verdict judge(const RequestResult& result, const Parsed& parsed,
+              const std::optional<std::string>& answer, const std::string& expected) {
+  if (result.finish == FinishReason::kFailed || result.finish == FinishReason::kCancelled) {
+    return Verdict::kFailed;
+  }
+  if (!parsed.final_text.empty()) {
+    if (answer) return *answer == expected ? Verdict::kCorrect : Verdict::kWrong;
+    if (is_refusal(parsed.final_text)) return Verdict::kRefused;
+  }
+  if (result.finish == FinishReason::kLoop) return Verdict::kLooping;
+  if (result.finish == FinishReason::kLength) return Verdict::kTruncated;
+  if (parsed.form != AnswerForm::kWellFormed || parsed.final_text.empty()) {
+    return Verdict::kChannelError;
+  }
+  return Verdict::kUnparsed;
+}
+
+AnswerTiming timing_of(const RequestResult& result) {
+  AnswerTiming timing;
+  if (result.token_ns.empty()) return timing;
+  const auto since_submission = [&](std::int64_t ns) {
+    return static_cast<double>(ns - result.submitted_ns) / kNsPerMs;
+  };
+  timing.ttft_ms = since_submission(result.token_ns.front());
+  timing.e2e_ms = since_submission(result.token_ns.back());
+  if (result.token_ns.size() > 1) {
+    timing.tpot_ms =
+        (timing.e2e_ms - timing.ttft_ms) / static_cast<double>(result.token_ns.size() - 1);
+  }
+  return timing;
+}
+
+struct Pending {
+  const TaskItem* item;
+  std::int64_t repeat;
+  std::uint64_t seed;
+};
+
+LedgerLine grade(const Engine& engine, const Task& task, const Pending& pending,
+                 const RequestResult& result) {
+  LedgerLine line;
+  line.item = pending.item->id;
+  line.category = pending.item->category;
+  line.repeat = pending.repeat;
+  line.seed = pending.seed;
+  line.expected = pending.item->expected;
+  line.finish = finish_reason_name(result.finish);
+  line.prompt_tokens = result.prompt_tokens;
+  line.cached_tokens = result.cached_tokens;
+  line.output_tokens = static_cast<std::int64_t>(result.tokens.size());
+  for (const double lp : result.log_probabilities) line.log_probability += lp;
+  line.token_digest = hash_hex(content_hash(std::as_bytes(std::span(result.tokens))));
+  line.error = result.error;
+  line.timing = timing_of(result);
+  const Parsed parsed = parse_answer(engine.require_tokenizer(), result.tokens,
+                                     engine.model->config().stop_token_ids);
+  line.analysis = parsed.analysis;
+  line.final_text = parsed.final_text;
+  line.reasoning_tokens = parsed.reasoning_tokens;
+  std::optional<std::string> answer;
+  if (!parsed.final_text.empty()) answer = extract(task.extraction_rule, parsed.final_text).value;
+  line.answer = answer.value_or("");
+  line.verdict = judge(result, parsed, answer, line.expected);
+  return line;
+}
+
+// The tokens that end an answer: harmony's, and what the checkpoint's configs name.
+std::vector<std::int32_t> stop_tokens(const Engine& engine) {
+  std::vector<std::int32_t> stops = HarmonyTokens::of(engine.require_tokenizer()).stop_tokens();
+  for (const std::int64_t id : engine.model->config().stop_token_ids) {
+    stops.push_back(static_cast<std::int32_t>(id));
+  }
+  return stops;
+}
+
+std::vector<std::int32_t> common_prefix(const std::vector<Request>& requests) {
+  if (requests.size() < 2) return {};
+  std::vector<std::int32_t> prefix = requests.front().prompt;
+  for (const Request& request : requests) {
+    const auto [end, ignored] =
+        std::mismatch(prefix.begin(), prefix.end(), request.prompt.begin(), request.prompt.end());
+    prefix.erase(end, prefix.end());
+  }
+  return prefix;
+}
+
+// Runs the requests and hands each result over as it arrives.
+void run_requests(Engine& engine, std::vector<Request> requests,
+                  const std::function<void(const RequestResult&)>& on_result,
+                  const std::function<bool()>& stop_requested) {
+  Scheduler scheduler(*engine.model, *engine.cache);
+  scheduler.share_prefix(common_prefix(requests));
+  for (Request& request : requests) scheduler.submit(std::move(request));
+  for (bool more = true; more;) {
+    require_or(ErrorCode::kInterrupted, !stop_requested || !stop_requested(),
+               "answer {} more questions: interrupted", scheduler.num_unfinished());
+    more = scheduler.step();
+    for (const RequestResult& result : scheduler.take_results()) on_result(result);
+  }
+}
+
+Request request_for(const Engine& engine, const TaskItem& item, ReasoningEffort effort) {
+  Request request;
+  request.prompt =
+      render(item_conversation(item, effort), RenderOptions{}, engine.require_tokenizer());
+  request.stop_tokens = stop_tokens(engine);
+  return request;
+}
+
+std::vector<TaskItem> first_items(const TaskData& data, std::int64_t limit) {
+  std::vector<TaskItem> items = data.items;
+  if (limit > 0 && limit < static_cast<std::int64_t>(items.size())) {
+    items.resize(static_cast<std::size_t>(limit));
+  }
+  return items;
+}
+
+}  // namespace
+
+std::uint64_t answer_seed(std::uint64_t seed, std::string_view item, std::int64_t repeat) {
+  return content_hash(fmt::format("{}/{}", item, repeat), seed);
+}
+
+std::vector<LedgerLine> run_task(Engine& engine, const Task& task, const TaskSettings& settings,
+                                 const std::vector<LedgerLine>& done, const TaskHooks& hooks) {
+  const std::vector<TaskItem> items = first_items(task.load(), settings.limit);
+  std::set<std::pair<std::string, std::int64_t>> finished;
+  for (const LedgerLine& line : done) finished.emplace(line.item, line.repeat);
+
+  std::vector<Pending> pending;
+  std::vector<Request> requests;
+  for (std::int64_t repeat = 0; repeat < settings.repeats; ++repeat) {
+    for (const TaskItem& item : items) {
+      if (finished.contains({item.id, repeat})) continue;
+      Request request = request_for(engine, item, settings.effort);
+      request.id = pending.size();
+      request.max_tokens = settings.max_tokens > 0 ? settings.max_tokens : task.max_tokens;
+      request.sampling = settings.sampling;
+      request.sampling.seed = answer_seed(settings.sampling.seed, item.id, repeat);
+      pending.push_back({&item, repeat, request.sampling.seed});
+      requests.push_back(std::move(request));
+    }
+  }
+  std::vector<LedgerLine> lines = done;
+  const auto total = static_cast<std::int64_t>(items.size()) * settings.repeats;
+  const auto report = [&] {
+    if (hooks.on_progress) hooks.on_progress(static_cast<std::int64_t>(lines.size()), total);
+  };
+  report();
+  const auto on_result = [&](const RequestResult& result) {
+    lines.push_back(grade(engine, task, pending[result.id], result));
+    if (hooks.on_line) hooks.on_line(lines.back());
+    report();
+  };
+  run_requests(engine, std::move(requests), on_result, hooks.stop_requested);
+  return lines;
+}
+
+TaskScore score_lines(const std::vector<LedgerLine>& lines) {
+  require(!lines.empty(), "score a task: there are no answers");
+  struct Scores {
+    std::vector<double> values;
+    std::vector<std::int64_t> clusters;
+  };
+  TaskScore score;
+  Scores all;
+  std::map<std::string, Scores> by_category;
+  std::map<std::string, std::int64_t> item_number;
+  double output = 0;
+  double reasoning = 0;
+  for (const LedgerLine& line : lines) {
+    const auto number = static_cast<std::int64_t>(item_number.size());
+    const std::int64_t cluster = item_number.try_emplace(line.item, number).first->second;
+    for (Scores* scores : {&all, &by_category[line.category]}) {
+      scores->values.push_back(line.correct() ? 1 : 0);
+      scores->clusters.push_back(cluster);
+    }
+    ++score.verdicts[static_cast<std::size_t>(line.verdict)];
+    output += static_cast<double>(line.output_tokens);
+    reasoning += static_cast<double>(line.reasoning_tokens);
+  }
+  const auto n = static_cast<double>(lines.size());
+  score.num_answers = static_cast<std::int64_t>(lines.size());
+  score.accuracy = mean_with_clustered_interval(all.values, all.clusters);
+  for (const auto& [category, scores] : by_category) {
+    score.accuracy_by_category[category] =
+        mean_with_clustered_interval(scores.values, scores.clusters);
+  }
+  score.mean_output_tokens = output / n;
+  score.mean_reasoning_tokens = reasoning / n;
+  return score;
+}
+
+std::vector<Trace> make_traces(Engine& engine, const Task& task, ReasoningEffort effort,
+                               std::int64_t items, std::int64_t max_tokens,
+                               const std::function<bool()>& stop_requested) {
+  const std::vector<TaskItem> chosen = first_items(task.load(), items);
+  std::vector<Trace> traces;
+  std::vector<Request> requests;
+  for (const TaskItem& item : chosen) {
+    Request request = request_for(engine, item, effort);
+    request.id = traces.size();
+    request.max_tokens = max_tokens > 0 ? max_tokens : task.max_tokens;
+    traces.push_back({item.id, request.prompt, static_cast<std::int64_t>(request.prompt.size())});
+    requests.push_back(std::move(request));
+  }
+  const auto on_result = [&](const RequestResult& result) {
+    auto& tokens = traces[result.id].tokens;
+    tokens.insert(tokens.end(), result.tokens.begin(), result.tokens.end());
+  };
+  run_requests(engine, std::move(requests), on_result, stop_requested);
+  // A request that failed gives no words to compare on.
+  std::erase_if(traces, [](const Trace& trace) {
+    return trace.first >= static_cast<std::int64_t>(trace.tokens.size());
+  });
+  return traces;
+}
+
+}  // namespace moebench

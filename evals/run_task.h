@@ -1,0 +1,61 @@
+// Running a task: every item asked, every answer graded into the ledger, scores on top.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/sampling.h"
+#include "evals/fidelity.h"
+#include "evals/ledger.h"
+#include "evals/statistics.h"
+#include "evals/task.h"
+
+namespace moebench {
+
+struct TaskSettings {
+  ReasoningEffort effort = ReasoningEffort::kMedium;
+  std::int64_t limit = 0;  // items, from the front; 0: all
+  std::int64_t repeats = 1;
+  std::int64_t max_tokens = 0;  // of one answer; 0: the task's own
+  SamplingParams sampling;      // `seed` is combined with item and repeat for each answer
+};
+
+struct TaskHooks {
+  // Each new line, in the order of finishing. Lines given as `done` are not repeated.
+  std::function<void(const LedgerLine&)> on_line;
+  std::function<void(std::int64_t done, std::int64_t total)> on_progress;
+  std::function<bool()> stop_requested;  // polled between steps; true ends with kInterrupted
+};
+
+// Asks what `done` (from an earlier, interrupted run) does not answer yet, and returns all lines,
+// the old ones first. The answers do not depend on what was done before, on batch or order.
+// Throws Error(kInterrupted) if stop was requested; lines finished by then went to on_line.
+std::vector<LedgerLine> run_task(Engine& engine, const Task& task, const TaskSettings& settings,
+                                 const std::vector<LedgerLine>& done, const TaskHooks& hooks);
+
+// Scores of a set of lines: the split into verdicts, and the share of correct answers with an
+// interval clustered by item.
+struct TaskScore {
+  std::int64_t num_answers = 0;
+  std::array<std::int64_t, kNumVerdicts> verdicts{};
+  MeanEstimate accuracy;
+  std::map<std::string, MeanEstimate> accuracy_by_category;
+  double mean_output_tokens = 0;
+  double mean_reasoning_tokens = 0;
+};
+TaskScore score_lines(const std::vector<LedgerLine>& lines);
+
+// The seed of one answer's draws.
+std::uint64_t answer_seed(std::uint64_t seed, std::string_view item, std::int64_t repeat);
+
+// Greedy answers of `engine` to the first `items` items, as traces: the prompt, then its own words.
+std::vector<Trace> make_traces(Engine& engine, const Task& task, ReasoningEffort effort,
+                               std::int64_t items, std::int64_t max_tokens,
+                               const std::function<bool()>& stop_requested);
+
+}  // namespace moebench
