@@ -1,0 +1,313 @@
+// Building report.json.
+#include "reports/report.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "bench/build_info.h"
+#include "bench/case_runner.h"
+#include "bench/environment.h"
+#include "bench/record.h"
+#include "bench/run.h"
+#include "engine/mapped_file.h"
+#include "evals/ledger.h"
+#include "evals/statistics.h"
+#include "evals/task.h"
+#include "kernels/core/append_file.h"
+#include "kernels/core/error.h"
+#include "reports/html.h"
+
+namespace moebench {
+namespace {
+
+constexpr std::string_view kReferencePlan = "reference";
+
+// A (model, plan) pair, in the order of the runs' files.
+struct PlanKey {
+  std::string model;
+  std::string plan;
+  auto operator<=>(const PlanKey&) const = default;
+};
+
+// One task case with its answers.
+struct TaskCase {
+  Record record;
+  std::vector<LedgerLine> lines;
+  std::string task;
+  std::string effort;
+};
+
+struct Loaded {
+  std::vector<OrderedJson> runs;  // run.json of each
+  std::vector<Record> records;
+  std::vector<TaskCase> tasks;
+  std::vector<PlanKey> plans;
+};
+
+OrderedJson read_run_json(const std::filesystem::path& run) {
+  const std::filesystem::path path = run / "run.json";
+  require_or(ErrorCode::kIo, std::filesystem::exists(path),
+             "read the run {}: there is no run.json in it", run.string());
+  const Json json = parse_json(read_text_file(path), path.string());
+  JsonFields fields(json, path.string());
+  const auto schema = fields.required<std::string>("schema");
+  require(schema == kRunSchema, "{}: '{}' is not supported ({} is)", fields.path("schema"),
+          schema.substr(0, 60), kRunSchema);
+  return OrderedJson::parse(json.dump());
+}
+
+Loaded load_runs(const std::vector<std::filesystem::path>& runs) {
+  require(!runs.empty(), "make a report: no run was given");
+  Loaded loaded;
+  std::set<PlanKey> seen;
+  for (const std::filesystem::path& run : runs) {
+    OrderedJson description = read_run_json(run);
+    // The folder's own name: its place on a disk is nobody's business.
+    description["folder"] = std::filesystem::weakly_canonical(run).filename().string();
+    loaded.runs.push_back(std::move(description));
+    for (Record& record : read_records(run)) {
+      const PlanKey key{record.model, record.plan};
+      if (seen.insert(key).second) loaded.plans.push_back(key);
+      if (record.kind == "task") {
+        TaskCase task{record, read_ledger(ledger_path(run, record.case_id)),
+                      record.scenario.value("task", ""), record.scenario.value("effort", "")};
+        loaded.tasks.push_back(std::move(task));
+      }
+      loaded.records.push_back(std::move(record));
+    }
+  }
+  return loaded;
+}
+
+// The metric as records write it, or null.
+OrderedJson metric_json(const Record& record, const std::string& name) {
+  if (record.status != Status::kOk || !record.metrics.contains(name)) return OrderedJson();
+  return to_json(record).at("metrics").at(name);
+}
+
+OrderedJson summarise(const Loaded& loaded, const PlanKey& key) {
+  OrderedJson row = {{"model", key.model}, {"plan", key.plan}};
+  OrderedJson accuracy = OrderedJson::array();
+  OrderedJson failures = OrderedJson::array();
+  OrderedJson decode = OrderedJson::array();
+  OrderedJson prefill = OrderedJson::array();
+  double peak = 0;
+  for (const Record& record : loaded.records) {
+    if (record.model != key.model || record.plan != key.plan) continue;
+    if (record.status != Status::kOk) {
+      failures.push_back({{"label", record.label},
+                          {"status", status_name(record.status)},
+                          {"reason", record.reason}});
+      continue;
+    }
+    // Fidelity loads the reference beside the plan: its peak is not the plan's.
+    if (const auto it = record.metrics.find("peak_rss_bytes");
+        it != record.metrics.end() && record.kind != "fidelity") {
+      peak = std::max(peak, it->second.value);
+    }
+    if (record.kind == "load") {
+      row["text"] = record.details.value("plan_text", "");
+      row["weights_bytes"] = metric_json(record, "weights_bytes");
+      row["predicted_rss_bytes"] = metric_json(record, "predicted_rss_bytes");
+      row["load_seconds"] = metric_json(record, "load_seconds");
+    } else if (record.kind == "decode") {
+      decode.push_back({{"batch", record.scenario.at("batch")},
+                        {"context", record.scenario.at("context")},
+                        {"tokens_per_second", metric_json(record, "decode_tokens_per_second")}});
+    } else if (record.kind == "prefill") {
+      prefill.push_back({{"tokens", record.scenario.at("tokens")},
+                         {"tokens_per_second", metric_json(record, "prefill_tokens_per_second")}});
+    } else if (record.kind == "task") {
+      accuracy.push_back({{"task", record.scenario.at("task")},
+                          {"effort", record.scenario.at("effort")},
+                          {"accuracy", metric_json(record, "accuracy")},
+                          {"output_tokens_mean", metric_json(record, "output_tokens_mean")}});
+    } else if (record.kind == "fidelity") {
+      for (const char* name : {"mean_kl", "p99_kl", "top1_agreement", "router_flip_rate",
+                               "diverged_traces", "perplexity_ratio"}) {
+        row[name] = metric_json(record, name);
+      }
+    } else if (record.kind == "invariance") {
+      row["deterministic"] = metric_json(record, "deterministic");
+      row["batch_invariant"] = metric_json(record, "batch_invariant");
+    }
+  }
+  row["peak_rss_bytes"] = peak > 0 ? OrderedJson(peak) : OrderedJson();
+  row["decode"] = decode;
+  row["prefill"] = prefill;
+  row["accuracy"] = accuracy;
+  row["failures"] = failures;
+  return row;
+}
+
+// Paired by (item, repeat): only answers that both plans gave count.
+OrderedJson compare_tasks(const TaskCase& baseline, const TaskCase& candidate) {
+  std::map<std::pair<std::string, std::int64_t>, const LedgerLine*> by_answer;
+  for (const LedgerLine& line : baseline.lines) by_answer[{line.item, line.repeat}] = &line;
+  std::vector<double> before;
+  std::vector<double> after;
+  std::vector<std::int64_t> clusters;
+  std::map<std::string, std::int64_t> item_number;
+  std::int64_t gained = 0;
+  std::int64_t lost = 0;
+  for (const LedgerLine& line : candidate.lines) {
+    const auto it = by_answer.find({line.item, line.repeat});
+    if (it == by_answer.end()) continue;
+    const bool was = it->second->correct();
+    const bool is = line.correct();
+    gained += !was && is ? 1 : 0;
+    lost += was && !is ? 1 : 0;
+    before.push_back(was ? 1 : 0);
+    after.push_back(is ? 1 : 0);
+    const auto number = static_cast<std::int64_t>(item_number.size());
+    clusters.push_back(item_number.try_emplace(line.item, number).first->second);
+  }
+  if (before.empty()) return OrderedJson();
+  const PairedDifference paired = paired_difference(before, after, clusters);
+  OrderedJson json = {{"model", candidate.record.model},     {"task", candidate.task},
+                      {"effort", candidate.effort},          {"baseline", baseline.record.plan},
+                      {"plan", candidate.record.plan},       {"answers", before.size()},
+                      {"difference", paired.difference.mean}};
+  if (paired.difference.interval) {
+    json["interval"] = {{"low", paired.difference.interval->low},
+                        {"high", paired.difference.interval->high},
+                        {"level", paired.difference.interval->level}};
+  }
+  json["interval_method"] =
+      paired.difference.interval ? paired.difference.method : paired.difference.reason;
+  json["gained"] = gained;  // answers that became right
+  json["lost"] = lost;      // answers that became wrong
+  json["p_value"] = mcnemar_exact(gained, lost);
+  return json;
+}
+
+OrderedJson compare_all(const Loaded& loaded) {
+  OrderedJson rows = OrderedJson::array();
+  std::vector<double> p_values;
+  for (const TaskCase& candidate : loaded.tasks) {
+    const auto same_question = [&](const TaskCase& other) {
+      return other.record.model == candidate.record.model && other.task == candidate.task &&
+             other.effort == candidate.effort && other.record.plan == kReferencePlan;
+    };
+    const auto baseline = std::find_if(loaded.tasks.begin(), loaded.tasks.end(), same_question);
+    if (baseline == loaded.tasks.end() || &*baseline == &candidate) continue;
+    OrderedJson row = compare_tasks(*baseline, candidate);
+    if (row.is_null()) continue;
+    p_values.push_back(row.at("p_value").get<double>());
+    rows.push_back(std::move(row));
+  }
+  const std::vector<double> adjusted = holm_adjust(p_values);
+  for (std::size_t i = 0; i < adjusted.size(); ++i) rows[i]["p_value_holm"] = adjusted[i];
+  return rows;
+}
+
+// Every item with all answers to it; items on which plans disagree come first.
+OrderedJson collect_items(const Loaded& loaded) {
+  struct Answers {
+    OrderedJson list = OrderedJson::array();
+    std::int64_t flips = 0;  // answers whose correctness differs from the reference's
+    std::string category;
+    std::string expected;
+  };
+  std::map<std::string, std::map<std::string, Answers>> by_task;  // task -> item -> answers
+  // Correctness of the reference by (model, task, effort, item, repeat).
+  std::map<std::tuple<std::string, std::string, std::string, std::string, std::int64_t>, bool>
+      reference;
+  for (const TaskCase& task : loaded.tasks) {
+    if (task.record.plan != kReferencePlan) continue;
+    for (const LedgerLine& line : task.lines) {
+      reference[{task.record.model, task.task, task.effort, line.item, line.repeat}] =
+          line.correct();
+    }
+  }
+  for (const TaskCase& task : loaded.tasks) {
+    for (const LedgerLine& line : task.lines) {
+      Answers& answers = by_task[task.task][line.item];
+      answers.category = line.category;
+      answers.expected = line.expected;
+      const auto it =
+          reference.find({task.record.model, task.task, task.effort, line.item, line.repeat});
+      const bool flipped = it != reference.end() && it->second != line.correct();
+      answers.flips += flipped ? 1 : 0;
+      answers.list.push_back({{"model", task.record.model},
+                              {"plan", task.record.plan},
+                              {"effort", task.effort},
+                              {"repeat", line.repeat},
+                              {"verdict", verdict_name(line.verdict)},
+                              {"flipped", flipped},
+                              {"answer", line.answer},
+                              {"output_tokens", line.output_tokens},
+                              {"e2e_ms", line.timing.e2e_ms},
+                              {"analysis", line.analysis},
+                              {"final", line.final_text}});
+    }
+  }
+  OrderedJson items = OrderedJson::array();
+  for (auto& [task_name, answers_by_item] : by_task) {
+    std::map<std::string, TaskItem> known;
+    for (const Task* task : tasks()) {
+      if (task->name != task_name) continue;
+      for (TaskItem& item : task->load().items) known.emplace(item.id, std::move(item));
+    }
+    for (auto& [id, answers] : answers_by_item) {
+      OrderedJson item = {{"task", task_name},
+                          {"id", id},
+                          {"category", answers.category},
+                          {"expected", answers.expected},
+                          {"flips", answers.flips}};
+      if (const auto it = known.find(id); it != known.end()) {
+        item["question"] = it->second.question;
+        item["choices"] = it->second.choices;
+      }
+      item["answers"] = std::move(answers.list);
+      items.push_back(std::move(item));
+    }
+  }
+  std::stable_sort(items.begin(), items.end(), [](const OrderedJson& a, const OrderedJson& b) {
+    return a.at("flips").get<std::int64_t>() > b.at("flips").get<std::int64_t>();
+  });
+  return items;
+}
+
+std::string default_title(const Loaded& loaded) {
+  std::string title;
+  for (const OrderedJson& run : loaded.runs) {
+    title += fmt::format("{}{}", title.empty() ? "" : " + ",
+                         run.value("suite", std::string("run")));
+  }
+  return title;
+}
+
+}  // namespace
+
+OrderedJson build_report(const std::vector<std::filesystem::path>& runs,
+                         const ReportOptions& options) {
+  const Loaded loaded = load_runs(runs);
+  OrderedJson report = {
+      {"schema", kReportSchema},
+      {"title", options.title.empty() ? default_title(loaded) : options.title},
+      {"generated", utc_now()},
+      {"generator", {{"version", build_info::kVersion}, {"git_commit", build_info::kGitCommit}}},
+      {"runs", loaded.runs}};
+  OrderedJson summary = OrderedJson::array();
+  for (const PlanKey& key : loaded.plans) summary.push_back(summarise(loaded, key));
+  report["summary"] = std::move(summary);
+  report["comparisons"] = compare_all(loaded);
+  OrderedJson records = OrderedJson::array();
+  for (const Record& record : loaded.records) records.push_back(to_json(record));
+  report["records"] = std::move(records);
+  report["items"] = options.include_items ? collect_items(loaded) : OrderedJson::array();
+  return report;
+}
+
+std::filesystem::path write_report(const std::filesystem::path& run, const ReportOptions& options) {
+  const OrderedJson report = build_report({run}, options);
+  write_file_atomically(run / "report.json",
+                        report.dump(1, ' ', false, OrderedJson::error_handler_t::replace) + "\n");
+  const std::filesystem::path page = run / "report.html";
+  write_file_atomically(page, render_html(report));
+  return page;
+}
+
+}  // namespace moebench
