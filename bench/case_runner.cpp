@@ -1,0 +1,369 @@
+// One engine per (model, plan), and the cases that run on it.
+#include "bench/case_runner.h"
+
+#include <algorithm>
+#include <chrono>
+#include <new>
+
+#include "bench/environment.h"
+#include "bench/output_check.h"
+#include "bench/workloads.h"
+#include "evals/fidelity.h"
+#include "evals/invariance.h"
+#include "evals/run_task.h"
+#include "kernels/core/append_file.h"
+#include "kernels/core/error.h"
+#include "kernels/core/hash.h"
+
+namespace moebench {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+Metric plain_metric(double value, std::string unit, std::string better = "",
+                    std::int64_t count = 1) {
+  Metric metric;
+  metric.value = value;
+  metric.unit = std::move(unit);
+  metric.better = std::move(better);
+  metric.count = count;
+  return metric;
+}
+
+Metric metric_from(const MeanEstimate& estimate, std::string unit, std::string better) {
+  Metric metric =
+      plain_metric(estimate.mean, std::move(unit), std::move(better), estimate.num_values);
+  metric.interval = estimate.interval;
+  metric.interval_method = estimate.interval ? estimate.method : estimate.reason;
+  return metric;
+}
+
+OrderedJson budget_json(const MemoryBudget& budget) {
+  OrderedJson weights;
+  for (int g = 0; g < kNumWeightGroups; ++g) {
+    weights[std::string(weight_group_name(static_cast<WeightGroup>(g)))] =
+        budget.weights[static_cast<std::size_t>(g)];
+  }
+  return {{"weights", weights},
+          {"kv_cache", budget.kv_cache},
+          {"activations", budget.activations},
+          {"workspace", budget.workspace},
+          {"logits", budget.logits},
+          {"total", budget.total()}};
+}
+
+// Joined by group, with each tensor below: what re-encoding cost.
+OrderedJson encoding_json(const std::vector<TensorError>& errors) {
+  std::map<std::string, EncodingError> groups;
+  OrderedJson tensors = OrderedJson::array();
+  // JSON has no infinity: a lossless re-encoding has no SQNR.
+  const auto sqnr = [](const EncodingError& e) {
+    return e.noise > 0 ? OrderedJson(e.sqnr_db()) : OrderedJson();
+  };
+  for (const TensorError& t : errors) {
+    groups[std::string(weight_group_name(t.group))].add(t.error);
+    tensors.push_back({{"name", t.name},
+                       {"from", format_name(t.from)},
+                       {"to", format_name(t.to)},
+                       {"sqnr_db", sqnr(t.error)},
+                       {"max_abs", t.error.max_abs}});
+  }
+  OrderedJson by_group = OrderedJson::object();
+  for (const auto& [name, error] : groups) {
+    by_group[name] = {{"sqnr_db", sqnr(error)}, {"max_abs", error.max_abs}};
+  }
+  return {{"groups", by_group}, {"tensors", tensors}};
+}
+
+// The engine must hold the largest batch and the longest sequence of any case.
+EngineOptions options_for(const std::vector<Case>& cases, EngineOptions options,
+                          std::int64_t model_context) {
+  std::int64_t context = options.max_context;
+  bool default_context = false;
+  for (const Case& one : cases) {
+    if (const auto* prefill = std::get_if<PrefillScenario>(&one.scenario)) {
+      context = std::max(context, prefill->context + prefill->tokens + 1);
+    } else if (const auto* decode = std::get_if<DecodeScenario>(&one.scenario)) {
+      context = std::max(context, decode->context + decode->tokens + 1);
+      options.max_batch = std::max(options.max_batch, decode->batch);
+    } else {
+      default_context = default_context || options.max_context == 0;
+    }
+  }
+  if (default_context) context = std::max(context, std::min<std::int64_t>(model_context, 4096));
+  require(context <= model_context,
+          "set up the engine: the suite needs {} positions of context, the model has {}", context,
+          model_context);
+  options.max_context = context;
+  return options;
+}
+
+}  // namespace
+
+struct CaseRunner::State {
+  ThreadPool pool;
+  EngineOptions options;
+  Engine engine;
+  std::string broken;  // why nothing may be timed; "" if all is well
+
+  explicit State(int threads) : pool(threads) {}
+};
+
+CaseRunner::CaseRunner(std::vector<Case> cases, CaseRunnerOptions options)
+    : cases_(std::move(cases)), options_(std::move(options)) {}
+
+CaseRunner::~CaseRunner() = default;
+
+std::filesystem::path ledger_path(const std::filesystem::path& out_dir, std::string_view case_id) {
+  return out_dir / "ledger" / fmt::format("{}.jsonl", case_id);
+}
+
+Record CaseRunner::run(const Case& one) {
+  Record record;
+  record.case_id = one.id;
+  record.label = one.label();
+  record.model = one.model;
+  record.plan = one.plan.name;
+  record.kind = scenario_kind(one.scenario);
+  record.scenario = scenario_to_json(one.scenario);
+  record.started = utc_now();
+  const auto start = std::chrono::steady_clock::now();
+  const WorkloadHooks hooks{options_.on_progress, options_.stop_requested};
+  const auto failed = [&](Status status, std::string reason) {
+    record.status = status;
+    record.reason = std::move(reason);
+    record.metrics.clear();
+  };
+  try {
+    // The first case loads, whichever it is: a resumed run may begin in the middle.
+    if (!state_) load(one, record);
+    if (!std::holds_alternative<LoadScenario>(one.scenario)) {
+      require_or(ErrorCode::kUnsupported, state_->broken.empty(), "{}", state_->broken);
+      record.metrics.clear();
+      record.details = OrderedJson::object();
+      record.status = Status::kOk;
+      record.reason.clear();
+    }
+    if (const auto* prefill = std::get_if<PrefillScenario>(&one.scenario)) {
+      run_prefill(state_->engine, *prefill, hooks, record);
+    } else if (const auto* decode = std::get_if<DecodeScenario>(&one.scenario)) {
+      run_decode(state_->engine, *decode, hooks, record);
+    } else if (const auto* task = std::get_if<TaskScenario>(&one.scenario)) {
+      run_task_case(one, *task, record);
+    } else if (const auto* fidelity = std::get_if<FidelityScenario>(&one.scenario)) {
+      run_fidelity_case(one, *fidelity, record);
+    } else if (const auto* invariance = std::get_if<InvarianceScenario>(&one.scenario)) {
+      run_invariance_case(*invariance, record);
+    }
+    record.metrics["peak_rss_bytes"] =
+        plain_metric(static_cast<double>(peak_resident_bytes()), "bytes", "lower");
+  } catch (const Error& error) {
+    switch (error.code()) {
+      case ErrorCode::kInterrupted:
+        throw;
+      case ErrorCode::kOutOfMemory:
+        failed(Status::kOutOfMemory, error.what());
+        break;
+      case ErrorCode::kUnsupported:
+        failed(state_ && !state_->broken.empty() ? Status::kWrongOutput : Status::kUnsupported,
+               error.what());
+        break;
+      default:
+        failed(Status::kFailed, error.what());
+    }
+  } catch (const std::bad_alloc&) {
+    failed(Status::kOutOfMemory, "the system gave no more memory");
+  } catch (const std::exception& error) {
+    failed(Status::kFailed, error.what());
+  }
+  record.duration_s = seconds_since(start);
+  return record;
+}
+
+void CaseRunner::load(const Case& one, Record& record) {
+  const std::int64_t baseline = resident_bytes();
+  auto state = std::make_unique<State>(options_.threads);
+  const auto start = std::chrono::steady_clock::now();
+  const ModelConfig config = load_model_config(resolve_model(one.model));
+  state->options = options_for(cases_, options_.engine, config.max_context);
+  const MemoryBudget predicted =
+      predict_memory(one.model, one.plan, state->options, state->pool.num_threads());
+  state->engine = load_engine(one.model, one.plan, state->options, state->pool);
+  const double load_s = seconds_since(start);
+  const MemoryBudget taken = state->engine.memory();
+
+  const OutputCheck check = check_outputs(state->engine, state->options, state->pool);
+  if (!check.passed) {
+    state->broken = fmt::format("outputs are wrong: {}", check.reason);
+    record.status = Status::kWrongOutput;
+    record.reason = state->broken;
+  }
+  record.metrics["load_seconds"] = plain_metric(load_s, "s", "lower");
+  record.metrics["weights_bytes"] =
+      plain_metric(static_cast<double>(taken.total_weights()), "bytes", "lower");
+  record.metrics["predicted_rss_bytes"] = plain_metric(
+      static_cast<double>(baseline) + static_cast<double>(predicted.total()), "bytes", "lower");
+  record.details["threads"] = state->pool.num_threads();
+  record.details["max_batch"] = state->options.max_batch;
+  record.details["max_context"] = state->options.max_context;
+  record.details["plan"] = OrderedJson(plan_to_json(one.plan));
+  record.details["plan_text"] = one.plan.describe();
+  record.details["baseline_rss_bytes"] = baseline;
+  record.details["memory_predicted"] = budget_json(predicted);
+  record.details["memory_taken"] = budget_json(taken);
+  record.details["encoding"] = encoding_json(state->engine.weights->errors);
+  record.details["output_check"] = {{"passed", check.passed},
+                                    {"what", check.reason},
+                                    {"nmse", check.nmse},
+                                    {"max_abs", check.max_abs},
+                                    {"against_reference", check.against_reference},
+                                    {"digest", check.digest}};
+  state_ = std::move(state);
+}
+
+void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Record& record) {
+  const Task& task = find_task(scenario.task);
+  TaskSettings settings;
+  settings.effort = effort_from_name(scenario.effort, one.label());
+  settings.limit = scenario.limit;
+  settings.repeats = scenario.repeats;
+  settings.max_tokens = scenario.max_tokens;
+  settings.sampling = scenario.sampling;
+  const std::filesystem::path path = ledger_path(options_.out_dir, one.id);
+  const std::vector<LedgerLine> done = read_ledger(path);
+  LineWriter ledger(path);
+  const TaskHooks hooks{[&](const LedgerLine& line) { ledger.append(json_line(to_json(line))); },
+                        options_.on_progress, options_.stop_requested};
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<LedgerLine> lines = run_task(state_->engine, task, settings, done, hooks);
+  const double elapsed = seconds_since(start);
+
+  const TaskScore score = score_lines(lines);
+  record.metrics["accuracy"] = metric_from(score.accuracy, "share", "higher");
+  record.metrics["output_tokens_mean"] =
+      plain_metric(score.mean_output_tokens, "tokens", "", score.num_answers);
+  record.metrics["reasoning_tokens_mean"] =
+      plain_metric(score.mean_reasoning_tokens, "tokens", "", score.num_answers);
+  // Times of this process only: lines from before a resume were measured in another.
+  const auto fresh = std::span(lines).subspan(done.size());
+  if (!fresh.empty()) {
+    std::vector<double> ttft;
+    std::vector<double> tpot;
+    std::vector<double> e2e;
+    double output = 0;
+    for (const LedgerLine& line : fresh) {
+      output += static_cast<double>(line.output_tokens);
+      ttft.push_back(line.timing.ttft_ms);
+      e2e.push_back(line.timing.e2e_ms);
+      if (line.output_tokens > 1) tpot.push_back(line.timing.tpot_ms);
+    }
+    const auto n = static_cast<std::int64_t>(fresh.size());
+    record.metrics["answers_per_second"] =
+        plain_metric(static_cast<double>(n) / elapsed, "answers/s", "higher", n);
+    record.metrics["output_tokens_per_second"] =
+        plain_metric(output / elapsed, "tokens/s", "higher", n);
+    add_latency_metrics("tpot", tpot, record);
+    add_latency_metrics("e2e", e2e, record);
+    add_latency_metrics("ttft", ttft, record);
+  }
+  OrderedJson verdicts;
+  for (int v = 0; v < kNumVerdicts; ++v) {
+    verdicts[std::string(verdict_name(static_cast<Verdict>(v)))] =
+        score.verdicts[static_cast<std::size_t>(v)];
+  }
+  OrderedJson categories = OrderedJson::object();
+  for (const auto& [category, estimate] : score.accuracy_by_category) {
+    categories[category] = {{"accuracy", estimate.mean}, {"count", estimate.num_values}};
+    if (estimate.interval) {
+      categories[category]["low"] = estimate.interval->low;
+      categories[category]["high"] = estimate.interval->high;
+    }
+  }
+  record.details["verdicts"] = verdicts;
+  record.details["categories"] = categories;
+  record.details["dataset_hash"] = task.load().hash;
+  record.details["resumed_answers"] = done.size();
+  record.details["ledger"] = std::filesystem::relative(path, options_.out_dir).string();
+}
+
+void CaseRunner::run_fidelity_case(const Case& one, const FidelityScenario& scenario,
+                                   Record& record) {
+  const Task& task = find_task(scenario.task);
+  const ReasoningEffort effort = effort_from_name(scenario.effort, one.label());
+  const Plan against = parse_plan(scenario.against);
+  Engine reference = load_engine(one.model, against, state_->options, state_->pool);
+  // The reference's answers are the same for every plan of a run: the first child writes them down.
+  const std::string key = hash_hex(content_hash(
+      fmt::format("{} {} {}", one.model, against.canonical_text(), json_line(record.scenario))));
+  const std::filesystem::path path = options_.out_dir / "traces" / fmt::format("{}.jsonl", key);
+  std::vector<Trace> traces;
+  if (std::filesystem::exists(path)) {
+    traces = load_traces(path);
+  } else {
+    traces = make_traces(reference, task, effort, scenario.items, scenario.max_tokens,
+                         options_.stop_requested);
+    write_file_atomically(path, traces_text(traces));
+  }
+  const FidelityResult result = compare_fidelity(reference, state_->engine, traces);
+
+  const auto positions = result.num_positions;
+  record.metrics["mean_kl"] = metric_from(result.mean_kl, "nats", "lower");
+  record.metrics["median_kl"] = plain_metric(result.median_kl, "nats", "lower", positions);
+  record.metrics["p90_kl"] = plain_metric(result.p90_kl, "nats", "lower", positions);
+  record.metrics["p99_kl"] = plain_metric(result.p99_kl, "nats", "lower", positions);
+  record.metrics["max_kl"] = plain_metric(result.max_kl, "nats", "lower", positions);
+  record.metrics["top1_agreement"] = metric_from(result.top1_agreement, "share", "higher");
+  record.metrics["router_flip_rate"] =
+      plain_metric(result.router_flip_rate, "share", "lower", positions);
+  record.metrics["mean_abs_delta_p"] =
+      plain_metric(result.mean_abs_delta_p, "probability", "lower", positions);
+  record.metrics["perplexity_ratio"] = plain_metric(
+      result.plan_perplexity / result.reference_perplexity, "ratio", "lower", positions);
+  const auto diverged =
+      std::count_if(result.first_divergence.begin(), result.first_divergence.end(),
+                    [](std::int64_t token) { return token >= 0; });
+  record.metrics["diverged_traces"] =
+      plain_metric(static_cast<double>(diverged) / static_cast<double>(result.num_traces), "share",
+                   "lower", result.num_traces);
+  record.details["against"] = scenario.against;
+  record.details["traces"] = result.num_traces;
+  record.details["positions"] = positions;
+  record.details["router_flip_rate_by_layer"] = result.router_flip_rate_by_layer;
+  record.details["first_divergence"] = result.first_divergence;
+}
+
+void CaseRunner::run_invariance_case(const InvarianceScenario& scenario, Record& record) {
+  // Prompts alone are enough: what is compared is logits at every position.
+  const TaskData data = find_task(scenario.task).load();
+  std::vector<Trace> traces;
+  for (const TaskItem& item : data.items) {
+    if (static_cast<std::int64_t>(traces.size()) == scenario.items) break;
+    const auto prompt = render(item_conversation(item, ReasoningEffort::kHigh), RenderOptions{},
+                               state_->engine.require_tokenizer());
+    traces.push_back({item.id, prompt, 1});
+  }
+  const InvarianceResult result = measure_invariance(state_->engine, traces);
+  const auto positions = result.again.num_positions;
+  record.metrics["deterministic"] =
+      plain_metric(result.deterministic() ? 1 : 0, "bool", "higher", positions);
+  record.metrics["batch_invariant"] =
+      plain_metric(result.batch_invariant() ? 1 : 0, "bool", "higher", positions);
+  OrderedJson arrangements = OrderedJson::array();
+  const auto add = [&](const ArrangementResult& a) {
+    // Infinity (a logit that is not finite) has no JSON.
+    OrderedJson largest;
+    if (std::isfinite(a.max_abs_difference)) largest = a.max_abs_difference;
+    arrangements.push_back({{"name", a.name},
+                            {"positions", a.num_positions},
+                            {"different", a.num_different},
+                            {"max_abs_difference", largest}});
+  };
+  add(result.again);
+  for (const ArrangementResult& a : result.arrangements) add(a);
+  record.details["arrangements"] = arrangements;
+  record.details["digest"] = result.digest;
+}
+
+}  // namespace moebench

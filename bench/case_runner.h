@@ -1,0 +1,50 @@
+// Runs cases of one (model, plan) in this process. The harness calls it in a child process; a test
+// or a command may call it directly.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/record.h"
+#include "bench/suite.h"
+#include "engine/engine.h"
+
+namespace moebench {
+
+struct CaseRunnerOptions {
+  EngineOptions engine;
+  int threads = 0;
+  std::filesystem::path out_dir;  // ledgers and shared traces go here
+  std::function<void(std::int64_t done, std::int64_t total)> on_progress;
+  std::function<bool()> stop_requested;
+};
+
+class CaseRunner {
+ public:
+  // `cases` are all that will be asked for: the engine is sized for the largest of them.
+  CaseRunner(std::vector<Case> cases, CaseRunnerOptions options);
+  ~CaseRunner();
+
+  // Never throws for what goes wrong inside a case: the record says it. Error(kInterrupted) passes.
+  Record run(const Case& one);
+
+ private:
+  struct State;
+
+  void load(const Case& one, Record& record);
+  void run_task_case(const Case& one, const TaskScenario& scenario, Record& record);
+  void run_fidelity_case(const Case& one, const FidelityScenario& scenario, Record& record);
+  void run_invariance_case(const InvarianceScenario& scenario, Record& record);
+
+  std::vector<Case> cases_;
+  CaseRunnerOptions options_;
+  std::unique_ptr<State> state_;
+};
+
+// Where a case's ledger lies in a run's folder.
+std::filesystem::path ledger_path(const std::filesystem::path& out_dir, std::string_view case_id);
+
+}  // namespace moebench

@@ -1,0 +1,70 @@
+// The fixed prompt through the plan's ops and through the reference's.
+#include "bench/output_check.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "bench/workloads.h"
+#include "engine/scoring.h"
+#include "kernels/core/hash.h"
+
+namespace moebench {
+namespace {
+
+constexpr double kMaxNmse = 1e-2;
+constexpr std::int64_t kPromptTokens = 48;  // beyond a window, more than one page
+constexpr std::int64_t kLogitPositions = 8;
+
+std::vector<float> last_logits(Engine& engine, const std::vector<std::int32_t>& prompt) {
+  std::vector<float> logits;
+  const auto first =
+      std::max<std::int64_t>(0, static_cast<std::int64_t>(prompt.size()) - kLogitPositions);
+  score_sequence(*engine.model, *engine.cache, prompt, first,
+                 [&](std::int64_t, std::span<const float> row) {
+                   logits.insert(logits.end(), row.begin(), row.end());
+                 });
+  return logits;
+}
+
+bool uses_reference_only(const Plan& plan) {
+  return std::all_of(plan.ops.begin(), plan.ops.end(),
+                     [](const auto& op) { return op.second == "reference"; });
+}
+
+}  // namespace
+
+OutputCheck check_outputs(Engine& engine, const EngineOptions& options, ThreadPool& pool) {
+  OutputCheck check;
+  const std::int64_t length = std::min(kPromptTokens, engine.model->limits().max_context - 1);
+  const std::vector<std::int32_t> prompt = cut_prompt(make_prompt_source(engine), length, 0);
+  const std::vector<float> got = last_logits(engine, prompt);
+  check.digest = hash_hex(content_hash(std::as_bytes(std::span(got))));
+  const auto bad = std::find_if(got.begin(), got.end(), [](float v) { return !std::isfinite(v); });
+  if (bad != got.end()) {
+    check.reason = fmt::format("logit {} of the fixed prompt is {}", bad - got.begin(), *bad);
+    return check;
+  }
+  check.against_reference = !uses_reference_only(engine.weights->plan);
+  if (!check.against_reference) {
+    check.passed = true;
+    check.reason = "reference ops; logits of the fixed prompt are finite";
+    return check;
+  }
+  Engine reference = with_ops(engine, options, OpTable{}, pool);
+  const std::vector<float> want = last_logits(reference, prompt);
+  double squares = 0;
+  double errors = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const double d = static_cast<double>(got[i]) - static_cast<double>(want[i]);
+    errors += d * d;
+    squares += static_cast<double>(want[i]) * static_cast<double>(want[i]);
+    check.max_abs = std::max(check.max_abs, std::fabs(d));
+  }
+  check.nmse = errors / std::max(squares, 1e-30);
+  check.passed = check.nmse <= kMaxNmse;  // false for NaN
+  check.reason = fmt::format("NMSE {:.2e} against the reference ops on the same weights (bound {})",
+                             check.nmse, kMaxNmse);
+  return check;
+}
+
+}  // namespace moebench

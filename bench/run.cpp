@@ -1,0 +1,345 @@
+// The parent process of a run.
+#include "bench/run.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <set>
+
+#include "bench/child_process.h"
+#include "bench/environment.h"
+#include "bench/interrupt.h"
+#include "bench/worker.h"
+#include "kernels/core/append_file.h"
+#include "kernels/core/error.h"
+#include "kernels/core/suggest.h"
+
+namespace moebench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Facts about a model that reports need, from headers alone.
+OrderedJson describe_model(const std::string& name) {
+  const std::filesystem::path directory = resolve_model(name);
+  const ModelConfig config = load_model_config(directory);
+  const Checkpoint checkpoint = Checkpoint::open(directory);
+  const WeightLayout layout = plan_weights(checkpoint, config, Plan{});
+  return {{"name", name},
+          {"family", config.family},
+          {"hash", checkpoint_hash(directory)},
+          {"parameters", layout.parameters()},
+          {"num_layers", config.num_layers},
+          {"hidden_size", config.hidden_size},
+          {"num_experts", config.num_experts},
+          {"top_k", config.top_k},
+          {"vocab_size", config.vocab_size},
+          {"max_context", config.max_context}};
+}
+
+// Cases of one (model, plan), in the suite's order: what one child runs.
+struct Group {
+  std::vector<Case> cases;
+};
+
+std::vector<Group> group_cases(const std::vector<Case>& cases, const RunOptions& options) {
+  std::vector<Group> groups;
+  for (const Case& one : cases) {
+    const auto same = [&](const Group& g) {
+      return g.cases.front().model == one.model && g.cases.front().plan.name == one.plan.name;
+    };
+    auto found = std::find_if(groups.begin(), groups.end(), same);
+    if (found == groups.end()) found = groups.insert(groups.end(), Group{});
+    found->cases.push_back(one);
+  }
+  std::vector<Group> chosen;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    if (static_cast<int>(i) % options.shard_count != options.shard_index) continue;
+    const auto& only = options.only_plans;
+    const std::string& plan = groups[i].cases.front().plan.name;
+    if (only.empty() || std::find(only.begin(), only.end(), plan) != only.end()) {
+      chosen.push_back(std::move(groups[i]));
+    }
+  }
+  return chosen;
+}
+
+void check_plan_names(const Suite& suite, const std::vector<std::string>& only) {
+  std::vector<std::string> known;
+  for (const Plan& plan : suite.plans) known.push_back(plan.name);
+  for (const std::string& name : only) {
+    require(std::find(known.begin(), known.end(), name) != known.end(),
+            "run plan '{}': the suite has no such plan; {}", name, suggestion(name, known));
+  }
+}
+
+// Remaining time from what each kind of scenario has cost so far.
+class Estimator {
+ public:
+  void learn(const Record& record) {
+    auto& [sum, count] = seen_[key(record.kind, record.scenario)];
+    sum += record.duration_s;
+    ++count;
+    total_ += record.duration_s;
+    ++total_count_;
+  }
+
+  // Negative while nothing is known.
+  double estimate(const std::vector<const Case*>& left) const {
+    if (total_count_ == 0) return -1;
+    double sum = 0;
+    for (const Case* one : left) {
+      const auto it = seen_.find(
+          key(std::string(scenario_kind(one->scenario)), scenario_to_json(one->scenario)));
+      sum += it != seen_.end() ? it->second.first / static_cast<double>(it->second.second)
+                               : total_ / static_cast<double>(total_count_);
+    }
+    return sum;
+  }
+
+ private:
+  static std::string key(const std::string& kind, const OrderedJson& scenario) {
+    return kind + json_line(scenario);
+  }
+  std::map<std::string, std::pair<double, std::int64_t>> seen_;
+  double total_ = 0;
+  std::int64_t total_count_ = 0;
+};
+
+class Run {
+ public:
+  Run(const Suite& suite, const RunOptions& options)
+      : suite_(suite), options_(options), results_(options.out_dir / "results.jsonl") {}
+
+  RunOutcome go(std::vector<Group> groups) {
+    for (Group& group : groups) {
+      outcome_.cases_total += static_cast<std::int64_t>(group.cases.size());
+    }
+    if (options_.resume) drop_finished(groups);
+    for (const Group& group : groups) {
+      for (const Case& one : group.cases) left_.push_back(&one);
+    }
+    for (const Group& group : groups) {
+      if (!outcome_.interrupted) run_group(group);
+    }
+    return outcome_;
+  }
+
+ private:
+  // Cases that already have a good record need not run again.
+  void drop_finished(std::vector<Group>& groups) {
+    std::set<std::string> finished;
+    for (const Record& record : read_records(options_.out_dir)) {
+      if (record.status == Status::kOk) finished.insert(record.case_id);
+    }
+    for (Group& group : groups) {
+      const auto kept =
+          std::erase_if(group.cases, [&](const Case& one) { return finished.contains(one.id); });
+      outcome_.cases_ok += static_cast<std::int64_t>(kept);
+      outcome_.cases_kept += static_cast<std::int64_t>(kept);
+    }
+  }
+
+  // Starts children until every case of the group has a record: a child that dies costs the case it
+  // was in, and the next child goes on after it.
+  void run_group(const Group& group) {
+    std::size_t next = 0;
+    while (next < group.cases.size() && !outcome_.interrupted) {
+      const std::size_t before = next;
+      const std::vector<Case> rest(group.cases.begin() + static_cast<std::ptrdiff_t>(next),
+                                   group.cases.end());
+      run_child(rest, next);
+      if (next == before && !outcome_.interrupted) {
+        lose_case(group.cases[next++], Status::kCrashed, "its worker gave no record");
+      }
+    }
+  }
+
+  // Advances `next` by one for every record.
+  void run_child(const std::vector<Case>& cases, std::size_t& next) {
+    const Job job{cases, suite_.engine, suite_.threads, options_.out_dir};
+    const std::filesystem::path program = options_.program.empty()
+                                              ? std::filesystem::read_symlink("/proc/self/exe")
+                                              : options_.program;
+    ChildProcess child(program, {std::string(kWorkerCommand)}, json_line(to_json(job)),
+                       options_.out_dir / "worker.log");
+    std::size_t done = 0;
+    Clock::time_point case_start = Clock::now();
+    std::string line;
+    for (;;) {
+      const double left_s = static_cast<double>(suite_.timeout_s) - seconds_since(case_start);
+      const int wait_ms = static_cast<int>(std::clamp(left_s * 1e3, 0.0, 1e9));
+      const auto event = child.next_line(wait_ms, line);
+      if (interrupted()) {
+        stop(child);
+        return;
+      }
+      if (event == ChildProcess::Wait::kInterrupted) continue;
+      if (event == ChildProcess::Wait::kTimeout) {
+        child.signal(SIGKILL);
+        child.wait_for_end();
+        lose_case(cases[done], Status::kTimeout,
+                  fmt::format("it ran longer than timeout_s = {}", suite_.timeout_s));
+        ++next;
+        return;
+      }
+      if (event == ChildProcess::Wait::kEnd) break;
+      const Json message = parse_json(line, "a worker's message");
+      const auto kind = message.value("event", "");
+      if (kind == "start") {
+        case_start = Clock::now();
+        progress_ = {};
+        progress_.current = cases[done].label();
+        tell(case_start);
+      } else if (kind == "progress") {
+        progress_.within_done = message.value("done", std::int64_t{0});
+        progress_.within_total = message.value("total", std::int64_t{0});
+        tell(case_start);
+      } else if (kind == "record") {
+        keep(record_from_json(message.at("record"), "a worker's record"));
+        ++next;
+        ++done;
+      }
+    }
+    const std::string death = child.wait_for_end();
+    if (done < cases.size()) {
+      lose_case(cases[done], Status::kCrashed,
+                death.empty() ? "its worker ended early; see worker.log"
+                              : fmt::format("its worker {}; see worker.log", death));
+      ++next;
+    }
+  }
+
+  // Lets the child finish its sentence: it writes down the answer it has, then ends.
+  void stop(ChildProcess& child) {
+    outcome_.interrupted = true;
+    child.signal(SIGINT);
+    constexpr int kGraceMs = 10000;
+    std::string line;
+    const auto start = Clock::now();
+    while (seconds_since(start) * 1e3 < kGraceMs) {
+      const auto event = child.next_line(kGraceMs / 10, line);
+      if (event == ChildProcess::Wait::kEnd) return;
+      if (event != ChildProcess::Wait::kLine) continue;
+      const Json message = parse_json(line, "a worker's message");
+      if (message.value("event", "") == "record") {
+        keep(record_from_json(message.at("record"), "a worker's record"));
+      }
+    }
+  }
+
+  void lose_case(const Case& one, Status status, const std::string& reason) {
+    Record record;
+    record.case_id = one.id;
+    record.label = one.label();
+    record.model = one.model;
+    record.plan = one.plan.name;
+    record.kind = scenario_kind(one.scenario);
+    record.scenario = scenario_to_json(one.scenario);
+    record.started = utc_now();
+    record.status = status;
+    record.reason = reason;
+    keep(record);
+  }
+
+  void keep(const Record& record) {
+    results_.append(json_line(to_json(record)));
+    (record.status == Status::kOk ? outcome_.cases_ok : outcome_.cases_bad) += 1;
+    estimator_.learn(record);
+    std::erase_if(left_, [&](const Case* one) { return one->id == record.case_id; });
+    if (options_.on_record) options_.on_record(record);
+  }
+
+  void tell(Clock::time_point case_start) {
+    if (!options_.on_progress) return;
+    progress_.cases_done = outcome_.cases_ok + outcome_.cases_bad;
+    progress_.cases_total = outcome_.cases_total;
+    progress_.eta_s = estimator_.estimate(left_);
+    if (progress_.eta_s >= 0) {
+      progress_.eta_s = std::max(0.0, progress_.eta_s - seconds_since(case_start));
+    }
+    options_.on_progress(progress_);
+  }
+
+  const Suite& suite_;
+  const RunOptions& options_;
+  LineWriter results_;
+  RunOutcome outcome_;
+  RunProgress progress_;
+  Estimator estimator_;
+  std::vector<const Case*> left_;
+};
+
+OrderedJson run_json(const Suite& suite, const std::vector<Case>& cases) {
+  OrderedJson models = OrderedJson::array();
+  for (const std::string& model : suite.models) models.push_back(describe_model(model));
+  OrderedJson plans = OrderedJson::array();
+  for (const Plan& plan : suite.plans) {
+    OrderedJson json = OrderedJson(plan_to_json(plan));
+    json["text"] = plan.describe();
+    json["canonical"] = plan.canonical_text();
+    plans.push_back(json);
+  }
+  OrderedJson case_list = OrderedJson::array();
+  for (const Case& one : cases) {
+    case_list.push_back({{"id", one.id}, {"label", one.label()}, {"model", one.model}});
+  }
+  return {{"schema", kRunSchema},
+          {"suite", suite.name},
+          {"description", suite.description},
+          {"started", utc_now()},
+          {"environment", to_json(read_environment())},
+          {"threads", suite.threads},
+          {"max_batch", suite.engine.max_batch},
+          {"step_tokens", suite.engine.step_tokens},
+          {"models", models},
+          {"plans", plans},
+          {"cases", case_list}};
+}
+
+}  // namespace
+
+RunOutcome run_suite(const Suite& suite, const RunOptions& options) {
+  require(options.shard_count >= 1 && options.shard_index >= 0 &&
+              options.shard_index < options.shard_count,
+          "run shard {}/{}: the first number counts from 0 and is below the second",
+          options.shard_index, options.shard_count);
+  check_plan_names(suite, options.only_plans);
+  const std::vector<Case> cases = expand_suite(suite);
+  std::vector<Group> groups = group_cases(cases, options);
+  const std::filesystem::path description = options.out_dir / "run.json";
+  const bool exists = std::filesystem::exists(description) ||
+                      std::filesystem::exists(options.out_dir / "results.jsonl");
+  require(
+      !exists || options.resume,
+      "run into {}: it holds a run already (continue it with --resume, or choose another --out)",
+      options.out_dir.string());
+  if (!exists) {
+    write_file_atomically(description, run_json(suite, cases).dump(2) + "\n");
+  }
+  return Run(suite, options).go(std::move(groups));
+}
+
+std::vector<Record> read_records(const std::filesystem::path& out_dir) {
+  std::vector<Record> records;
+  std::map<std::string, std::size_t> place;
+  for_each_whole_json_line(
+      out_dir / "results.jsonl", [&](const Json& json, const std::string& where) {
+        Record record = record_from_json(json, where);
+        const auto [it, inserted] = place.try_emplace(record.case_id, records.size());
+        if (inserted) {
+          records.push_back(std::move(record));
+        } else {
+          records[it->second] = std::move(record);
+        }
+      });
+  return records;
+}
+
+}  // namespace moebench

@@ -1,0 +1,158 @@
+// Scenarios to JSON and back.
+#include "bench/scenario.h"
+
+#include <array>
+
+#include "kernels/core/error.h"
+#include "kernels/core/suggest.h"
+
+namespace moebench {
+namespace {
+
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;
+constexpr std::int64_t kMostRepetitions = 100000;
+
+// Names in the order of the variant's alternatives.
+constexpr std::array<std::string_view, std::variant_size_v<Scenario>> kKinds = {
+    "load", "prefill", "decode", "task", "fidelity", "invariance"};
+
+template <class... Functions>
+struct Overloaded : Functions... {
+  using Functions::operator()...;
+};
+template <class... Functions>
+Overloaded(Functions...) -> Overloaded<Functions...>;
+
+std::int64_t count(JsonFields& fields, std::string_view name, std::int64_t fallback,
+                   std::int64_t low, std::int64_t high) {
+  return in_range(fields.optional<std::int64_t>(name, fallback), low, high, fields.path(name));
+}
+
+void read(JsonFields&, LoadScenario&) {}
+
+void read(JsonFields& fields, PrefillScenario& s) {
+  s.tokens = count(fields, "tokens", s.tokens, 1, kMostTokens);
+  s.context = count(fields, "context", s.context, 0, kMostTokens);
+  s.repetitions = count(fields, "repetitions", s.repetitions, 1, kMostRepetitions);
+}
+
+void read(JsonFields& fields, DecodeScenario& s) {
+  s.batch = count(fields, "batch", s.batch, 1, 4096);
+  s.context = count(fields, "context", s.context, 1, kMostTokens);
+  s.tokens = count(fields, "tokens", s.tokens, 1, kMostTokens);
+  s.repetitions = count(fields, "repetitions", s.repetitions, 1, kMostRepetitions);
+}
+
+void read(JsonFields& fields, TaskScenario& s) {
+  s.task = fields.optional<std::string>("task", s.task);
+  s.effort = fields.optional<std::string>("effort", s.effort);
+  s.limit = count(fields, "limit", s.limit, 0, kMostTokens);
+  s.repeats = count(fields, "repeats", s.repeats, 1, kMostRepetitions);
+  s.max_tokens = count(fields, "max_tokens", s.max_tokens, 0, kMostTokens);
+  s.sampling.temperature = fields.optional<double>("temperature", s.sampling.temperature);
+  s.sampling.top_k = fields.optional<std::int64_t>("top_k", s.sampling.top_k);
+  s.sampling.top_p = fields.optional<double>("top_p", s.sampling.top_p);
+  s.sampling.min_p = fields.optional<double>("min_p", s.sampling.min_p);
+  s.sampling.seed = static_cast<std::uint64_t>(
+      in_range<std::int64_t>(fields.optional<std::int64_t>("seed", 0), 0,
+                             std::numeric_limits<std::int64_t>::max(), fields.path("seed")));
+  check_sampling(s.sampling);
+}
+
+void read(JsonFields& fields, FidelityScenario& s) {
+  s.against = fields.optional<std::string>("against", s.against);
+  s.task = fields.optional<std::string>("task", s.task);
+  s.effort = fields.optional<std::string>("effort", s.effort);
+  s.items = count(fields, "items", s.items, 1, kMostTokens);
+  s.max_tokens = count(fields, "max_tokens", s.max_tokens, 0, kMostTokens);
+}
+
+void read(JsonFields& fields, InvarianceScenario& s) {
+  s.task = fields.optional<std::string>("task", s.task);
+  s.items = count(fields, "items", s.items, 1, 64);
+}
+
+}  // namespace
+
+std::string_view scenario_kind(const Scenario& scenario) { return kKinds[scenario.index()]; }
+
+std::string scenario_label(const Scenario& scenario) {
+  return std::visit(
+      Overloaded{
+          [](const LoadScenario&) { return std::string("load"); },
+          [](const PrefillScenario& s) {
+            return s.context == 0 ? fmt::format("prefill {}", s.tokens)
+                                  : fmt::format("prefill {}, context {}", s.tokens, s.context);
+          },
+          [](const DecodeScenario& s) {
+            return fmt::format("decode batch {}, context {}", s.batch, s.context);
+          },
+          [](const TaskScenario& s) { return fmt::format("{} {}", s.task, s.effort); },
+          [](const FidelityScenario& s) { return fmt::format("fidelity to {}", s.against); },
+          [](const InvarianceScenario&) { return std::string("invariance"); },
+      },
+      scenario);
+}
+
+OrderedJson scenario_to_json(const Scenario& scenario) {
+  OrderedJson json = {{"kind", scenario_kind(scenario)}};
+  std::visit(Overloaded{
+                 [](const LoadScenario&) {},
+                 [&](const PrefillScenario& s) {
+                   json["tokens"] = s.tokens;
+                   json["context"] = s.context;
+                   json["repetitions"] = s.repetitions;
+                 },
+                 [&](const DecodeScenario& s) {
+                   json["batch"] = s.batch;
+                   json["context"] = s.context;
+                   json["tokens"] = s.tokens;
+                   json["repetitions"] = s.repetitions;
+                 },
+                 [&](const TaskScenario& s) {
+                   json["task"] = s.task;
+                   json["effort"] = s.effort;
+                   json["limit"] = s.limit;
+                   json["repeats"] = s.repeats;
+                   json["max_tokens"] = s.max_tokens;
+                   json["temperature"] = s.sampling.temperature;
+                   json["top_k"] = s.sampling.top_k;
+                   json["top_p"] = s.sampling.top_p;
+                   json["min_p"] = s.sampling.min_p;
+                   json["seed"] = s.sampling.seed;
+                 },
+                 [&](const FidelityScenario& s) {
+                   json["against"] = s.against;
+                   json["task"] = s.task;
+                   json["effort"] = s.effort;
+                   json["items"] = s.items;
+                   json["max_tokens"] = s.max_tokens;
+                 },
+                 [&](const InvarianceScenario& s) {
+                   json["task"] = s.task;
+                   json["items"] = s.items;
+                 },
+             },
+             scenario);
+  return json;
+}
+
+Scenario scenario_from_json(const Json& json, const std::string& where) {
+  JsonFields fields(json, where);
+  const auto kind = fields.required<std::string>("kind");
+  const std::array<Scenario, kKinds.size()> defaults = {LoadScenario{},     PrefillScenario{},
+                                                        DecodeScenario{},   TaskScenario{},
+                                                        FidelityScenario{}, InvarianceScenario{}};
+  for (std::size_t i = 0; i < kKinds.size(); ++i) {
+    if (kKinds[i] != kind) continue;
+    Scenario scenario = defaults[i];
+    std::visit([&](auto& s) { read(fields, s); }, scenario);
+    fields.finish();
+    return scenario;
+  }
+  const std::vector<std::string> known(kKinds.begin(), kKinds.end());
+  fail(ErrorCode::kInvalidArgument, "{}: no kind '{}'; {}", fields.path("kind"), kind.substr(0, 60),
+       suggestion(kind, known));
+}
+
+}  // namespace moebench

@@ -1,0 +1,69 @@
+// Scenarios: what a case does. Each kind is a struct of its parameters.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "engine/sampling.h"
+#include "kernels/core/json_fields.h"
+
+namespace moebench {
+
+// Loads the model: time, memory, encoding errors, and the check of outputs that everything timed
+// afterwards rests on.
+struct LoadScenario {};
+
+// Speed of computing `tokens` of prompt, after `context` tokens that are in the cache already.
+struct PrefillScenario {
+  std::int64_t tokens = 512;
+  std::int64_t context = 0;
+  std::int64_t repetitions = 5;
+};
+
+// Speed of `batch` sequences that each produce `tokens`, after `context` tokens of prompt.
+struct DecodeScenario {
+  std::int64_t batch = 1;
+  std::int64_t context = 64;
+  std::int64_t tokens = 64;
+  std::int64_t repetitions = 5;
+};
+
+// Accuracy on a task.
+struct TaskScenario {
+  std::string task = "nano";
+  std::string effort = "medium";
+  std::int64_t limit = 0;  // items; 0: all
+  std::int64_t repeats = 1;
+  std::int64_t max_tokens = 0;  // of one answer; 0: the task's own
+  SamplingParams sampling;      // the seed is combined with item and repeat
+};
+
+// Closeness to another plan on that plan's own answers to `items` questions of a task.
+struct FidelityScenario {
+  std::string against = "reference";
+  std::string task = "nano";
+  std::string effort = "high";
+  std::int64_t items = 24;
+  std::int64_t max_tokens = 0;
+};
+
+// Determinism and batch invariance on `items` prompts of a task.
+struct InvarianceScenario {
+  std::string task = "nano";
+  std::int64_t items = 4;
+};
+
+using Scenario = std::variant<LoadScenario, PrefillScenario, DecodeScenario, TaskScenario,
+                              FidelityScenario, InvarianceScenario>;
+
+// "load", "prefill", "decode", "task", "fidelity", "invariance"
+std::string_view scenario_kind(const Scenario& scenario);
+// "prefill 512", "decode batch 8, context 64", "nano high", ...
+std::string scenario_label(const Scenario& scenario);
+// All parameters, defaults included: what a case id is made from.
+OrderedJson scenario_to_json(const Scenario& scenario);
+// The inverse of scenario_to_json with the kind in field "kind".
+Scenario scenario_from_json(const Json& json, const std::string& where);
+
+}  // namespace moebench

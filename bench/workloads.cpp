@@ -1,0 +1,232 @@
+// Prefill and decode.
+#include "bench/workloads.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "evals/statistics.h"
+#include "evals/task.h"
+#include "kernels/core/error.h"
+#include "kernels/core/hash.h"
+#include "kernels/core/random.h"
+
+namespace moebench {
+namespace {
+
+constexpr double kNsPerMs = 1e6;
+constexpr double kNsPerSecond = 1e9;
+constexpr std::int64_t kResamples = 2000;
+constexpr std::uint64_t kBootstrapSeed = 1;
+
+double milliseconds(std::int64_t from_ns, std::int64_t to_ns) {
+  return static_cast<double>(to_ns - from_ns) / kNsPerMs;
+}
+
+std::vector<RequestResult> run_batch(Engine& engine, const std::vector<Request>& requests,
+                                     std::span<const std::int32_t> computed_before,
+                                     const WorkloadHooks& hooks) {
+  Scheduler scheduler(*engine.model, *engine.cache);
+  scheduler.share_prefix(computed_before);
+  for (const Request& request : requests) scheduler.submit(request);
+  while (scheduler.step()) {
+    require_or(ErrorCode::kInterrupted, !hooks.stop_requested || !hooks.stop_requested(),
+               "run a workload: interrupted");
+  }
+  std::vector<RequestResult> results = scheduler.take_results();
+  std::sort(results.begin(), results.end(),
+            [](const RequestResult& a, const RequestResult& b) { return a.id < b.id; });
+  for (const RequestResult& result : results) {
+    require(result.finish != FinishReason::kFailed, "run a workload: {}", result.error);
+  }
+  return results;
+}
+
+// Hash of all output tokens: the witness that the timed work was the right work.
+std::string digest_of(const std::vector<RequestResult>& results) {
+  std::uint64_t hash = 0;
+  for (const RequestResult& result : results) {
+    hash = content_hash(std::as_bytes(std::span(result.tokens)), hash);
+  }
+  return hash_hex(hash);
+}
+
+std::vector<Request> make_requests(const PromptSource& source, std::int64_t batch,
+                                   std::int64_t prompt_tokens, std::int64_t output_tokens) {
+  std::vector<Request> requests;
+  for (std::int64_t i = 0; i < batch; ++i) {
+    Request request;
+    request.id = static_cast<std::uint64_t>(i);
+    request.prompt = cut_prompt(source, prompt_tokens, i);
+    request.max_tokens = output_tokens;
+    request.detect_loops = false;  // and no stop tokens: the work must not depend on the words
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+// Runs `requests`, whose prompts may begin with `computed_before`, once unmeasured and then
+// `repetitions` times; calls measure(results) each time. False, with the record saying so, if the
+// outputs are not the same each time.
+bool repeat(Engine& engine, const std::vector<Request>& requests,
+            std::span<const std::int32_t> computed_before, std::int64_t repetitions,
+            const WorkloadHooks& hooks, Record& record,
+            const std::function<void(const std::vector<RequestResult>&)>& measure) {
+  const std::string witness = digest_of(run_batch(engine, requests, computed_before, hooks));
+  record.details["output_digest"] = witness;
+  for (std::int64_t r = 0; r < repetitions; ++r) {
+    const auto results = run_batch(engine, requests, computed_before, hooks);
+    const std::string digest = digest_of(results);
+    if (digest != witness) {
+      record.status = Status::kWrongOutput;
+      record.reason = fmt::format(
+          "repetition {} gave other tokens than the first run ({} instead of {}); its time would "
+          "mean nothing",
+          r + 1, digest, witness);
+      return false;
+    }
+    measure(results);
+    if (hooks.on_progress) hooks.on_progress(r + 1, repetitions);
+  }
+  return true;
+}
+
+}  // namespace
+
+PromptSource make_prompt_source(const Engine& engine) {
+  constexpr std::size_t kEnough = 1 << 16;
+  PromptSource source;
+  if (engine.tokenizer) {
+    std::string text;
+    for (const TaskItem& item : find_task("nano").load().items) text += item.user_message + "\n";
+    source.tokens = engine.tokenizer->encode(text);
+    source.description = "text of the nano questions";
+    return source;
+  }
+  RandomStream random(1);
+  for (std::size_t i = 0; i < kEnough; ++i) {
+    source.tokens.push_back(
+        static_cast<std::int32_t>(random.below(engine.model->config().vocab_size)));
+  }
+  source.description = "random ids";
+  return source;
+}
+
+std::vector<std::int32_t> cut_prompt(const PromptSource& source, std::int64_t length,
+                                     std::int64_t index) {
+  // A stride that is prime to most lengths, so that sequences do not start at the same sentence.
+  constexpr std::size_t kStride = 997;
+  std::vector<std::int32_t> prompt;
+  std::size_t at = static_cast<std::size_t>(index) * kStride;
+  for (std::int64_t i = 0; i < length; ++i) {
+    prompt.push_back(source.tokens[at++ % source.tokens.size()]);
+  }
+  return prompt;
+}
+
+void add_latencies(const RequestResult& result, LatencySamples& samples) {
+  const auto& times = result.token_ns;
+  if (times.empty()) return;
+  samples.ttft.push_back(milliseconds(result.submitted_ns, times.front()));
+  samples.e2e.push_back(milliseconds(result.submitted_ns, times.back()));
+  for (std::size_t i = 1; i < times.size(); ++i) {
+    samples.itl.push_back(milliseconds(times[i - 1], times[i]));
+  }
+  if (times.size() > 1) {
+    samples.tpot.push_back(milliseconds(times.front(), times.back()) /
+                           static_cast<double>(times.size() - 1));
+  }
+}
+
+void add_latency_metrics(std::string_view name, std::span<const double> samples, Record& record) {
+  const auto n = static_cast<std::int64_t>(samples.size());
+  const auto add = [&](std::string_view suffix, bool supported, auto compute) {
+    Metric metric;
+    metric.unit = "ms";
+    metric.better = "lower";
+    metric.count = n;
+    metric.absent = !supported;
+    if (supported) {
+      metric.value = compute();
+    } else {
+      metric.interval_method = fmt::format("{} samples are too few", n);
+    }
+    record.metrics[fmt::format("{}_ms_{}", name, suffix)] = metric;
+  };
+  add("mean", n > 0, [&] {
+    return std::accumulate(samples.begin(), samples.end(), 0.0) / static_cast<double>(n);
+  });
+  for (const auto& [suffix, q] : {std::pair{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}}) {
+    const double quantile = q;
+    add(suffix, n > 0 && percentile_is_supported(n, quantile),
+        [&] { return percentile(samples, quantile); });
+  }
+}
+
+Metric median_metric(std::vector<double> samples, std::string unit, std::string better) {
+  Metric metric;
+  metric.value = median(samples);
+  metric.unit = std::move(unit);
+  metric.better = std::move(better);
+  metric.count = static_cast<std::int64_t>(samples.size());
+  metric.interval = bootstrap_interval(
+      samples, [](std::span<const double> values) { return median(values); }, kResamples, 0.95,
+      kBootstrapSeed);
+  metric.interval_method = metric.interval ? "bootstrap of the median over repetitions"
+                                           : "too few different repetitions for an interval";
+  metric.samples = std::move(samples);
+  return metric;
+}
+
+void run_prefill(Engine& engine, const PrefillScenario& scenario, const WorkloadHooks& hooks,
+                 Record& record) {
+  const PromptSource source = make_prompt_source(engine);
+  record.details["prompts"] = source.description;
+  std::vector<double> rates;
+  LatencySamples latencies;
+  const auto measure = [&](const std::vector<RequestResult>& results) {
+    add_latencies(results.front(), latencies);
+    rates.push_back(static_cast<double>(scenario.tokens) * 1e3 / latencies.ttft.back());
+  };
+  const auto requests = make_requests(source, 1, scenario.context + scenario.tokens, 1);
+  const auto before =
+      std::span(requests.front().prompt).first(static_cast<std::size_t>(scenario.context));
+  if (!repeat(engine, requests, before, scenario.repetitions, hooks, record, measure)) return;
+  record.metrics["prefill_tokens_per_second"] = median_metric(rates, "tokens/s", "higher");
+  record.metrics["ttft_ms"] = median_metric(latencies.ttft, "ms", "lower");
+}
+
+void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHooks& hooks,
+                Record& record) {
+  const PromptSource source = make_prompt_source(engine);
+  record.details["prompts"] = source.description;
+  std::vector<double> rates;
+  LatencySamples latencies;
+  const auto measure = [&](const std::vector<RequestResult>& results) {
+    // Steady decoding: from the moment that every sequence has its first token.
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+    for (const RequestResult& result : results) {
+      begin = std::max(begin, result.token_ns.front());
+      end = std::max(end, result.token_ns.back());
+      add_latencies(result, latencies);
+    }
+    std::int64_t tokens = 0;
+    for (const RequestResult& result : results) {
+      tokens += std::count_if(result.token_ns.begin(), result.token_ns.end(),
+                              [&](std::int64_t ns) { return ns > begin; });
+    }
+    rates.push_back(static_cast<double>(tokens) * kNsPerSecond /
+                    static_cast<double>(std::max<std::int64_t>(1, end - begin)));
+  };
+  // One token more than asked: the first belongs to prefill.
+  const auto requests =
+      make_requests(source, scenario.batch, scenario.context, scenario.tokens + 1);
+  if (!repeat(engine, requests, {}, scenario.repetitions, hooks, record, measure)) return;
+  record.metrics["decode_tokens_per_second"] = median_metric(rates, "tokens/s", "higher");
+  add_latency_metrics("ttft", latencies.ttft, record);
+  add_latency_metrics("tpot", latencies.tpot, record);
+  add_latency_metrics("itl", latencies.itl, record);
+  add_latency_metrics("e2e", latencies.e2e, record);
+}
+
+}  // namespace moebench

@@ -1,0 +1,56 @@
+// Speed workloads: requests through the scheduler, and the metrics derived from their event log.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bench/record.h"
+#include "bench/scenario.h"
+#include "engine/engine.h"
+#include "engine/scheduler.h"
+
+namespace moebench {
+
+struct WorkloadHooks {
+  std::function<void(std::int64_t done, std::int64_t total)> on_progress;
+  std::function<bool()> stop_requested;
+};
+
+// Real text for prompts: MoE routing of random ids is not that of words.
+struct PromptSource {
+  std::vector<std::int32_t> tokens;  // a long stretch to cut prompts from
+  std::string description;           // "text of the nano questions" or "random ids"
+};
+PromptSource make_prompt_source(const Engine& engine);
+
+// `length` tokens for sequence number `index`: different sequences start at different places.
+std::vector<std::int32_t> cut_prompt(const PromptSource& source, std::int64_t length,
+                                     std::int64_t index);
+
+// Both fill record.metrics and record.details after one unmeasured repetition. The tokens of every
+// repetition must be the same (greedy decoding of the same prompts); if they are not, the status
+// becomes kWrongOutput and no time is reported.
+void run_prefill(Engine& engine, const PrefillScenario& scenario, const WorkloadHooks& hooks,
+                 Record& record);
+void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHooks& hooks,
+                Record& record);
+
+// What every latency metric is derived from. Times in milliseconds.
+struct LatencySamples {
+  std::vector<double> ttft;  // one per request: submission to first output token
+  std::vector<double> tpot;  // one per request of two tokens or more: (last - first) / (tokens - 1)
+  std::vector<double> itl;   // all gaps between consecutive output tokens
+  std::vector<double> e2e;   // one per request: submission to last token
+};
+void add_latencies(const RequestResult& result, LatencySamples& samples);
+
+// Adds "<name>_p50", "_p90" and "_p99" in ms (absent, with the reason, where the samples are too
+// few) and "<name>_mean".
+void add_latency_metrics(std::string_view name, std::span<const double> samples, Record& record);
+
+// The median of `samples` with a bootstrap interval, raw samples kept.
+Metric median_metric(std::vector<double> samples, std::string unit, std::string better);
+
+}  // namespace moebench
