@@ -1,0 +1,339 @@
+// moebench bench: prefill and decode speed over a grid, in the manner of llama-bench.
+#include <fmt/core.h>
+
+#include <cmath>
+#include <memory>
+#include <numeric>
+
+#include "bench/build_info.h"
+#include "bench/case_runner.h"
+#include "bench/environment.h"
+#include "bench/interrupt.h"
+#include "cli/command.h"
+#include "cli/model_options.h"
+#include "cli/table.h"
+#include "kernels/core/append_file.h"
+#include "kernels/core/error.h"
+
+namespace moebench::cli {
+namespace {
+
+struct BenchOptions {
+  std::string model;
+  std::vector<std::string> plans;
+  std::vector<std::int64_t> prompt = {512};
+  std::vector<std::int64_t> generate = {128};
+  std::vector<std::int64_t> batch = {1};
+  std::vector<std::int64_t> depth = {0};
+  std::int64_t repetitions = 5;
+  int threads = 0;
+  std::string output = "text";
+};
+
+// One measured test, with what the output formats want to know.
+struct BenchRow {
+  std::string model;
+  std::string plan;
+  std::string plan_text;
+  std::string test;  // "pp512", "tg128", "tg128 b8", "pp512 @ d4096"
+  std::int64_t n_prompt = 0, n_gen = 0, n_batch = 1, n_depth = 0;
+  std::int64_t model_bytes = 0, parameters = 0;
+  int threads = 0;
+  std::string kv_format;
+  std::string test_time;
+  Record record;
+  std::vector<double> samples_ts;  // tokens per second
+
+  double mean() const {
+    return std::accumulate(samples_ts.begin(), samples_ts.end(), 0.0) /
+           static_cast<double>(samples_ts.size());
+  }
+  // Sample standard deviation, as llama-bench prints it.
+  double deviation() const {
+    if (samples_ts.size() < 2) return 0;
+    double squares = 0;
+    for (const double s : samples_ts) squares += (s - mean()) * (s - mean());
+    return std::sqrt(squares / static_cast<double>(samples_ts.size() - 1));
+  }
+  double tokens() const { return static_cast<double>(n_prompt > 0 ? n_prompt : n_gen * n_batch); }
+  bool ok() const { return record.status == Status::kOk; }
+};
+
+struct Test {
+  Scenario scenario;
+  BenchRow row;
+};
+
+std::vector<Test> make_tests(const BenchOptions& o) {
+  std::vector<Test> tests;
+  const auto at_depth = [](std::int64_t depth) {
+    return depth > 0 ? fmt::format(" @ d{}", depth) : std::string();
+  };
+  for (const std::int64_t depth : o.depth) {
+    for (const std::int64_t n : o.prompt) {
+      if (n == 0) continue;
+      Test test{PrefillScenario{n, depth, o.repetitions}, {}};
+      test.row.test = fmt::format("pp{}{}", n, at_depth(depth));
+      test.row.n_prompt = n;
+      test.row.n_depth = depth;
+      tests.push_back(std::move(test));
+    }
+    for (const std::int64_t n : o.generate) {
+      for (const std::int64_t b : o.batch) {
+        if (n == 0) continue;
+        // Decoding needs something to decode after: one token at depth 0.
+        Test test{DecodeScenario{b, std::max<std::int64_t>(1, depth), n, o.repetitions}, {}};
+        test.row.test =
+            fmt::format("tg{}{}{}", n, b > 1 ? fmt::format(" b{}", b) : "", at_depth(depth));
+        test.row.n_gen = n;
+        test.row.n_batch = b;
+        test.row.n_depth = depth;
+        tests.push_back(std::move(test));
+      }
+    }
+  }
+  require_or(ErrorCode::kUsage, !tests.empty(),
+             "benchmark: -p 0 and -n 0 leave nothing to measure");
+  return tests;
+}
+
+std::vector<BenchRow> measure(const BenchOptions& o) {
+  std::vector<BenchRow> rows;
+  std::vector<std::string> plans = o.plans;
+  if (plans.empty()) plans.push_back("reference");
+  const std::filesystem::path directory = resolve_model(o.model);
+  const ModelConfig config = load_model_config(directory);
+  for (const std::string& name : plans) {
+    const Plan plan = parse_plan(name);
+    std::vector<Test> tests = make_tests(o);
+    std::vector<Case> cases;
+    for (const Test& test : tests) cases.push_back({"bench", o.model, plan, test.scenario});
+    CaseRunnerOptions options;
+    options.engine.max_batch = 1;
+    options.threads = o.threads;
+    options.stop_requested = interrupted;
+    CaseRunner runner(cases, options);
+    const WeightLayout layout = plan_weights(Checkpoint::open(directory), config, plan);
+    std::size_t bytes = 0;
+    for (int g = 0; g < kNumWeightGroups; ++g) bytes += layout.bytes(static_cast<WeightGroup>(g));
+    for (std::size_t i = 0; i < tests.size(); ++i) {
+      BenchRow row = tests[i].row;
+      row.model = directory.filename() == "model" ? o.model : directory.filename().string();
+      row.plan = plan.name;
+      row.plan_text = plan.describe();
+      row.model_bytes = static_cast<std::int64_t>(bytes);
+      row.parameters = layout.parameters();
+      row.threads = o.threads == 0 ? available_cpus() : o.threads;
+      row.kv_format = format_name(plan.kv);
+      row.test_time = utc_now();
+      row.record = runner.run(cases[i]);
+      if (row.ok()) {
+        row.samples_ts =
+            row.record.metrics
+                .at(row.n_prompt > 0 ? "prefill_tokens_per_second" : "decode_tokens_per_second")
+                .samples;
+      }
+      rows.push_back(std::move(row));
+    }
+  }
+  return rows;
+}
+
+// Keys and meanings of llama-bench's JSON, with ours (plan, batch) after them.
+OrderedJson llama_bench_json(const BenchRow& row) {
+  std::vector<std::int64_t> samples_ns;
+  for (const double ts : row.samples_ts) {
+    samples_ns.push_back(static_cast<std::int64_t>(row.tokens() / ts * 1e9));
+  }
+  double mean_ns = 0;
+  for (const std::int64_t ns : samples_ns) mean_ns += static_cast<double>(ns);
+  mean_ns /= static_cast<double>(std::max<std::size_t>(1, samples_ns.size()));
+  double squares = 0;
+  for (const std::int64_t ns : samples_ns) {
+    squares += (static_cast<double>(ns) - mean_ns) * (static_cast<double>(ns) - mean_ns);
+  }
+  const double deviation_ns =
+      samples_ns.size() > 1 ? std::sqrt(squares / static_cast<double>(samples_ns.size() - 1)) : 0;
+  return {{"build_commit", build_info::kGitCommit},
+          {"cpu_info", read_environment().cpu},
+          {"backends", "CPU"},
+          {"model_filename", row.model},
+          {"model_type", "gpt_oss"},
+          {"model_size", row.model_bytes},
+          {"model_n_params", row.parameters},
+          {"n_threads", row.threads},
+          {"type_k", row.kv_format},
+          {"type_v", row.kv_format},
+          {"n_prompt", row.n_prompt},
+          {"n_gen", row.n_gen},
+          {"n_depth", row.n_depth},
+          {"test_time", row.test_time},
+          {"avg_ns", static_cast<std::int64_t>(mean_ns)},
+          {"stddev_ns", static_cast<std::int64_t>(deviation_ns)},
+          {"avg_ts", row.mean()},
+          {"stddev_ts", row.deviation()},
+          {"samples_ns", samples_ns},
+          {"samples_ts", row.samples_ts},
+          {"plan", row.plan},
+          {"plan_text", row.plan_text},
+          {"n_parallel", row.n_batch}};
+}
+
+// Google Benchmark's JSON: one iteration entry per repetition, then mean, median and stddev.
+OrderedJson gbench_json(const std::vector<BenchRow>& rows) {
+  const Environment e = read_environment();
+  OrderedJson benchmarks = OrderedJson::array();
+  int family = 0;
+  for (const BenchRow& row : rows) {
+    if (!row.ok()) {
+      benchmarks.push_back({{"name", fmt::format("{}/{}", row.plan, row.test)},
+                            {"run_type", "iteration"},
+                            {"error_occurred", true},
+                            {"error_message", row.record.reason}});
+      continue;
+    }
+    const std::string name = fmt::format("{}/{}", row.plan, row.test);
+    const auto entry = [&](double tokens_per_second) {
+      const double ms = row.tokens() / tokens_per_second * 1e3;
+      return OrderedJson{{"family_index", family}, {"per_family_instance_index", 0},
+                         {"run_name", name},       {"repetitions", row.samples_ts.size()},
+                         {"threads", row.threads}, {"iterations", 1},
+                         {"real_time", ms},        {"cpu_time", ms},
+                         {"time_unit", "ms"},      {"items_per_second", tokens_per_second}};
+    };
+    for (std::size_t i = 0; i < row.samples_ts.size(); ++i) {
+      OrderedJson one = {{"name", name}, {"run_type", "iteration"}, {"repetition_index", i}};
+      one.update(entry(row.samples_ts[i]));
+      benchmarks.push_back(std::move(one));
+    }
+    OrderedJson aggregate = {{"name", name + "_median"},
+                             {"run_type", "aggregate"},
+                             {"aggregate_name", "median"},
+                             {"aggregate_unit", "time"}};
+    aggregate.update(entry(median(row.samples_ts)));
+    benchmarks.push_back(std::move(aggregate));
+    ++family;
+  }
+  return {{"context",
+           {{"date", utc_now()},
+            {"executable", "moebench"},
+            {"num_cpus", e.logical_cpus},
+            {"library_build_type", e.build_type == "Release" ? "release" : "debug"},
+            {"json_schema_version", 1}}},
+          {"benchmarks", benchmarks}};
+}
+
+void print_table(const std::vector<BenchRow>& rows, bool markdown) {
+  Table table({"model", ">size", ">params", "plan", ">threads", "test", ">t/s", ">median [95 %]"});
+  for (const BenchRow& row : rows) {
+    std::string rate = "-";
+    std::string interval = row.record.reason;
+    if (row.ok()) {
+      rate = fmt::format("{:.2f} ± {:.2f}", row.mean(), row.deviation());
+      const Metric& m = row.record.metrics.at(row.n_prompt > 0 ? "prefill_tokens_per_second"
+                                                               : "decode_tokens_per_second");
+      interval = fmt::format("{:.2f}", m.value);
+      if (m.interval)
+        interval += fmt::format(" [{:.2f}, {:.2f}]", m.interval->low, m.interval->high);
+    }
+    table.add({row.model, format_bytes(static_cast<double>(row.model_bytes)),
+               fmt::format("{:.2f} M", static_cast<double>(row.parameters) / 1e6), row.plan,
+               std::to_string(row.threads), row.test, rate, interval});
+  }
+  fmt::print("{}\nbuild: {} ({})\n", markdown ? table.markdown() : table.text(),
+             std::string(build_info::kGitCommit), std::string(build_info::kVersion));
+}
+
+// RFC 4180: quotes around every field, doubled inside.
+std::string csv_cell(const OrderedJson& value) {
+  const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+  std::string cell = "\"";
+  for (const char c : text) {
+    if (c == '"') cell += '"';
+    cell += c;
+  }
+  return cell + "\"";
+}
+
+void print_csv(const std::vector<BenchRow>& rows) {
+  bool header = true;
+  for (const BenchRow& row : rows) {
+    if (!row.ok()) continue;
+    std::string names;
+    std::string values;
+    for (const auto& [key, value] : llama_bench_json(row).items()) {
+      if (key == "samples_ns" || key == "samples_ts") continue;  // as llama-bench
+      names += fmt::format("{}{}", names.empty() ? "" : ",", key);
+      values += fmt::format("{}{}", values.empty() ? "" : ",", csv_cell(value));
+    }
+    if (header) fmt::print("{}\n", names);
+    header = false;
+    fmt::print("{}\n", values);
+  }
+}
+
+int run_bench(const BenchOptions& options) {
+  watch_for_interrupts();
+  const std::vector<BenchRow> rows = measure(options);
+  OrderedJson list = OrderedJson::array();
+  bool all_ok = true;
+  for (const BenchRow& row : rows) {
+    all_ok = all_ok && row.ok();
+    if (row.ok()) list.push_back(llama_bench_json(row));
+  }
+  if (options.output == "json") {
+    fmt::print("{}\n", list.dump(2));
+  } else if (options.output == "jsonl") {
+    for (const OrderedJson& line : list) fmt::print("{}\n", json_line(line));
+  } else if (options.output == "csv") {
+    print_csv(rows);
+  } else if (options.output == "gbench") {
+    fmt::print("{}\n", gbench_json(rows).dump(2));
+  } else {
+    print_table(rows, options.output == "md");
+  }
+  std::fflush(stdout);
+  for (const BenchRow& row : rows) {
+    if (row.ok()) continue;
+    fmt::print(stderr, "error: benchmark {} {}: {}: {}\n", row.plan, row.test,
+               status_name(row.record.status), row.record.reason);
+  }
+  return all_ok ? kExitOk : kExitFailed;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Action& action) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App* command =
+      add_command(app, action, "bench", "Prefill and decode speed, in the manner of llama-bench",
+                  options, run_bench);
+  add_model_option(command, options->model);
+  command->add_option("--plan", options->plans, std::string(kPlanHelp) + "; repeatable")
+      ->type_name("P");
+  const auto add_list = [&](const char* name, std::vector<std::int64_t>& target, const char* help,
+                            std::int64_t least = 0) {
+    command->add_option(name, target, help)
+        ->type_name("N,...")
+        ->delimiter(',')
+        ->check(CLI::Range(least, std::int64_t{1} << 24))
+        ->capture_default_str();
+  };
+  add_list("-p,--n-prompt", options->prompt, "Prompt tokens to compute (0: none)");
+  add_list("-n,--n-gen", options->generate, "Tokens to generate (0: none)");
+  add_list("-b,--batch", options->batch, "Sequences decoded at once", 1);
+  add_list("-d,--n-depth", options->depth, "Tokens in the cache beforehand");
+  command->add_option("-r,--repetitions", options->repetitions, "Measured repetitions")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  add_threads_option(command, options->threads);
+  command->add_option("-o,--output", options->output, "text, json, jsonl, csv, md or gbench")
+      ->type_name("FORMAT")
+      ->check(CLI::IsMember({"text", "json", "jsonl", "csv", "md", "gbench"}))
+      ->capture_default_str();
+  add_examples(command, {"moebench bench --model nano -p 128 -n 64 -b 1,8",
+                         "moebench bench --model nano --plan reference --plan int4 -o md"});
+}
+
+}  // namespace moebench::cli

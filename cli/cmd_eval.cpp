@@ -1,0 +1,166 @@
+// moebench eval: tasks on a model; moebench eval extract: the extraction rules on their own.
+#include <fmt/core.h>
+
+#include <memory>
+
+#include "cli/command.h"
+#include "cli/model_options.h"
+#include "cli/run_summary.h"
+#include "engine/mapped_file.h"
+#include "evals/extract.h"
+#include "evals/task.h"
+#include "kernels/core/append_file.h"
+#include "kernels/core/error.h"
+
+namespace moebench::cli {
+namespace {
+
+struct EvalOptions {
+  std::string model;
+  std::vector<std::string> tasks;
+  std::vector<std::string> plans;
+  std::vector<std::string> efforts;
+  TaskScenario scenario;
+  std::uint64_t seed = 0;
+  std::int64_t max_batch = 32;
+  int threads = 0;
+  std::string out;
+  bool resume = false;
+};
+
+int run_eval(const EvalOptions& options) {
+  require_or(ErrorCode::kUsage, !options.model.empty(), "evaluate: give --model DIR");
+  require_or(ErrorCode::kUsage, !options.tasks.empty(), "evaluate: give --task NAME");
+  require_or(ErrorCode::kUsage, !options.resume || !options.out.empty(),
+             "resume an evaluation: give its folder with --out DIR");
+  Suite suite;
+  suite.name = "eval";
+  suite.models = {options.model};
+  suite.threads = options.threads;
+  suite.engine.max_batch = options.max_batch;
+  suite.timeout_s = std::int64_t{30} * 24 * 3600;  // an evaluation of a large model takes days
+  for (const std::string& plan : options.plans) suite.plans.push_back(parse_plan(plan));
+  if (suite.plans.empty()) suite.plans.push_back(parse_plan("reference"));
+  suite.scenarios.emplace_back(LoadScenario{});
+  const std::vector<std::string> efforts =
+      options.efforts.empty() ? std::vector<std::string>{"medium"} : options.efforts;
+  for (const std::string& task : options.tasks) {
+    find_task(task);  // a wrong name should not wait for the model to load
+    for (const std::string& effort : efforts) {
+      effort_from_name(effort, "--effort");
+      TaskScenario scenario = options.scenario;
+      scenario.task = task;
+      scenario.effort = effort;
+      scenario.sampling.seed = options.seed;
+      check_sampling(scenario.sampling);
+      suite.scenarios.emplace_back(scenario);
+    }
+  }
+  RunOptions run;
+  run.out_dir = options.out.empty() ? default_out_dir("eval") : std::filesystem::path(options.out);
+  run.resume = options.resume;
+  return run_and_report(suite, run);
+}
+
+struct ExtractOptions {
+  std::string rule;
+  std::string input;
+};
+
+int run_extract(const ExtractOptions& options) {
+  extract(options.rule, "");  // an unknown rule is an error even for an empty file
+  const std::string text = read_text_file(options.input, std::size_t{4} << 30);
+  for_each_json_line(text, options.input, 8, [&](const Json& json, const std::string& place) {
+    JsonFields fields(json, place);
+    const auto answer = extract(options.rule, fields.required<std::string>("text"),
+                                fields.optional<std::string>("lang", "en"));
+    OrderedJson line;
+    line["answer"] = answer.answer ? OrderedJson(*answer.answer) : OrderedJson();
+    fmt::print("{}\n", json_line(line));
+  });
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Action& action) {
+  auto options = std::make_shared<EvalOptions>();
+  CLI::App* command =
+      add_command(app, action, "eval", "Score a model on tasks, every answer kept in a ledger",
+                  options, run_eval);
+  // Not `required`: `eval extract` needs neither.
+  command->add_option("--model", options->model, "Model directory, or nano")->type_name("DIR");
+  std::string names;
+  for (const Task* task : tasks())
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", task->name);
+  command->add_option("--task", options->tasks, "Task: " + names + "; repeatable")
+      ->type_name("NAME");
+  command->add_option("--plan", options->plans, std::string(kPlanHelp) + "; repeatable")
+      ->type_name("P");
+  command
+      ->add_option("--effort", options->efforts,
+                   "Reasoning effort: low, medium or high (default: medium); repeatable")
+      ->type_name("E");
+  command->add_option("--repeats", options->scenario.repeats, "Answers per item")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--limit", options->scenario.limit, "Only the first N items (0: all)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--temperature", options->scenario.sampling.temperature, "0: greedy")
+      ->type_name("T")
+      ->capture_default_str();
+  command->add_option("--top-p", options->scenario.sampling.top_p, "1: off")
+      ->type_name("P")
+      ->capture_default_str();
+  command->add_option("--top-k", options->scenario.sampling.top_k, "0: off")
+      ->type_name("K")
+      ->capture_default_str();
+  command->add_option("--min-p", options->scenario.sampling.min_p, "0: off")
+      ->type_name("P")
+      ->capture_default_str();
+  command->add_option("--seed", options->seed, "Seed of all draws")
+      ->type_name("S")
+      ->capture_default_str();
+  command
+      ->add_option("--max-tokens", options->scenario.max_tokens,
+                   "Output tokens per answer (0: the task's own limit)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--batch", options->max_batch, "Answers under way at once")
+      ->type_name("N")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  add_threads_option(command, options->threads);
+  command->add_option("--out", options->out, "Folder of the run (default: moebench-out/...)")
+      ->type_name("DIR");
+  command->add_flag("--resume", options->resume, "Continue the evaluation in --out");
+  command->require_subcommand(0, 1);
+  add_examples(command,
+               {"moebench eval --model nano --task nano --effort low --effort high --limit 200",
+                "moebench eval --model DIR --task nano --plan int4 --out run1 --resume",
+                "moebench eval extract --rule abcd --input answers.jsonl"});
+
+  auto extract_options = std::make_shared<ExtractOptions>();
+  CLI::App* extract_command =
+      add_command(*command, action, "extract",
+                  "{\"text\"} lines in, {\"answer\"} lines out, by a published rule",
+                  extract_options, run_extract);
+  std::string rules;
+  for (const ExtractionRule& rule : extraction_rules()) {
+    rules += fmt::format("{}{}", rules.empty() ? "" : "|", rule.name);
+  }
+  extract_command->add_option("--rule", extract_options->rule, "Extraction rule")
+      ->type_name(rules)
+      ->required();
+  extract_command->add_option("--input", extract_options->input, "JSON lines with a field text")
+      ->type_name("FILE.jsonl")
+      ->required();
+  add_examples(extract_command, {"echo '{\"text\": \"Answer: B\"}' > answers.jsonl",
+                                 "moebench eval extract --rule abcd --input answers.jsonl"});
+}
+
+}  // namespace moebench::cli

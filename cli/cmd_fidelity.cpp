@@ -1,0 +1,194 @@
+// moebench fidelity: how far a plan's distributions are from the reference's.
+#include <fmt/core.h>
+
+#include <cmath>
+#include <memory>
+
+#include "cli/command.h"
+#include "cli/model_options.h"
+#include "cli/table.h"
+#include "engine/mapped_file.h"
+#include "evals/fidelity.h"
+#include "evals/run_task.h"
+#include "kernels/core/error.h"
+
+namespace moebench::cli {
+namespace {
+
+struct FidelityOptions {
+  ModelOptions common;
+  std::string against = "reference";
+  std::string text;
+  std::string traces;
+  std::int64_t tokens = 2048;
+  std::string effort = "high";
+  bool json = false;
+};
+
+// Plain text cut into sequences; each starts afresh, and every token after its first counts.
+std::vector<Trace> traces_of_text(const Engine& engine, const std::string& path) {
+  const std::vector<std::int32_t> ids = engine.require_tokenizer().encode(read_text_file(path));
+  const auto length =
+      static_cast<std::size_t>(std::min<std::int64_t>(engine.model->limits().max_context, 512));
+  std::vector<Trace> traces;
+  for (std::size_t begin = 0; begin + 1 < ids.size(); begin += length) {
+    const std::size_t end = std::min(ids.size(), begin + length);
+    if (end - begin < 2) break;
+    traces.push_back({fmt::format("{}:{}", path, begin),
+                      {ids.begin() + static_cast<std::ptrdiff_t>(begin),
+                       ids.begin() + static_cast<std::ptrdiff_t>(end)},
+                      1});
+  }
+  require(!traces.empty(), "compare fidelity: {} holds fewer than two tokens", path);
+  return traces;
+}
+
+// Keeps whole traces until `tokens` counted positions are reached; the last one is cut.
+void limit_positions(std::vector<Trace>& traces, std::int64_t tokens) {
+  std::int64_t left = tokens;
+  for (std::size_t i = 0; i < traces.size(); ++i) {
+    const auto counted = static_cast<std::int64_t>(traces[i].tokens.size()) - traces[i].first;
+    if (counted >= left) {
+      traces[i].tokens.resize(static_cast<std::size_t>(traces[i].first + left));
+      traces.resize(i + 1);
+      return;
+    }
+    left -= counted;
+  }
+}
+
+OrderedJson estimate_json(const MeanEstimate& e) {
+  OrderedJson json = {{"value", e.mean}};
+  if (e.interval) {
+    json["low"] = e.interval->low;
+    json["high"] = e.interval->high;
+  } else {
+    json["no_interval"] = e.reason;
+  }
+  return json;
+}
+
+OrderedJson result_json(const FidelityOptions& options, const FidelityResult& r) {
+  return {{"model", options.common.model},
+          {"plan", options.common.plan},
+          {"against", options.against},
+          {"traces", r.num_traces},
+          {"positions", r.num_positions},
+          {"mean_kl", estimate_json(r.mean_kl)},
+          {"median_kl", r.median_kl},
+          {"p90_kl", r.p90_kl},
+          {"p99_kl", r.p99_kl},
+          {"max_kl", r.max_kl},
+          {"top1_agreement", estimate_json(r.top1_agreement)},
+          {"mean_abs_delta_p", r.mean_abs_delta_p},
+          {"reference_perplexity", r.reference_perplexity},
+          {"plan_perplexity", r.plan_perplexity},
+          {"router_flip_rate", r.router_flip_rate},
+          {"router_flip_rate_by_layer", r.router_flip_rate_by_layer},
+          {"first_divergence", r.first_divergence}};
+}
+
+std::string with_interval(const MeanEstimate& e, const char* format, double factor) {
+  std::string text = fmt::format(fmt::runtime(format), factor * e.mean);
+  if (e.interval) {
+    text += fmt::format(" [{}, {}]", fmt::format(fmt::runtime(format), factor * e.interval->low),
+                        fmt::format(fmt::runtime(format), factor * e.interval->high));
+  }
+  return text;
+}
+
+void print_result(const FidelityOptions& options, const FidelityResult& r) {
+  fmt::print("{} against {}: {} positions of {} traces\n\n", options.common.plan, options.against,
+             r.num_positions, r.num_traces);
+  Table table({"statistic", ">value"});
+  table.add({"Mean PPL(plan)", fmt::format("{:.5f}", r.plan_perplexity)});
+  table.add({"Mean PPL(reference)", fmt::format("{:.5f}", r.reference_perplexity)});
+  table.add({"PPL ratio", fmt::format("{:.5f}", r.plan_perplexity / r.reference_perplexity)});
+  table.add({"Mean KLD, nats [95 %]", with_interval(r.mean_kl, "{:.3e}", 1)});
+  table.add({"Median KLD", fmt::format("{:.3e}", r.median_kl)});
+  table.add({"90.0% KLD", fmt::format("{:.3e}", r.p90_kl)});
+  table.add({"99.0% KLD", fmt::format("{:.3e}", r.p99_kl)});
+  table.add({"Maximum KLD", fmt::format("{:.3e}", r.max_kl)});
+  table.add({"Mean |delta p|", fmt::format("{:.3e}", r.mean_abs_delta_p)});
+  table.add({"Same top p, % [95 %]", with_interval(r.top1_agreement, "{:.2f}", 100)});
+  table.add({"Router flips, % of (token, layer)", fmt::format("{:.3f}", 100 * r.router_flip_rate)});
+  fmt::print("{}\n", table.text());
+  for (std::size_t l = 0; l < r.router_flip_rate_by_layer.size(); ++l) {
+    fmt::print("router flips in layer {:>3}: {:.3f} %\n", l, 100 * r.router_flip_rate_by_layer[l]);
+  }
+  std::int64_t diverged = 0;
+  for (const std::int64_t token : r.first_divergence) diverged += token >= 0 ? 1 : 0;
+  fmt::print("traces on which the most probable token ever differs: {} of {}\n", diverged,
+             r.num_traces);
+}
+
+int run_fidelity(const FidelityOptions& options) {
+  require_or(ErrorCode::kUsage, options.text.empty() || options.traces.empty(),
+             "compare fidelity: give --text or --traces, not both");
+  ThreadPool pool(options.common.threads);
+  EngineOptions engine_options;
+  engine_options.max_batch = 16;
+  engine_options.logit_rows = 32;
+  engine_options.step_tokens = 256;
+  Engine reference =
+      load_engine(options.common.model, parse_plan(options.against), engine_options, pool);
+  std::vector<Trace> traces;
+  if (!options.text.empty()) {
+    traces = traces_of_text(reference, options.text);
+  } else if (!options.traces.empty()) {
+    traces = load_traces(options.traces);
+  } else {
+    // The reference's own answers: about 64 tokens each at the very least.
+    const std::int64_t items = std::max<std::int64_t>(1, options.tokens / 32);
+    traces = make_traces(reference, find_task("nano"), effort_from_name(options.effort, "--effort"),
+                         std::min<std::int64_t>(items, 512), 0, {});
+  }
+  limit_positions(traces, options.tokens);
+  Engine plan =
+      load_engine(options.common.model, parse_plan(options.common.plan), engine_options, pool);
+  const FidelityResult result = compare_fidelity(reference, plan, traces);
+  if (options.json) {
+    fmt::print("{}\n", result_json(options, result).dump(2));
+  } else {
+    print_result(options, result);
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_fidelity(CLI::App& app, Action& action) {
+  auto options = std::make_shared<FidelityOptions>();
+  CLI::App* command =
+      add_command(app, action, "fidelity",
+                  "How far a plan's output distribution is from the reference's, token by token",
+                  options, run_fidelity);
+  add_model_option(command, options->common.model);
+  command->add_option("--plan", options->common.plan, kPlanHelp)->type_name("P")->required();
+  command->add_option("--against", options->against, "The plan to compare with")
+      ->type_name("P")
+      ->capture_default_str();
+  command
+      ->add_option("--text", options->text,
+                   "Compare on this text (default: the reference's own answers to nano's "
+                   "questions)")
+      ->type_name("FILE");
+  command
+      ->add_option("--traces", options->traces,
+                   "Compare on these: JSON lines {\"tokens\": [...], \"first\": n}")
+      ->type_name("FILE");
+  command->add_option("--tokens", options->tokens, "Positions to compare, at most")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--effort", options->effort, "Reasoning effort of the reference's answers")
+      ->type_name("E")
+      ->capture_default_str();
+  add_threads_option(command, options->common.threads);
+  command->add_flag("--json", options->json, "As JSON");
+  add_examples(command, {"moebench fidelity --model nano --plan int4",
+                         "moebench fidelity --model DIR --plan experts=nvfp4,kv=fp8_e4m3 "
+                         "--text book.txt --tokens 4096 --json"});
+}
+
+}  // namespace moebench::cli

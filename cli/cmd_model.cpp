@@ -1,0 +1,315 @@
+// moebench model info|logits|encode|decode|render: looking at a model without judging it.
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
+#include <memory>
+
+#include "bench/environment.h"
+#include "cli/command.h"
+#include "cli/model_options.h"
+#include "cli/table.h"
+#include "engine/engine.h"
+#include "engine/harmony.h"
+#include "engine/mapped_file.h"
+#include "engine/scoring.h"
+#include "kernels/core/append_file.h"
+#include "kernels/core/error.h"
+
+namespace moebench::cli {
+namespace {
+
+// "1,2,3" to ids.
+std::vector<std::int32_t> parse_ids(const std::string& text) {
+  const Json json = parse_json("[" + text + "]", "--tokens", 2);
+  std::vector<std::int32_t> ids;
+  for (const Json& value : json) {
+    require(value.is_number_integer() && value.get<std::int64_t>() >= 0 &&
+                value.get<std::int64_t>() < (std::int64_t{1} << 31),
+            "read --tokens: {} is not a token id (expected 1,2,3)", json_excerpt(value));
+    ids.push_back(value.get<std::int32_t>());
+  }
+  require(!ids.empty(), "read --tokens: there are no ids in it (expected 1,2,3)");
+  return ids;
+}
+
+// ---- info
+
+struct InfoOptions {
+  ModelOptions common;
+  bool json = false;
+};
+
+struct Fit {
+  std::string machine;
+  double bytes;
+};
+
+OrderedJson info_json(const std::filesystem::path& directory, const ModelConfig& config,
+                      const WeightLayout& layout, const Plan& plan, const MemoryBudget& budget) {
+  OrderedJson groups;
+  for (int g = 0; g < kNumWeightGroups; ++g) {
+    groups[std::string(weight_group_name(static_cast<WeightGroup>(g)))] =
+        budget.weights[static_cast<std::size_t>(g)];
+  }
+  return {{"model", directory.string()},
+          {"family", config.family},
+          {"hash", checkpoint_hash(directory)},
+          {"parameters", layout.parameters()},
+          {"num_layers", config.num_layers},
+          {"hidden_size", config.hidden_size},
+          {"intermediate_size", config.intermediate_size},
+          {"num_heads", config.num_heads},
+          {"num_kv_heads", config.num_kv_heads},
+          {"head_dim", config.head_dim},
+          {"num_experts", config.num_experts},
+          {"top_k", config.top_k},
+          {"vocab_size", config.vocab_size},
+          {"sliding_window", config.sliding_window},
+          {"sliding_layers", config.num_sliding_layers()},
+          {"max_context", config.max_context},
+          {"plan", OrderedJson(plan_to_json(plan))},
+          {"weights_bytes", groups},
+          {"weights_bytes_total", budget.total_weights()},
+          {"kv_cache_bytes", budget.kv_cache},
+          {"total_bytes", budget.total()}};
+}
+
+int run_info(const InfoOptions& options) {
+  const std::filesystem::path directory = resolve_model(options.common.model);
+  const Plan plan = parse_plan(options.common.plan);
+  const ModelConfig config = load_model_config(directory);
+  const Checkpoint checkpoint = Checkpoint::open(directory);
+  const WeightLayout layout = plan_weights(checkpoint, config, plan);
+  EngineOptions one_sequence;
+  one_sequence.max_batch = 1;
+  const int threads = options.common.threads == 0 ? available_cpus() : options.common.threads;
+  const MemoryBudget budget = predict_memory(directory, plan, one_sequence, threads);
+  if (options.json) {
+    fmt::print("{}\n", info_json(directory, config, layout, plan, budget).dump(2));
+    return kExitOk;
+  }
+  fmt::print("{}: {} parameters, {} layers, {} experts of which {} per token, vocabulary {}\n",
+             directory.string(), format_count(layout.parameters()), config.num_layers,
+             config.num_experts, config.top_k, format_count(config.vocab_size));
+  fmt::print(
+      "attention: {} query heads on {} key/value heads of {}, window {} in {} of {} layers, "
+      "context {}\n",
+      config.num_heads, config.num_kv_heads, config.head_dim, config.sliding_window,
+      config.num_sliding_layers(), config.num_layers, format_count(config.max_context));
+  fmt::print("plan {}: {}\n\n", plan.name, plan.describe());
+
+  Table table({"memory", ">bytes", ">share"});
+  const auto add = [&](std::string_view name, std::size_t bytes) {
+    table.add({std::string(name), format_bytes(static_cast<double>(bytes)),
+               fmt::format("{:.1f} %", 100.0 * static_cast<double>(bytes) /
+                                           static_cast<double>(budget.total()))});
+  };
+  for (int g = 0; g < kNumWeightGroups; ++g) {
+    add(weight_group_name(static_cast<WeightGroup>(g)),
+        budget.weights[static_cast<std::size_t>(g)]);
+  }
+  add("KV cache (one sequence)", budget.kv_cache);
+  add("activations, workspace, logits", budget.activations + budget.workspace + budget.logits);
+  add("total", budget.total());
+  fmt::print("{}\n", table.text());
+
+  // The KV cache grows with every sequence; what is left after the weights says how many fit.
+  const std::vector<Fit> machines = {
+      {"16 GB laptop", 16e9 * 0.75},
+      {"24 GB GPU", 24e9 * 0.95},
+      {"48 GB GPU", 48e9 * 0.95},
+      {"80 GB GPU", 80e9 * 0.95},
+      {"141 GB GPU", 141e9 * 0.95},
+      {"this machine", static_cast<double>(read_environment().memory_bytes) * 0.9}};
+  const auto context = std::min<std::int64_t>(config.max_context, 4096);
+  Table fits({"where", ">usable", "the weights", fmt::format(">sequences of {}", context)});
+  const auto per_sequence = static_cast<double>(budget.kv_cache);
+  const auto fixed = static_cast<double>(budget.total()) - per_sequence;
+  for (const Fit& fit : machines) {
+    const double left = fit.bytes - fixed;
+    fits.add({fit.machine, format_bytes(fit.bytes), left > 0 ? "fit" : "do not fit",
+              left > 0 ? format_count(static_cast<std::int64_t>(left / per_sequence)) : "-"});
+  }
+  fmt::print("{}", fits.text());
+  return kExitOk;
+}
+
+// ---- logits
+
+struct LogitsOptions {
+  ModelOptions common;
+  std::string tokens;
+  bool all = false;
+  bool json = false;
+};
+
+int run_logits(const LogitsOptions& options) {
+  const std::vector<std::int32_t> tokens = parse_ids(options.tokens);
+  ThreadPool pool(options.common.threads);
+  const auto length = static_cast<std::int64_t>(tokens.size());
+  EngineOptions engine_options;
+  engine_options.max_batch = 1;
+  engine_options.max_context = length;
+  engine_options.step_tokens = std::min<std::int64_t>(length, 128);
+  engine_options.logit_rows = engine_options.step_tokens;
+  Engine engine =
+      load_engine(options.common.model, parse_plan(options.common.plan), engine_options, pool);
+  Json rows = Json::array();
+  score_sequence(*engine.model, *engine.cache, tokens, options.all ? 0 : length - 1,
+                 [&](std::int64_t position, std::span<const float> logits) {
+                   if (options.json) {
+                     rows.push_back(std::vector<float>(logits.begin(), logits.end()));
+                     return;
+                   }
+                   const auto best = std::max_element(logits.begin(), logits.end());
+                   fmt::print("position {:>5}: token {:>6} has the largest logit, {:.6f}\n",
+                              position, best - logits.begin(), *best);
+                 });
+  if (options.json) fmt::print("{}\n", Json{{"logits", rows}}.dump());
+  return kExitOk;
+}
+
+// ---- encode, decode
+
+struct TextOptions {
+  std::string tokenizer;
+  std::string model;
+  std::string text;
+  std::string file;
+  std::string tokens;
+  bool special = false;
+};
+
+Tokenizer load_tokenizer(const TextOptions& options) {
+  require_or(ErrorCode::kUsage, options.tokenizer.empty() != options.model.empty(),
+             "choose a tokenizer: give either --tokenizer FILE or --model DIR");
+  return Tokenizer::load(options.model.empty() ? std::filesystem::path(options.tokenizer)
+                                               : resolve_model(options.model));
+}
+
+int run_encode(const TextOptions& options) {
+  require_or(ErrorCode::kUsage, options.text.empty() || options.file.empty(),
+             "encode text: give either --text T or --file F");
+  const Tokenizer tokenizer = load_tokenizer(options);
+  const std::string text = options.file.empty() ? options.text : read_text_file(options.file);
+  const auto ids = options.special ? tokenizer.encode_with_special(text) : tokenizer.encode(text);
+  fmt::print("[{}]\n", fmt::join(ids, ","));
+  return kExitOk;
+}
+
+int run_decode(const TextOptions& options) {
+  const std::string bytes = load_tokenizer(options).decode(parse_ids(options.tokens));
+  std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+  std::fputc('\n', stdout);
+  return kExitOk;
+}
+
+// ---- render
+
+struct RenderCommandOptions {
+  std::string model = "nano";
+  std::string messages;
+  std::string effort;
+  bool json = false;
+};
+
+// Sets the effort of the system message, or puts a system message in front.
+void set_effort(Conversation& conversation, ReasoningEffort effort) {
+  if (conversation.empty() || conversation.front().role != Role::kSystem) {
+    Message system;
+    system.role = Role::kSystem;
+    system.content.emplace_back(SystemContent{});
+    conversation.insert(conversation.begin(), std::move(system));
+  }
+  for (Content& part : conversation.front().content) {
+    if (auto* system = std::get_if<SystemContent>(&part)) {
+      system->reasoning_effort = effort;
+      return;
+    }
+  }
+  fail(ErrorCode::kInvalidArgument,
+       "set the effort: the system message is plain text; write its 'Reasoning:' line yourself");
+}
+
+int run_render(const RenderCommandOptions& options) {
+  const Tokenizer tokenizer = Tokenizer::load(resolve_model(options.model));
+  Conversation conversation =
+      parse_conversation(read_text_file(options.messages), options.messages);
+  if (!options.effort.empty()) {
+    set_effort(conversation, effort_from_name(options.effort, "--effort"));
+  }
+  const std::string text = render_text(conversation, RenderOptions{});
+  const auto ids = render(conversation, RenderOptions{}, tokenizer);
+  if (options.json) {
+    fmt::print("{}\n", json_line({{"text", text}, {"ids", ids}}));
+  } else {
+    fmt::print("{}\n\n[{}]\n", text, fmt::join(ids, ","));
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_model(CLI::App& app, Action& action) {
+  CLI::App* model = app.add_subcommand("model", "Look at a model: sizes, logits, tokens, prompts");
+  model->require_subcommand(1);
+  add_examples(model, {"moebench model info --model nano",
+                       "moebench model logits --model nano --tokens 1,2,3 --json"});
+
+  auto info = std::make_shared<InfoOptions>();
+  CLI::App* command = add_command(
+      *model, action, "info", "Parameters, bytes by group, and what fits where", info, run_info);
+  add_model_option(command, info->common.model);
+  add_plan_option(command, info->common.plan);
+  command->add_flag("--json", info->json, "As JSON");
+  add_examples(command, {"moebench model info --model nano",
+                         "moebench model info --model gpt-oss-20b --plan experts=int4,kv=bf16"});
+
+  auto logits = std::make_shared<LogitsOptions>();
+  command = add_command(*model, action, "logits", "Logits of the last position, or of all", logits,
+                        run_logits);
+  add_model_option(command, logits->common.model);
+  add_plan_option(command, logits->common.plan);
+  add_threads_option(command, logits->common.threads);
+  command->add_option("--tokens", logits->tokens, "Token ids")->type_name("1,2,3")->required();
+  command->add_flag("--all", logits->all, "Every position, not only the last");
+  command->add_flag("--json", logits->json, "{\"logits\": [[...], ...]}");
+  add_examples(command, {"moebench model logits --model nano --tokens 1,2,3 --json"});
+
+  auto encode = std::make_shared<TextOptions>();
+  command = add_command(*model, action, "encode", "Text to a JSON array of token ids", encode,
+                        run_encode);
+  command->add_option("--tokenizer", encode->tokenizer, "tokenizer.json or .tiktoken file")
+      ->type_name("FILE");
+  command->add_option("--model", encode->model, "Model directory, or nano")->type_name("DIR");
+  command->add_option("--text", encode->text, "The text")->type_name("T");
+  command->add_option("--file", encode->file, "A file with the text")->type_name("F");
+  command->add_flag("--special", encode->special, "Special tokens' names become their ids");
+  add_examples(command,
+               {"moebench model encode --model nano --text 'What is 2 + 2?'",
+                "moebench model encode --tokenizer o200k_base.tiktoken --file prompt.txt"});
+
+  auto decode = std::make_shared<TextOptions>();
+  command = add_command(*model, action, "decode", "Token ids to text", decode, run_decode);
+  command->add_option("--tokenizer", decode->tokenizer, "tokenizer.json or .tiktoken file")
+      ->type_name("FILE");
+  command->add_option("--model", decode->model, "Model directory, or nano")->type_name("DIR");
+  command->add_option("--tokens", decode->tokens, "Token ids")->type_name("1,2,3")->required();
+  add_examples(command, {"moebench model decode --model nano --tokens 72,105"});
+
+  auto render = std::make_shared<RenderCommandOptions>();
+  command =
+      add_command(*model, action, "render",
+                  "The exact prompt of a conversation, as text and as ids", render, run_render);
+  add_model_option(command, render->model);
+  command->add_option("--messages", render->messages, "JSON list of messages")
+      ->type_name("FILE")
+      ->required();
+  command->add_option("--effort", render->effort, "Reasoning effort: low, medium or high")
+      ->type_name("E");
+  command->add_flag("--json", render->json, "{\"text\": ..., \"ids\": [...]}");
+  add_examples(command, {"echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' > chat.json",
+                         "moebench model render --model nano --messages chat.json --effort low"});
+}
+
+}  // namespace moebench::cli

@@ -1,0 +1,89 @@
+// moebench run SUITE.json, and the hidden command that its children are.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <iostream>
+#include <memory>
+
+#include "bench/suite.h"
+#include "bench/worker.h"
+#include "cli/command.h"
+#include "cli/run_summary.h"
+#include "kernels/core/error.h"
+
+namespace moebench::cli {
+namespace {
+
+struct RunCommandOptions {
+  std::string suite;
+  std::string out;
+  bool resume = false;
+  std::vector<std::string> plans;
+  std::string shard;
+  std::vector<std::string> settings;
+};
+
+// "I/N", counted from 0.
+void parse_shard(const std::string& text, RunOptions& options) {
+  if (text.empty()) return;
+  int end = 0;
+  const int read =
+      std::sscanf(text.c_str(), "%d/%d%n", &options.shard_index, &options.shard_count, &end);
+  require_or(ErrorCode::kUsage,
+             read == 2 && static_cast<std::size_t>(end) == text.size() &&
+                 options.shard_count >= 1 && options.shard_index >= 0 &&
+                 options.shard_index < options.shard_count,
+             "read --shard '{}': expected I/N with 0 <= I < N, as in 0/4", text);
+}
+
+int run_run(const RunCommandOptions& command) {
+  require_or(ErrorCode::kUsage, !command.resume || !command.out.empty(),
+             "resume a run: give its folder with --out DIR");
+  const Suite suite = load_suite(command.suite, command.settings);
+  RunOptions options;
+  options.out_dir =
+      command.out.empty() ? default_out_dir(suite.name) : std::filesystem::path(command.out);
+  options.resume = command.resume;
+  options.only_plans = command.plans;
+  parse_shard(command.shard, options);
+  return run_and_report(suite, options);
+}
+
+struct NoOptions {};
+
+int run_worker_command(const NoOptions&) { return run_worker(std::cin, STDOUT_FILENO); }
+
+}  // namespace
+
+void add_run(CLI::App& app, Action& action) {
+  auto options = std::make_shared<RunCommandOptions>();
+  CLI::App* command = add_command(
+      app, action, "run", "Run a suite: every plan in a process of its own, ends in a report",
+      options, run_run);
+  command->add_option("suite", options->suite, "Suite file, or the name of a shipped one: demo")
+      ->type_name("SUITE.json")
+      ->required();
+  command->add_option("--out", options->out, "Folder of the run (default: moebench-out/...)")
+      ->type_name("DIR");
+  command->add_flag("--resume", options->resume, "Continue the run in --out where it stopped");
+  command->add_option("--plan", options->plans, "Only this plan of the suite; repeatable")
+      ->type_name("NAME");
+  command->add_option("--shard", options->shard, "Only part I of N, dealt out by plan")
+      ->type_name("I/N");
+  command
+      ->add_option("--set", options->settings,
+                   "Change the suite: tasks.*.limit=50, models.0=DIR; repeatable")
+      ->type_name("KEY=VALUE");
+  add_examples(command, {"moebench run demo --out demo-run",
+                         "moebench run suite.json --plan int4 --set 'tasks.*.limit=50'",
+                         "moebench run suite.json --out DIR --resume"});
+}
+
+void add_worker(CLI::App& app, Action& action) {
+  CLI::App* command =
+      add_command(app, action, std::string(kWorkerCommand), "Runs cases for a parent process",
+                  std::make_shared<NoOptions>(), run_worker_command);
+  command->group("");  // not in --help
+}
+
+}  // namespace moebench::cli

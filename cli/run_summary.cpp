@@ -1,0 +1,120 @@
+// The end of a run as people see it.
+#include "cli/run_summary.h"
+
+#include <fmt/chrono.h>
+#include <fmt/core.h>
+
+#include <ctime>
+#include <map>
+
+#include "bench/interrupt.h"
+#include "cli/command.h"
+#include "cli/progress.h"
+#include "cli/table.h"
+#include "reports/report.h"
+
+namespace moebench::cli {
+namespace {
+
+const Metric* find_metric(const Record& record, const std::string& name) {
+  const auto it = record.metrics.find(name);
+  return it == record.metrics.end() || it->second.absent ? nullptr : &it->second;
+}
+
+std::string rate_cell(const Metric* metric) {
+  return metric == nullptr ? "-" : fmt::format("{:.1f}", metric->value);
+}
+
+std::string share_cell(const Metric* metric) {
+  if (metric == nullptr) return "-";
+  std::string cell = fmt::format("{:.1f} %", 100 * metric->value);
+  if (metric->interval) {
+    cell +=
+        fmt::format(" [{:.0f}, {:.0f}]", 100 * metric->interval->low, 100 * metric->interval->high);
+  }
+  return cell;
+}
+
+// One row per (model, plan); one column per scenario that occurs.
+std::string summary_table(const std::vector<Record>& records) {
+  std::vector<std::string> scenarios;  // labels without the plan
+  std::vector<std::pair<std::string, std::map<std::string, std::string>>> rows;
+  for (const Record& record : records) {
+    if (rows.empty() || rows.back().first != record.plan)
+      rows.emplace_back(record.plan, std::map<std::string, std::string>{});
+    const std::string scenario = record.label.substr(record.label.find(" / ") + 3);
+    std::string column = scenario;
+    std::string cell;
+    if (record.kind == "load") {
+      column = "weights";
+      const Metric* bytes = find_metric(record, "weights_bytes");
+      cell = bytes == nullptr ? "-" : format_bytes(bytes->value);
+    } else if (record.kind == "prefill" || record.kind == "decode") {
+      column += ", tok/s";
+      cell = rate_cell(find_metric(record, record.kind + "_tokens_per_second"));
+    } else if (record.kind == "task") {
+      cell = share_cell(find_metric(record, "accuracy"));
+    } else if (record.kind == "fidelity") {
+      column = "mean KL";
+      const Metric* kl = find_metric(record, "mean_kl");
+      cell = kl == nullptr ? "-" : fmt::format("{:.2e}", kl->value);
+    } else {
+      continue;
+    }
+    if (record.status != Status::kOk) cell = std::string(status_name(record.status));
+    if (std::find(scenarios.begin(), scenarios.end(), column) == scenarios.end()) {
+      scenarios.push_back(column);
+    }
+    rows.back().second[column] = cell;
+  }
+  std::vector<std::string> columns = {"plan"};
+  for (const std::string& scenario : scenarios) columns.push_back(">" + scenario);
+  Table table(columns);
+  for (auto& [plan, cells] : rows) {
+    std::vector<std::string> line = {plan};
+    for (const std::string& scenario : scenarios) line.push_back(cells[scenario]);
+    table.add(line);
+  }
+  return table.text();
+}
+
+}  // namespace
+
+std::filesystem::path default_out_dir(const std::string& name) {
+  return std::filesystem::path("moebench-out") /
+         fmt::format("{}-{:%Y%m%d-%H%M%S}", name, fmt::gmtime(std::time(nullptr)));
+}
+
+int run_and_report(const Suite& suite, RunOptions options) {
+  watch_for_interrupts();
+  RunOutcome outcome;
+  {
+    ProgressLine line;
+    options.on_progress = [&](const RunProgress& progress) { line.show(progress); };
+    options.on_record = [&](const Record& record) {
+      if (record.status == Status::kOk) return;
+      line.say(fmt::format("{}: {}: {}", record.label, status_name(record.status), record.reason));
+    };
+    outcome = run_suite(suite, options);
+  }
+  const std::filesystem::path page = write_report(options.out_dir);
+  fmt::print("{}\n", summary_table(read_records(options.out_dir)));
+  fmt::print("{} of {} cases are ok{}; records: {}\n", outcome.cases_ok, outcome.cases_total,
+             outcome.cases_kept > 0 ? fmt::format(" ({} from before)", outcome.cases_kept) : "",
+             (options.out_dir / "results.jsonl").string());
+  fmt::print("report: {}\n", page.string());
+  std::fflush(stdout);
+  if (outcome.interrupted) {
+    fmt::print(stderr,
+               "error: run {}: interrupted after {} of {} cases; what is finished is kept "
+               "(continue with --resume --out {})\n",
+               suite.name, outcome.cases_ok + outcome.cases_bad, outcome.cases_total,
+               options.out_dir.string());
+  } else if (outcome.cases_bad > 0) {
+    fmt::print(stderr, "error: run {}: {} of {} cases failed; the report says why\n", suite.name,
+               outcome.cases_bad, outcome.cases_total);
+  }
+  return outcome.complete() ? kExitOk : kExitFailed;
+}
+
+}  // namespace moebench::cli

@@ -1,0 +1,19 @@
+// Running a suite from a command: progress while it goes, the table and the report at the end.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "bench/run.h"
+
+namespace moebench::cli {
+
+// Runs, writes the report and prints the summary table. Returns the exit code: 0 if every case is
+// ok, 2 otherwise.
+int run_and_report(const Suite& suite, RunOptions options);
+
+// "moebench-out/<name>-<UTC time>"
+std::filesystem::path default_out_dir(const std::string& name);
+
+}  // namespace moebench::cli
