@@ -1,0 +1,41 @@
+# Sourced by the other scripts: installs what is missing with apt, and builds.
+#
+#   ensure_packages PACKAGE...   installs those that are not there; needs root or sudo only then
+#   build PRESET TARGET...       configures (once) and builds incrementally
+
+BUILD_PACKAGES="g++ cmake ninja-build pkg-config git ca-certificates
+  libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev libboost-math-dev libjs-chart.js"
+TEST_PACKAGES="catch2 libbenchmark-dev libvalijson-dev"
+
+ensure_packages() {
+  local missing=() package
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+      missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return 0
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || {
+      echo "error: install packages: not root and no sudo; as root, run: apt-get install ${missing[*]}" >&2
+      return 2
+    }
+    as_root=(sudo)
+  fi
+  echo "installing: ${missing[*]}"
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+build() {
+  local preset=$1
+  shift
+  # Configuring again costs seconds; ninja does it by itself when a CMakeLists.txt changed.
+  [ -f "build/$preset/build.ninja" ] || cmake --preset "$preset" >"build-$preset.log" 2>&1 || {
+    cat "build-$preset.log" >&2
+    return 2
+  }
+  rm -f "build-$preset.log"
+  cmake --build "build/$preset" --target "$@"
+}

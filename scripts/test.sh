@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# All tests, from a fresh machine: installs what is missing, builds and runs the tests in release
+# mode, then the same under AddressSanitizer and UBSan, with the fuzz entries over their seeds.
+#
+#   scripts/test.sh [release|asan|all]      (default: all)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/packages.sh
+
+which=${1:-all}
+case $which in
+  release | asan | all) ;;
+  *) echo "error: run tests: unknown set '$which' (known: release, asan, all)" >&2; exit 3 ;;
+esac
+ensure_packages $BUILD_PACKAGES $TEST_PACKAGES
+
+for preset in release asan; do
+  [ "$which" = all ] || [ "$which" = "$preset" ] || continue
+  echo "== $preset: build"
+  build "$preset" all
+  echo "== $preset: test"
+  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$(nproc)" --timeout 300
+done
