@@ -1,6 +1,6 @@
 // Fused CPU kernels for training, called from kernels.py through ctypes: attention with rotary embedding and
-// sinks, and the clamped SwiGLU. They exist because these parts cost more than all matrix products together when
-// written as sequences of PyTorch operations. Single-threaded; tensors are contiguous and float32.
+// sinks, the clamped SwiGLU, and the MXFP4 round trip. They exist because these parts cost more than all matrix
+// products together when written as sequences of PyTorch operations. Single-threaded; tensors are contiguous float32.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -90,6 +90,22 @@ void scatter(const float* weights, int stride, const float (*rows)[kHeadDim], in
 }
 
 using Row = float[kHeadDim];
+
+// One block rounded to E2M1 times 2^exponent (nearest, ties to even, saturating); returns the squared error.
+constexpr int kBlock = 32;
+float quantise(const float* x, int exponent, float* out) {
+  const float scale = std::ldexp(1.0f, exponent), inverse = std::ldexp(1.0f, -exponent);
+  float error = 0.0f;
+  for (int i = 0; i < kBlock; ++i) {
+    float magnitude = std::min(std::fabs(x[i]) * inverse, 6.0f);
+    float step = magnitude < 2.0f ? 0.5f : magnitude < 4.0f ? 1.0f : 2.0f;
+    float per_step = magnitude < 2.0f ? 2.0f : magnitude < 4.0f ? 1.0f : 0.5f;
+    float value = std::copysign(std::nearbyint(magnitude * per_step) * step * scale, x[i]);
+    error += (value - x[i]) * (value - x[i]);
+    out[i] = value;
+  }
+  return error;
+}
 
 }  // namespace
 
@@ -243,7 +259,7 @@ void attention_backward(const Shape* shape, const Segment* segments, const float
   }
 }
 
-// Rotated key gradients [rows, kv_heads, 32] -> gradients of the keys before rotation, 
+// Rotated key gradients [rows, kv_heads, 32] -> gradients of the keys before rotation.
 void unrotate(std::int64_t rows, std::int64_t kv_heads, const std::int64_t* positions, const float* cos,
               const float* sin, const float* rotated, float* out) {
   for (std::int64_t row = 0; row < rows; ++row)
@@ -274,6 +290,20 @@ void swiglu_backward(std::int64_t rows, std::int64_t width, float limit, float a
       grad_x[i] = raw_gate < limit ? g * up * slope : 0.0f;
       grad_x[width + i] = raw_up > -limit && raw_up < limit ? g * gate * sigmoid : 0.0f;
     }
+}
+
+// The weight as it reads after MXFP4, by the rule that mxfp4.py explains (`mxfp4.round_trip` is the readable twin).
+void mxfp4_round_trip(std::int64_t blocks, const float* x, float* out) {
+  for (std::int64_t block = 0; block < blocks; ++block, x += kBlock, out += kBlock) {
+    float largest = 0.0f;
+    for (int i = 0; i < kBlock; ++i) largest = std::max(largest, std::fabs(x[i]));
+    int exponent = 0;
+    std::frexp(largest, &exponent);
+    exponent = std::max(exponent - 3, -126);
+    float wide[kBlock];
+    float error = quantise(x, exponent, out), wide_error = quantise(x, exponent + 1, wide);
+    if (wide_error < error) std::copy(wide, wide + kBlock, out);
+  }
 }
 
 }  // extern "C"

@@ -86,3 +86,18 @@ class Swiglu(torch.autograd.Function):
         grad_x = torch.empty_like(x)
         call("swiglu_backward", grad.shape[0], grad.shape[1], *ctx.constants, x, grad.contiguous(), grad_x)
         return grad_x, None, None
+
+
+class RoundTrip(torch.autograd.Function):
+    """MXFP4 in the forward pass (blocks along the last dimension), identity in the backward pass (straight-through)."""
+
+    @staticmethod
+    def forward(ctx, weight):
+        assert weight.dtype == torch.float32 and weight.shape[-1] % 32 == 0
+        out = torch.empty_like(weight)
+        call("mxfp4_round_trip", weight.numel() // 32, weight, out)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad

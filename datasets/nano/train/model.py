@@ -18,7 +18,7 @@ SWIGLU_ALPHA = 1.702
 class Config:
     vocab_size: int = 768
     hidden_size: int = 128
-    intermediate_size: int = 288
+    intermediate_size: int = 192
     num_hidden_layers: int = 4
     num_local_experts: int = 16
     num_experts_per_tok: int = 2

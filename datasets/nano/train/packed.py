@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 
 import kernels
-import mxfp4
 from model import SWIGLU_ALPHA, rms_norm, rotary_table
 
 
@@ -52,34 +51,26 @@ def make_batch(prefixes, samples):
                  tensor(segments), tensor(asked_segments), len(prefixes), length)
 
 
-class RoundTrip(torch.autograd.Function):
-    """MXFP4 in the forward pass, identity in the backward pass (straight-through)."""
-
-    @staticmethod
-    def forward(ctx, weight):
-        return mxfp4.round_trip(weight)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad
-
-
-def expert_weights(layer, quantised):
-    """The layer's expert tensors as the MoE wants them: optionally fake-quantised, gates first."""
-    gate_up, down = layer.gate_up_proj, layer.down_proj
-    if quantised:
-        gate_up, down = RoundTrip.apply(gate_up), RoundTrip.apply(down)
-    gates_first = [t.unflatten(1, (-1, 2)).transpose(1, 2).flatten(1, 2)
-                   for t in (gate_up, layer.gate_up_proj_bias)]
-    return *gates_first, down, layer.down_proj_bias
+def expert_weights(model, quantised):
+    """Per layer the expert tensors as the MoE wants them: optionally through MXFP4, gates first. Made once per step;
+    every part differentiates through them."""
+    out = []
+    for layer in model.layers:
+        gate_up, down = layer.gate_up_proj, layer.down_proj
+        if quantised:
+            gate_up, down = kernels.RoundTrip.apply(gate_up), kernels.RoundTrip.apply(down)
+        gates_first = [t.unflatten(1, (-1, 2)).transpose(1, 2).flatten(1, 2)
+                       for t in (gate_up, layer.gate_up_proj_bias)]
+        out.append((*gates_first, down, layer.down_proj_bias))
+    return out
 
 
 def swiglu(x, limit):
     return kernels.Swiglu.apply(x, limit, SWIGLU_ALPHA)
 
 
-def forward(model, batch, quantised=False):
-    """Float32 logits [asked, vocab] and the mean load-balancing loss of the layers."""
+def forward(model, batch, experts):
+    """Float32 logits [asked, vocab] and the mean load-balancing loss of the layers; experts from `expert_weights`."""
     c = model.config
 
     def linear(module, x):
@@ -100,7 +91,7 @@ def forward(model, batch, quantised=False):
         mixed = kernels.Attention.apply(q, k, v, layer.sinks, segments, batch.positions, cos, sin, window)
         x = x + linear(layer.o_proj, mixed.flatten(1))
         h = rms_norm(x, layer.post_attention_layernorm, c.rms_norm_eps)
-        out, balance = layer.experts(h, *expert_weights(layer, quantised), swiglu)
+        out, balance = layer.experts(h, *experts[index], swiglu)
         x = x + out
         balances.append(balance)
     x = rms_norm(x, model.norm, c.rms_norm_eps)

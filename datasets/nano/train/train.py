@@ -98,9 +98,9 @@ class PartResult:
     tokens: int      # as if no prefix were shared
 
 
-def run_part(model, samples, total, quantised, balance_weight):
+def run_part(model, experts, samples, total, balance_weight):
     batch, about = samples.batch(total)
-    logits, balance = packed.forward(model, batch, quantised)
+    logits, balance = packed.forward(model, batch, experts)
     losses = F.cross_entropy(logits, batch.targets, reduction="none")
     weight = batch.weights.sum()
     loss = (losses * batch.weights).sum() + balance_weight * balance * weight
@@ -206,7 +206,8 @@ def main():
         quantised = step >= args.quantise_from * args.steps
         for part in parts:
             part.late = step >= args.late_from * args.steps
-        results = list(pool.map(lambda part: run_part(model, part, args.samples, quantised, args.balance), parts))
+        experts = packed.expert_weights(model, quantised)
+        results = list(pool.map(lambda part: run_part(model, experts, part, args.samples, args.balance), parts))
         apply_gradients(model, optimisers, results)
         for result in results:
             tally.add(result)
