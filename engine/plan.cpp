@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "engine/op_table.h"
 #include "kernels/core/error.h"
@@ -105,6 +106,7 @@ Plan parse_plan(std::string_view text) {
     plan.experts = parse_format(text);
     return plan;
   }
+  std::set<std::string_view> chosen;
   std::size_t begin = 0;
   while (begin <= text.size()) {
     const std::size_t end = std::min(text.find(',', begin), text.size());
@@ -112,6 +114,8 @@ Plan parse_plan(std::string_view text) {
     const std::size_t equals = word.find('=');
     require(equals != std::string_view::npos, "read a plan: '{}' is not of the form group=format",
             word);
+    require(chosen.insert(word.substr(0, equals)).second, "read a plan: '{}' is chosen twice",
+            word.substr(0, equals));
     set_word(plan, std::string(word.substr(0, equals)), std::string(word.substr(equals + 1)));
     begin = end + 1;
   }
@@ -133,8 +137,10 @@ Plan plan_from_json(const Json& json, const std::string& where) {
   JsonFields fields(json, where);
   Plan plan;
   plan.name = fields.required<std::string>("name");
-  require(!plan.name.empty() && plan.name.size() <= 200, "{}: a name has 1 to 200 characters",
-          fields.path("name"));
+  // Room for the short spelling of every choice, which is a plan's name if it has no other.
+  constexpr std::size_t kLongestName = 1000;
+  require(!plan.name.empty() && plan.name.size() <= kLongestName,
+          "{}: a name has 1 to {} characters", fields.path("name"), kLongestName);
   for (const WeightGroup& group : kWeightGroups) {
     const auto format = fields.optional<std::string>(group.name, "stored");
     set_word(plan, std::string(group.name), format);

@@ -66,8 +66,10 @@ void Scheduler::share_prefix(std::span<const std::int32_t> prefix) {
 
 std::int64_t Scheduler::worst_case_pages(const Request& request) const {
   const auto prompt = static_cast<std::int64_t>(request.prompt.size());
-  // The last sampled token is never fed back. One page more, for the copy a fork makes.
-  return cache_.pages_for(std::min(prompt + request.max_tokens, model_.limits().max_context)) + 1;
+  // Both bounded by the context, for max_tokens may be huge. The last sampled token is never fed
+  // back. One page more, for the copy a fork makes.
+  const std::int64_t context = model_.limits().max_context;
+  return cache_.pages_for(std::min(prompt + std::min(request.max_tokens, context), context)) + 1;
 }
 
 void Scheduler::submit(Request request) {

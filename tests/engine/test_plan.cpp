@@ -1,0 +1,156 @@
+// Plans: the three spellings, what they mean, and that a slip names the nearest word.
+#include <catch2/catch.hpp>
+
+#include "engine/model.h"
+#include "engine/plan.h"
+#include "tests/support/throws.h"
+
+namespace moebench::test {
+namespace {
+
+void check_refused(std::string_view text, std::initializer_list<std::string> words) {
+  INFO("plan: " << text);
+  check_error([&] { parse_plan(text); }, ErrorCode::kInvalidArgument, words);
+}
+
+void check_json_refused(const Json& json, std::initializer_list<std::string> words) {
+  INFO("plan: " << json.dump());
+  check_error([&] { plan_from_json(json, "suite.json: plans[2]"); }, ErrorCode::kInvalidArgument,
+              words);
+}
+
+}  // namespace
+
+TEST_CASE("plan: reference keeps everything as stored, an f32 cache and reference ops") {
+  const Plan plan = parse_plan("reference");
+  CHECK(plan.name == "reference");
+  CHECK_FALSE(plan.experts.has_value());
+  CHECK_FALSE(plan.attention.has_value());
+  CHECK_FALSE(plan.embedding.has_value());
+  CHECK_FALSE(plan.unembedding.has_value());
+  CHECK(plan.kv == Format::kF32);
+  for (const std::string& op : op_names()) CHECK(plan.variant_of(op) == "reference");
+  CHECK(plan.canonical_text() == Plan{}.canonical_text());
+  CHECK(plan.describe() == "as stored, reference ops");
+}
+
+TEST_CASE("plan: a format alone is a plan that holds the experts in it") {
+  for (const Codec* c : codecs()) {
+    const Plan plan = parse_plan(c->name);
+    CHECK(plan.name == c->name);
+    REQUIRE(plan.experts.has_value());
+    CHECK(format_name(*plan.experts) == c->name);
+    CHECK_FALSE(plan.attention.has_value());
+    CHECK(plan.kv == Format::kF32);
+  }
+  CHECK(builtin_plan_names().size() == codecs().size() + 1);
+}
+
+TEST_CASE("plan: groups, cache and ops can be chosen one by one") {
+  const std::string text =
+      "experts=int4,attention=bf16,embedding=f16,unembedding=stored,kv=fp8_e4m3,linear=reference";
+  const Plan plan = parse_plan(text);
+  CHECK(plan.name == text);
+  CHECK(plan.experts == Format::kInt4);
+  CHECK(plan.attention == Format::kBf16);
+  CHECK(plan.embedding == Format::kF16);
+  CHECK_FALSE(plan.unembedding.has_value());
+  CHECK(plan.kv == Format::kFp8E4m3);
+  CHECK(plan.variant_of("linear") == "reference");
+  const std::string words = plan.describe();
+  for (const char* word : {"experts int4", "attention bf16", "embedding f16", "cache fp8_e4m3"}) {
+    CHECK(words.find(word) != std::string::npos);
+  }
+}
+
+TEST_CASE("plan: JSON says the same as the short spelling, and survives being written") {
+  const Json json = {{"name", "mine"},  {"experts", "nvfp4"}, {"attention", "stored"},
+                     {"kv", "bf16"},    {"unembedding", "int8"},
+                     {"ops", {{"linear", "reference"}}}};
+  const Plan plan = plan_from_json(json, "suite.json");
+  CHECK(plan.name == "mine");
+  CHECK(plan.canonical_text() ==
+        parse_plan("experts=nvfp4,kv=bf16,unembedding=int8").canonical_text());
+  CHECK(plan.canonical_text() != parse_plan("experts=nvfp4,kv=bf16").canonical_text());
+  const Plan again = plan_from_json(plan_to_json(plan), "copy");
+  CHECK(again.name == plan.name);
+  CHECK(again.canonical_text() == plan.canonical_text());
+  CHECK(again.ops == plan.ops);
+  CHECK(plan_from_json("int4", "suite.json").experts == Format::kInt4);
+}
+
+TEST_CASE("plan: the short spelling of every choice there is survives being written") {
+  std::string text = "experts=fp8_e4m3,attention=fp8_e4m3,embedding=fp8_e4m3,kv=fp8_e4m3";
+  text += ",unembedding=fp8_e4m3";
+  for_each_op([&](std::string_view op, const auto& variants) {
+    if (op == "attention" || op == "embedding") return;  // these words are weight groups
+    text += fmt::format(",{}={}", op, variants.back()->name);
+  });
+  const Plan plan = parse_plan(text);
+  CHECK(plan_from_json(plan_to_json(plan), "copy").canonical_text() == plan.canonical_text());
+}
+
+TEST_CASE("plan: the canonical text tells apart whatever acts differently") {
+  std::vector<std::string> seen;
+  for (const char* text : {"reference", "int4", "experts=int8", "attention=int4", "embedding=int4",
+                           "unembedding=int4", "kv=int4", "kv=bf16"}) {
+    const std::string canonical = parse_plan(text).canonical_text();
+    CHECK(std::find(seen.begin(), seen.end(), canonical) == seen.end());
+    seen.push_back(canonical);
+  }
+  CHECK(parse_plan("experts=int4").canonical_text() == parse_plan("int4").canonical_text());
+  CHECK(parse_plan("experts=stored").canonical_text() == parse_plan("reference").canonical_text());
+}
+
+TEST_CASE("plan: an unknown word is refused with the nearest one and the list") {
+  check_refused("inf4", {"'inf4'", "did you mean 'int4'", "known: ", "reference"});
+  check_refused("refrence", {"'refrence'", "did you mean 'reference'"});
+  check_refused("experts=mxpf4", {"'mxpf4'", "did you mean 'mxfp4'"});
+  check_refused("expert=int4", {"'expert'", "did you mean 'experts'"});
+  check_refused("kv=fp8", {"'fp8'", "fp8_e4m3"});
+  check_refused("linaer=reference", {"'linaer'", "did you mean 'linear'"});
+  check_refused("linear=refrence", {"linear", "'refrence'", "did you mean 'reference'"});
+  check_refused("zzzzzz", {"'zzzzzz'", "known: "});
+}
+
+TEST_CASE("plan: text that is not a list of choices is refused") {
+  check_refused("", {"''"});
+  check_refused("experts=", {"''", "known: "});
+  check_refused("=int4", {"''"});
+  check_refused("experts=int4,", {"''", "group=format"});
+  check_refused("experts=int4,,kv=bf16", {"''", "group=format"});
+  check_refused("experts=int4,bf16", {"'bf16'", "group=format"});
+  check_refused("experts=int4, kv=bf16", {"' kv'", "did you mean 'kv'"});
+}
+
+TEST_CASE("plan: a choice made twice is refused, even if it agrees") {
+  check_refused("experts=int4,kv=bf16,experts=int8", {"'experts'", "twice"});
+  check_refused("linear=reference,linear=reference", {"'linear'", "twice"});
+}
+
+TEST_CASE("plan: JSON that is wrong names the place, the field and the value") {
+  check_json_refused({{"experts", "int4"}}, {"suite.json: plans[2]", "'name'", "missing"});
+  check_json_refused({{"name", ""}}, {"plans[2].name"});
+  check_json_refused({{"name", std::string(1001, 'x')}}, {"plans[2].name", "1000"});
+  check_json_refused({{"name", "p"}, {"expert", "int4"}},
+                     {"plans[2]", "'expert'", "did you mean 'experts'"});
+  check_json_refused({{"name", "p"}, {"experts", 4}}, {"plans[2].experts", "4"});
+  check_json_refused({{"name", "p"}, {"experts", "int5"}}, {"'int5'", "int4"});
+  check_json_refused({{"name", "p"}, {"ops", "linear"}}, {"plans[2].ops"});
+  check_json_refused({{"name", "p"}, {"ops", {{"linaer", "reference"}}}},
+                     {"'linaer'", "did you mean 'linear'"});
+  check_json_refused({{"name", "p"}, {"ops", {{"linear", 1}}}}, {"plans[2].ops.linear", "1"});
+  check_json_refused(Json::array(), {"plans[2]", "expected an object"});
+  check_json_refused(7, {"plans[2]", "expected an object", "7"});
+}
+
+TEST_CASE("plan: an op table holds the variants that the plan names") {
+  const OpTable ops = choose_ops(parse_plan("linear=reference"));
+  CHECK(ops.linear->name == "reference");
+  Plan plan;
+  plan.ops["router"] = "nope";
+  check_error([&] { choose_ops(plan); }, ErrorCode::kInvalidArgument,
+              {"router", "'nope'", "reference"});
+}
+
+}  // namespace moebench::test
