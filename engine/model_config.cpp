@@ -123,6 +123,8 @@ void check_rope(const ModelConfig& config, std::string_view where) {
   require(config.rope.beta_fast > config.rope.beta_slow,
           "{}: YaRN needs beta_fast {} > beta_slow {}", where, config.rope.beta_fast,
           config.rope.beta_slow);
+  // The ramp is placed by a logarithm to this base.
+  require(config.rope.theta > 1, "{}: YaRN needs rope_theta {} > 1", where, config.rope.theta);
 }
 
 }  // namespace

@@ -78,12 +78,17 @@ std::vector<SafetensorsEntry> parse_safetensors(std::span<const std::byte> file,
   std::vector<SafetensorsEntry> entries;
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") continue;
-    JsonFields fields(value, fmt::format("{}: tensor '{}'", where, name.substr(0, 200)));
     SafetensorsEntry entry;
     entry.name = name;
-    entry.dtype = fields.required<std::string>("dtype");
-    entry.shape = fields.required<std::vector<std::int64_t>>("shape");
-    const auto offsets = fields.required<std::vector<std::int64_t>>("data_offsets");
+    std::vector<std::int64_t> offsets;
+    try {
+      JsonFields fields(value, fmt::format("{}: tensor '{}'", where, name.substr(0, 200)));
+      entry.dtype = fields.required<std::string>("dtype");
+      entry.shape = fields.required<std::vector<std::int64_t>>("shape");
+      offsets = fields.required<std::vector<std::int64_t>>("data_offsets");
+    } catch (const Error& error) {
+      fail(ErrorCode::kParse, "read {}", error.what());  // the file's fault, not the caller's
+    }
     for (const std::int64_t extent : entry.shape) {
       require_or(ErrorCode::kParse, extent >= 0,
                  "read {}: tensor '{}': negative extent in shape {}", where, entry.name,

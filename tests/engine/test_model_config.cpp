@@ -194,6 +194,12 @@ TEST_CASE("config: a YaRN ramp that runs backwards or has no length is refused")
   json = hugging_face();
   json["rope_scaling"]["factor"] = 0.5;
   check_refused(json, {"rope_scaling.factor", "0.5"});
+  // Found by the fuzz entry: the logarithm of 1 is 0, and every frequency was NaN.
+  json = hugging_face();
+  json["rope_theta"] = 1;
+  check_refused(json, {"config.json", "rope_theta 1"});
+  json.erase("rope_scaling");
+  CHECK(parse(json).rope.theta == 1);
 }
 
 TEST_CASE("config: a context of the original layout beyond reason is refused") {
