@@ -20,12 +20,12 @@ std::string_view verdict_name(Verdict verdict) {
   return kVerdictNames[static_cast<std::size_t>(verdict)];
 }
 
-Verdict parse_verdict(std::string_view name) {
+Verdict parse_verdict(std::string_view name, std::string_view where) {
   for (std::size_t i = 0; i < kVerdictNames.size(); ++i) {
     if (kVerdictNames[i] == name) return static_cast<Verdict>(i);
   }
   const std::vector<std::string> known(kVerdictNames.begin(), kVerdictNames.end());
-  fail(ErrorCode::kInvalidArgument, "read a ledger: no verdict '{}'; {}", name,
+  fail(ErrorCode::kInvalidArgument, "{}: no verdict '{}'; {}", where, name.substr(0, 60),
        suggestion(name, known));
 }
 
@@ -62,7 +62,7 @@ LedgerLine ledger_line_from_json(const Json& json, const std::string& where) {
   line.repeat = fields.required<std::int64_t>("repeat");
   const Json* seed = fields.find("seed");
   if (seed != nullptr && seed->is_number_unsigned()) line.seed = seed->get<std::uint64_t>();
-  line.verdict = parse_verdict(fields.required<std::string>("verdict"));
+  line.verdict = parse_verdict(fields.required<std::string>("verdict"), fields.path("verdict"));
   line.expected = fields.optional<std::string>("expected", "");
   line.answer = fields.optional<std::string>("answer", "");
   line.finish = fields.optional<std::string>("finish", "");

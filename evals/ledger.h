@@ -23,7 +23,8 @@ enum class Verdict {
 };
 inline constexpr int kNumVerdicts = 8;
 std::string_view verdict_name(Verdict verdict);
-Verdict parse_verdict(std::string_view name);
+// Throws Error(kInvalidArgument) naming `where` and the nearest name.
+Verdict parse_verdict(std::string_view name, std::string_view where);
 
 // Milliseconds from submission, unless said otherwise; 0 where there were too few tokens.
 struct AnswerTiming {

@@ -130,37 +130,53 @@ std::vector<std::int32_t> stop_tokens(const Engine& engine) {
   return stops;
 }
 
+// What all prompts begin with. Their last tokens are left out: each request must have something to
+// compute, also where all ask the same.
 std::vector<std::int32_t> common_prefix(const std::vector<Request>& requests) {
   if (requests.size() < 2) return {};
   std::vector<std::int32_t> prefix = requests.front().prompt;
   for (const Request& request : requests) {
-    const auto [end, ignored] =
-        std::mismatch(prefix.begin(), prefix.end(), request.prompt.begin(), request.prompt.end());
+    const auto [end, ignored] = std::mismatch(prefix.begin(), prefix.end(), request.prompt.begin(),
+                                              request.prompt.end() - 1);
     prefix.erase(end, prefix.end());
   }
   return prefix;
 }
 
-// Runs the requests and hands each result over as it arrives.
+// Runs the requests and hands each result over as it arrives. As many are under way as the engine
+// decodes at once, and each is submitted when its turn comes: its latencies are those of a server
+// under that load, not of a queue as long as the task.
 void run_requests(Engine& engine, std::vector<Request> requests,
                   const std::function<void(const RequestResult&)>& on_result,
                   const std::function<bool()>& stop_requested) {
   Scheduler scheduler(*engine.model, *engine.cache);
   scheduler.share_prefix(common_prefix(requests));
-  for (Request& request : requests) scheduler.submit(std::move(request));
-  for (bool more = true; more;) {
+  const auto most_at_once = engine.model->limits().max_logit_rows;
+  const auto total = static_cast<std::int64_t>(requests.size());
+  std::int64_t submitted = 0;
+  while (submitted < total || scheduler.num_unfinished() > 0) {
     require_or(ErrorCode::kInterrupted, !stop_requested || !stop_requested(),
-               "answer {} more questions: interrupted", scheduler.num_unfinished());
-    more = scheduler.step();
+               "answer {} more questions: interrupted",
+               total - submitted + scheduler.num_unfinished());
+    while (submitted < total && scheduler.num_unfinished() < most_at_once) {
+      scheduler.submit(std::move(requests[static_cast<std::size_t>(submitted++)]));
+    }
+    scheduler.step();
     for (const RequestResult& result : scheduler.take_results()) on_result(result);
   }
 }
 
-Request request_for(const Engine& engine, const TaskItem& item, ReasoningEffort effort) {
+Request request_for(const Engine& engine, const Task& task, const TaskItem& item,
+                    ReasoningEffort effort) {
   Request request;
   request.prompt =
       render(item_conversation(item, effort), RenderOptions{}, engine.require_tokenizer());
   request.stop_tokens = stop_tokens(engine);
+  // Before anything is answered, not when its turn comes.
+  const std::int64_t context = engine.model->limits().max_context;
+  require(static_cast<std::int64_t>(request.prompt.size()) < context,
+          "ask item '{}' of {}: its prompt of {} tokens leaves no room in a context of {}", item.id,
+          task.name, request.prompt.size(), context);
   return request;
 }
 
@@ -189,7 +205,7 @@ std::vector<LedgerLine> run_task(Engine& engine, const Task& task, const TaskSet
   for (std::int64_t repeat = 0; repeat < settings.repeats; ++repeat) {
     for (const TaskItem& item : items) {
       if (finished.contains({item.id, repeat})) continue;
-      Request request = request_for(engine, item, settings.effort);
+      Request request = request_for(engine, task, item, settings.effort);
       request.id = pending.size();
       request.max_tokens = settings.max_tokens > 0 ? settings.max_tokens : task.max_tokens;
       request.sampling = settings.sampling;
@@ -255,7 +271,7 @@ std::vector<Trace> make_traces(Engine& engine, const Task& task, ReasoningEffort
   std::vector<Trace> traces;
   std::vector<Request> requests;
   for (const TaskItem& item : chosen) {
-    Request request = request_for(engine, item, effort);
+    Request request = request_for(engine, task, item, effort);
     request.id = traces.size();
     request.max_tokens = max_tokens > 0 ? max_tokens : task.max_tokens;
     traces.push_back({item.id, request.prompt, static_cast<std::int64_t>(request.prompt.size())});
