@@ -77,25 +77,33 @@ OrderedJson encoding_json(const std::vector<TensorError>& errors) {
   return {{"groups", by_group}, {"tensors", tensors}};
 }
 
-// The engine must hold the largest batch and the longest sequence of any case.
+// Positions of the longest sequence of a workload; 0 for what takes the context it is given.
+std::int64_t context_needed(const Scenario& scenario) {
+  if (const auto* prefill = std::get_if<PrefillScenario>(&scenario)) {
+    return prefill->context + prefill->tokens + 1;
+  }
+  if (const auto* decode = std::get_if<DecodeScenario>(&scenario)) {
+    return decode->context + decode->tokens + 1;
+  }
+  return 0;
+}
+
+// The engine must hold the largest batch and the longest sequence of any case that the model can
+// run at all: one that it cannot run must not cost the others.
 EngineOptions options_for(const std::vector<Case>& cases, EngineOptions options,
                           std::int64_t model_context) {
   std::int64_t context = options.max_context;
   bool default_context = false;
   for (const Case& one : cases) {
-    if (const auto* prefill = std::get_if<PrefillScenario>(&one.scenario)) {
-      context = std::max(context, prefill->context + prefill->tokens + 1);
-    } else if (const auto* decode = std::get_if<DecodeScenario>(&one.scenario)) {
-      context = std::max(context, decode->context + decode->tokens + 1);
+    const std::int64_t needed = context_needed(one.scenario);
+    if (needed > model_context) continue;
+    context = std::max(context, needed);
+    if (const auto* decode = std::get_if<DecodeScenario>(&one.scenario)) {
       options.max_batch = std::max(options.max_batch, decode->batch);
-    } else {
-      default_context = default_context || options.max_context == 0;
     }
+    default_context = default_context || (needed == 0 && options.max_context == 0);
   }
   if (default_context) context = std::max(context, std::min<std::int64_t>(model_context, 4096));
-  require(context <= model_context,
-          "set up the engine: the suite needs {} positions of context, the model has {}", context,
-          model_context);
   options.max_context = context;
   return options;
 }
@@ -106,7 +114,8 @@ struct CaseRunner::State {
   ThreadPool pool;
   EngineOptions options;
   Engine engine;
-  std::string broken;  // why nothing may be timed; "" if all is well
+  std::string broken;            // why nothing may be timed; "" if all is well
+  bool held_two_models = false;  // so that this process's peak memory is not the plan's
 
   explicit State(int threads) : pool(threads) {}
 };
@@ -146,6 +155,10 @@ Record CaseRunner::run(const Case& one) {
       record.status = Status::kOk;
       record.reason.clear();
     }
+    const std::int64_t most = state_->engine.model->config().max_context;
+    require_or(ErrorCode::kUnsupported, context_needed(one.scenario) <= most,
+               "run {}: it needs {} positions of context, the model has {}", record.label,
+               context_needed(one.scenario), most);
     if (const auto* prefill = std::get_if<PrefillScenario>(&one.scenario)) {
       run_prefill(state_->engine, *prefill, hooks, record);
     } else if (const auto* decode = std::get_if<DecodeScenario>(&one.scenario)) {
@@ -157,8 +170,10 @@ Record CaseRunner::run(const Case& one) {
     } else if (const auto* invariance = std::get_if<InvarianceScenario>(&one.scenario)) {
       run_invariance_case(*invariance, record);
     }
-    record.metrics["peak_rss_bytes"] =
-        plain_metric(static_cast<double>(peak_resident_bytes()), "bytes", "lower");
+    if (!state_->held_two_models || std::holds_alternative<FidelityScenario>(one.scenario)) {
+      record.metrics["peak_rss_bytes"] =
+          plain_metric(static_cast<double>(peak_resident_bytes()), "bytes", "lower");
+    }
   } catch (const Error& error) {
     switch (error.code()) {
       case ErrorCode::kInterrupted:
@@ -293,6 +308,7 @@ void CaseRunner::run_fidelity_case(const Case& one, const FidelityScenario& scen
   const Task& task = find_task(scenario.task);
   const ReasoningEffort effort = effort_from_name(scenario.effort, one.label());
   const Plan against = parse_plan(scenario.against);
+  state_->held_two_models = true;
   Engine reference = load_engine(one.model, against, state_->options, state_->pool);
   // The reference's answers are the same for every plan of a run: the first child writes them down.
   const std::string key = hash_hex(content_hash(

@@ -27,6 +27,8 @@ void watch_for_interrupts() {
   sigaction(SIGTERM, &action, nullptr);
   // A reader that goes away must not kill the run: writes then fail, and say so.
   std::signal(SIGPIPE, SIG_IGN);
+  // The same for a file that reaches its limit of size.
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 bool interrupted() { return g_interrupts != 0; }

@@ -61,12 +61,12 @@ std::string_view status_name(Status status) {
   return kStatusNames[static_cast<std::size_t>(status)];
 }
 
-Status parse_status(std::string_view name) {
+Status parse_status(std::string_view name, std::string_view where) {
   for (std::size_t i = 0; i < kStatusNames.size(); ++i) {
     if (kStatusNames[i] == name) return static_cast<Status>(i);
   }
   const std::vector<std::string> known(kStatusNames.begin(), kStatusNames.end());
-  fail(ErrorCode::kInvalidArgument, "read a record: no status '{}'; {}", name,
+  fail(ErrorCode::kInvalidArgument, "{}: no status '{}'; {}", where, name.substr(0, 60),
        suggestion(name, known));
 }
 
@@ -105,7 +105,7 @@ Record record_from_json(const Json& json, const std::string& where) {
   record.plan = fields.required<std::string>("plan");
   record.kind = fields.required<std::string>("kind");
   if (const Json* scenario = fields.find("scenario")) record.scenario = *scenario;
-  record.status = parse_status(fields.required<std::string>("status"));
+  record.status = parse_status(fields.required<std::string>("status"), fields.path("status"));
   record.reason = fields.optional<std::string>("reason", "");
   record.started = fields.optional<std::string>("started", "");
   record.duration_s = fields.optional<double>("duration_s", 0.0);

@@ -26,7 +26,8 @@ enum class Status {
   kInterrupted,  // the user stopped the run
 };
 std::string_view status_name(Status status);
-Status parse_status(std::string_view name);
+// Throws Error(kInvalidArgument) naming `where` and the nearest name.
+Status parse_status(std::string_view name, std::string_view where);
 
 // One number with its unit and, where it has one, its interval.
 struct Metric {

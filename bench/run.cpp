@@ -12,6 +12,7 @@
 #include "bench/environment.h"
 #include "bench/interrupt.h"
 #include "bench/worker.h"
+#include "engine/mapped_file.h"
 #include "kernels/core/append_file.h"
 #include "kernels/core/error.h"
 #include "kernels/core/suggest.h"
@@ -74,8 +75,8 @@ void check_plan_names(const Suite& suite, const std::vector<std::string>& only) 
   std::vector<std::string> known;
   for (const Plan& plan : suite.plans) known.push_back(plan.name);
   for (const std::string& name : only) {
-    require(std::find(known.begin(), known.end(), name) != known.end(),
-            "run plan '{}': the suite has no such plan; {}", name, suggestion(name, known));
+    require_or(ErrorCode::kUsage, std::find(known.begin(), known.end(), name) != known.end(),
+               "run plan '{}': the suite has no such plan; {}", name, suggestion(name, known));
   }
 }
 
@@ -171,49 +172,58 @@ class Run {
                        options_.out_dir / "worker.log");
     std::size_t done = 0;
     Clock::time_point case_start = Clock::now();
+    Status status = Status::kCrashed;  // of the case it leaves unfinished
+    std::string broken;                // how it broke the protocol
     std::string line;
     for (;;) {
       const double left_s = static_cast<double>(suite_.timeout_s) - seconds_since(case_start);
       const int wait_ms = static_cast<int>(std::clamp(left_s * 1e3, 0.0, 1e9));
       const auto event = child.next_line(wait_ms, line);
+      // A line that has arrived comes first: it may be the record of a finished case.
+      if (event == ChildProcess::Wait::kLine) {
+        const Json message = Json::parse(line, nullptr, false);
+        const std::string kind = message.is_object() ? message.value("event", "") : "";
+        if (kind == "start" && done < cases.size()) {
+          case_start = Clock::now();
+          progress_ = {};
+          progress_.current = cases[done].label();
+          tell(case_start);
+        } else if (kind == "progress") {
+          progress_.within_done = message.value("done", std::int64_t{0});
+          progress_.within_total = message.value("total", std::int64_t{0});
+          tell(case_start);
+        } else if (kind == "record" && done < cases.size()) {
+          keep(record_from_json(message.at("record"), "a worker's record"));
+          ++next;
+          ++done;
+        } else {
+          child.signal(SIGKILL);
+          broken = fmt::format("said '{}', which is no message", line.substr(0, 100));
+        }
+      }
       if (interrupted()) {
         stop(child);
         return;
       }
-      if (event == ChildProcess::Wait::kInterrupted) continue;
       if (event == ChildProcess::Wait::kTimeout) {
         child.signal(SIGKILL);
-        child.wait_for_end();
-        lose_case(cases[done], Status::kTimeout,
-                  fmt::format("it ran longer than timeout_s = {}", suite_.timeout_s));
-        ++next;
-        return;
+        status = Status::kTimeout;
       }
-      if (event == ChildProcess::Wait::kEnd) break;
-      const Json message = parse_json(line, "a worker's message");
-      const auto kind = message.value("event", "");
-      if (kind == "start") {
-        case_start = Clock::now();
-        progress_ = {};
-        progress_.current = cases[done].label();
-        tell(case_start);
-      } else if (kind == "progress") {
-        progress_.within_done = message.value("done", std::int64_t{0});
-        progress_.within_total = message.value("total", std::int64_t{0});
-        tell(case_start);
-      } else if (kind == "record") {
-        keep(record_from_json(message.at("record"), "a worker's record"));
-        ++next;
-        ++done;
+      if (event == ChildProcess::Wait::kEnd || event == ChildProcess::Wait::kTimeout ||
+          !broken.empty()) {
+        break;
       }
     }
     const std::string death = child.wait_for_end();
-    if (done < cases.size()) {
-      lose_case(cases[done], Status::kCrashed,
-                death.empty() ? "its worker ended early; see worker.log"
-                              : fmt::format("its worker {}; see worker.log", death));
-      ++next;
+    if (done == cases.size()) return;  // how it ended after its last record changes nothing
+    std::string reason = "its worker ended early; see worker.log";
+    if (status == Status::kTimeout) {
+      reason = fmt::format("it ran longer than timeout_s = {}", suite_.timeout_s);
+    } else if (!broken.empty() || !death.empty()) {
+      reason = fmt::format("its worker {}; see worker.log", broken.empty() ? death : broken);
     }
+    lose_case(cases[done], status, reason);
+    ++next;
   }
 
   // Lets the child finish its sentence: it writes down the answer it has, then ends.
@@ -227,8 +237,8 @@ class Run {
       const auto event = child.next_line(kGraceMs / 10, line);
       if (event == ChildProcess::Wait::kEnd) return;
       if (event != ChildProcess::Wait::kLine) continue;
-      const Json message = parse_json(line, "a worker's message");
-      if (message.value("event", "") == "record") {
+      const Json message = Json::parse(line, nullptr, false);
+      if (message.is_object() && message.value("event", "") == "record") {
         keep(record_from_json(message.at("record"), "a worker's record"));
       }
     }
@@ -303,6 +313,19 @@ OrderedJson run_json(const Suite& suite, const std::vector<Case>& cases) {
           {"cases", case_list}};
 }
 
+// Results of a checkpoint that has changed since do not belong beside those of the new one.
+void check_same_models(const std::filesystem::path& description, const Suite& suite) {
+  const Json before = parse_json(read_text_file(description), description.string());
+  for (const Json& model : before.value("models", Json::array())) {
+    const auto name = model.value("name", "");
+    if (std::find(suite.models.begin(), suite.models.end(), name) == suite.models.end()) continue;
+    const std::string now = checkpoint_hash(resolve_model(name));
+    require(model.value("hash", "") == now,
+            "resume {}: model {} has changed since (hash {} then, {} now); choose another --out",
+            description.parent_path().string(), name, model.value("hash", ""), now);
+  }
+}
+
 }  // namespace
 
 RunOutcome run_suite(const Suite& suite, const RunOptions& options) {
@@ -314,13 +337,14 @@ RunOutcome run_suite(const Suite& suite, const RunOptions& options) {
   const std::vector<Case> cases = expand_suite(suite);
   std::vector<Group> groups = group_cases(cases, options);
   const std::filesystem::path description = options.out_dir / "run.json";
-  const bool exists = std::filesystem::exists(description) ||
-                      std::filesystem::exists(options.out_dir / "results.jsonl");
+  const bool described = std::filesystem::exists(description);
   require(
-      !exists || options.resume,
+      options.resume || !(described || std::filesystem::exists(options.out_dir / "results.jsonl")),
       "run into {}: it holds a run already (continue it with --resume, or choose another --out)",
       options.out_dir.string());
-  if (!exists) {
+  if (described) {
+    check_same_models(description, suite);
+  } else {
     write_file_atomically(description, run_json(suite, cases).dump(2) + "\n");
   }
   return Run(suite, options).go(std::move(groups));

@@ -1,8 +1,12 @@
 // Scenarios to JSON and back.
 #include "bench/scenario.h"
 
+#include <algorithm>
 #include <array>
 
+#include "engine/harmony.h"
+#include "engine/plan.h"
+#include "evals/task.h"
 #include "kernels/core/error.h"
 #include "kernels/core/suggest.h"
 
@@ -28,6 +32,15 @@ std::int64_t count(JsonFields& fields, std::string_view name, std::int64_t fallb
   return in_range(fields.optional<std::int64_t>(name, fallback), low, high, fields.path(name));
 }
 
+// Names are checked where they are read, not when their case comes to run.
+void check_names(JsonFields& fields, const std::string& task, const std::string& effort) {
+  effort_from_name(effort, fields.path("effort"));
+  std::vector<std::string> known;
+  for (const Task* one : tasks()) known.emplace_back(one->name);
+  require(std::find(known.begin(), known.end(), task) != known.end(), "{}: no task '{}'; {}",
+          fields.path("task"), task.substr(0, 60), suggestion(task, known));
+}
+
 void read(JsonFields&, LoadScenario&) {}
 
 void read(JsonFields& fields, PrefillScenario& s) {
@@ -49,26 +62,34 @@ void read(JsonFields& fields, TaskScenario& s) {
   s.limit = count(fields, "limit", s.limit, 0, kMostTokens);
   s.repeats = count(fields, "repeats", s.repeats, 1, kMostRepetitions);
   s.max_tokens = count(fields, "max_tokens", s.max_tokens, 0, kMostTokens);
-  s.sampling.temperature = fields.optional<double>("temperature", s.sampling.temperature);
-  s.sampling.top_k = fields.optional<std::int64_t>("top_k", s.sampling.top_k);
+  check_names(fields, s.task, s.effort);
+  s.sampling.temperature = in_range(fields.optional<double>("temperature", s.sampling.temperature),
+                                    0.0, 100.0, fields.path("temperature"));
+  s.sampling.top_k = count(fields, "top_k", s.sampling.top_k, 0, kMostTokens);
   s.sampling.top_p = fields.optional<double>("top_p", s.sampling.top_p);
+  require(s.sampling.top_p > 0 && s.sampling.top_p <= 1, "{}: {} is not in (0, 1]",
+          fields.path("top_p"), s.sampling.top_p);
   s.sampling.min_p = fields.optional<double>("min_p", s.sampling.min_p);
+  require(s.sampling.min_p >= 0 && s.sampling.min_p < 1, "{}: {} is not in [0, 1)",
+          fields.path("min_p"), s.sampling.min_p);
   s.sampling.seed = static_cast<std::uint64_t>(
       in_range<std::int64_t>(fields.optional<std::int64_t>("seed", 0), 0,
                              std::numeric_limits<std::int64_t>::max(), fields.path("seed")));
-  check_sampling(s.sampling);
 }
 
 void read(JsonFields& fields, FidelityScenario& s) {
   s.against = fields.optional<std::string>("against", s.against);
+  parse_plan(s.against);
   s.task = fields.optional<std::string>("task", s.task);
   s.effort = fields.optional<std::string>("effort", s.effort);
+  check_names(fields, s.task, s.effort);
   s.items = count(fields, "items", s.items, 1, kMostTokens);
   s.max_tokens = count(fields, "max_tokens", s.max_tokens, 0, kMostTokens);
 }
 
 void read(JsonFields& fields, InvarianceScenario& s) {
   s.task = fields.optional<std::string>("task", s.task);
+  check_names(fields, s.task, "high");
   s.items = count(fields, "items", s.items, 1, 64);
 }
 

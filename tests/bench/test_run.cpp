@@ -1,9 +1,8 @@
 // The parent process of a run, with workers that crash, hang, babble or stop in the middle.
-#include "bench/run.h"
-
 #include <catch2/catch.hpp>
 #include <filesystem>
 
+#include "bench/run.h"
 #include "kernels/core/append_file.h"
 #include "tests/support/files.h"
 
@@ -100,6 +99,45 @@ TEST_CASE("run: a worker that hangs is killed at the time limit") {
   record ok)sh");
   run_suite(suite_of(2, 1), run.options);
   CHECK(statuses(run.options.out_dir) == std::vector<std::string>{"timeout", "ok"});
+}
+
+TEST_CASE("run: a worker that babbles costs its case, and the rest still run") {
+  for (const std::string nonsense : {"Segmentation fault", "[1]", "{\"event\":\"song\"}", ""}) {
+    INFO(nonsense);
+    Run run("if [ $n = 2 ] && [ ! -e \"$0.said\" ]; then touch \"$0.said\"; echo '" + nonsense +
+            "'; exec sleep 60; fi\nrecord ok");
+    run_suite(suite_of(3), run.options);
+    CHECK(statuses(run.options.out_dir) == std::vector<std::string>{"ok", "crashed", "ok"});
+    CHECK_THAT(read_records(run.options.out_dir)[1].reason,
+               Catch::Contains("said '" + nonsense + "', which is no message"));
+  }
+}
+
+TEST_CASE("run: a worker that hangs or dies after its last record changes nothing") {
+  for (const std::string end : {"exec sleep 60", "kill -SEGV $$", "exit 9"}) {
+    INFO(end);
+    Run run("record ok\nif [ $n = 2 ]; then " + end + "; fi");
+    const RunOutcome outcome = run_suite(suite_of(2, 1), run.options);
+    CHECK(outcome.complete());
+    CHECK(statuses(run.options.out_dir) == std::vector<std::string>{"ok", "ok"});
+  }
+}
+
+TEST_CASE("run: a model that changed since is not mixed into its old results") {
+  const TemporaryDirectory model;
+  fs::copy(golden("gpt-oss-tiny-a"), model.path(), fs::copy_options::recursive);
+  Suite suite = suite_of(2);
+  suite.models = {model.path().string()};
+  Run run("if [ $n = 2 ]; then record failed; else record ok; fi");
+  run_suite(suite, run.options);
+  run.options.resume = true;
+  CHECK_NOTHROW(run_suite(suite, run.options));
+  Json config = read_json(model.path() / "config.json");
+  config["sliding_window"] = 3;
+  write_file(model.path() / "config.json", config.dump());
+  CHECK_THROWS_WITH(run_suite(suite, run.options),
+                    Catch::Contains(model.path().string()) && Catch::Contains("has changed since"));
+  CHECK(read_records(run.options.out_dir).size() == 2);
 }
 
 TEST_CASE("run: resume keeps good records and runs the others again") {

@@ -1,9 +1,8 @@
 // Suites: expansion into cases, stable ids, --set, and errors that name the place.
-#include "bench/suite.h"
-
 #include <catch2/catch.hpp>
 #include <set>
 
+#include "bench/suite.h"
 #include "tests/support/files.h"
 
 namespace moebench::test {
@@ -29,15 +28,15 @@ std::vector<std::string> labels(const std::vector<Case>& cases) {
 
 TEST_CASE("suite: lists multiply, load comes first, fidelity to itself is left out") {
   const auto cases = expand_suite(parse_suite(small_suite(), "suite.json"));
-  CHECK(labels(cases) ==
-        std::vector<std::string>{
-            "reference / load", "reference / prefill 16", "reference / prefill 32",
-            "reference / decode batch 1, context 8", "reference / decode batch 4, context 8",
-            "reference / nano low", "reference / nano high", "reference / invariance",
-            "int4 / load", "int4 / prefill 16", "int4 / prefill 32",
-            "int4 / decode batch 1, context 8", "int4 / decode batch 4, context 8",
-            "int4 / nano low", "int4 / nano high", "int4 / fidelity to reference",
-            "int4 / invariance"});
+  CHECK(labels(cases) == std::vector<std::string>{
+                             "reference / load", "reference / prefill 16", "reference / prefill 32",
+                             "reference / decode batch 1, context 8",
+                             "reference / decode batch 4, context 8", "reference / nano low",
+                             "reference / nano high", "reference / invariance", "int4 / load",
+                             "int4 / prefill 16", "int4 / prefill 32",
+                             "int4 / decode batch 1, context 8", "int4 / decode batch 4, context 8",
+                             "int4 / nano low", "int4 / nano high", "int4 / fidelity to reference",
+                             "int4 / invariance"});
   std::set<std::string> ids;
   for (const Case& one : cases) ids.insert(one.id);
   CHECK(ids.size() == cases.size());
@@ -93,7 +92,7 @@ TEST_CASE("suite: what is wrong is named with its place and the nearest name") {
   CHECK_THAT(error_of([](Json& j) { j["tasks"][0]["limit"] = -1; }),
              Contains("suite.json: tasks[0].limit: -1 is out of range"));
   CHECK_THAT(error_of([](Json& j) { j["tasks"][0]["temperature"] = -1; }),
-             Contains("temperature -1"));
+             Contains("suite.json: tasks[0].temperature: -1 is out of range [0, 100]"));
   CHECK_THAT(error_of([](Json& j) { j["tasks"][0]["effort"] = Json::array(); }),
              Contains("the list is empty"));
   CHECK_THAT(error_of([](Json& j) { j["timeout_s"] = "long"; }),
