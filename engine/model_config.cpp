@@ -164,10 +164,9 @@ ModelConfig parse_model_config(const Json& json, std::string_view where) {
 
   if (is_original) {
     read_original_rope(reader, config);
-    config.max_context = static_cast<std::int64_t>(
-        in_range(config.rope.original_context * config.rope.factor, 1.0,
-                 static_cast<double>(kMaxContext),
-                 fields.path("initial_context_length") + " * rope_scaling_factor"));
+    config.max_context = static_cast<std::int64_t>(in_range(
+        config.rope.original_context * config.rope.factor, 1.0, static_cast<double>(kMaxContext),
+        fields.path("initial_context_length") + " * rope_scaling_factor"));
   } else {
     read_hugging_face_rope(reader, config);
     config.max_context = reader.extent("max_position_embeddings", 1, kMaxContext);

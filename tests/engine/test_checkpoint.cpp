@@ -18,14 +18,13 @@ const std::vector<std::int32_t> kTokens = {5, 17, 99, 3, 3, 64, 120, 1, 17, 42, 
 std::vector<std::vector<float>> logits_of(const std::filesystem::path& directory,
                                           const Plan& plan = {}) {
   ThreadPool pool(2);
-  const EngineOptions options{.max_batch = 1, .max_context = 64, .step_tokens = 16,
-                              .logit_rows = 16};
+  const EngineOptions options{
+      .max_batch = 1, .max_context = 64, .step_tokens = 16, .logit_rows = 16};
   Engine engine = load_engine(directory, plan, options, pool);
   std::vector<std::vector<float>> rows;
-  score_sequence(*engine.model, *engine.cache, kTokens, 0,
-                 [&](std::int64_t, std::span<const float> row) {
-                   rows.emplace_back(row.begin(), row.end());
-                 });
+  score_sequence(
+      *engine.model, *engine.cache, kTokens, 0,
+      [&](std::int64_t, std::span<const float> row) { rows.emplace_back(row.begin(), row.end()); });
   return rows;
 }
 
@@ -139,13 +138,17 @@ TEST_CASE("checkpoint: a tensor of a wrong name suggests the one that is there")
       ErrorCode::kParse, {"'model.norm.weight' is missing", "there is 'model.norms.weight'"});
 }
 
-TEST_CASE("checkpoint: a wrong shape or dtype names file, tensor, what is there and what is wanted") {
-  check_refused([](Json&, TensorSpecs& tensors) { find_tensor(tensors, kQuery).shape = {64, 128}; },
-                ErrorCode::kParse, {"model.safetensors", kQuery, "[64, 128]", "[128, 64]"});
+TEST_CASE(
+    "checkpoint: a wrong shape or dtype names file, tensor, what is there and what is wanted") {
+  check_refused(
+      [](Json&, TensorSpecs& tensors) {
+        find_tensor(tensors, kQuery).shape = {64, 128};
+      },
+      ErrorCode::kParse, {"model.safetensors", kQuery, "[64, 128]", "[128, 64]"});
   check_refused([](Json&, TensorSpecs& tensors) { find_tensor(tensors, kQuery).shape = {8192}; },
                 ErrorCode::kParse, {kQuery, "[8192]", "[128, 64]"});
-  check_refused([](Json& config, TensorSpecs&) { config["vocab_size"] = 256; },
-                ErrorCode::kParse, {"embed_tokens", "[128, 64]", "[256, 64]"});
+  check_refused([](Json& config, TensorSpecs&) { config["vocab_size"] = 256; }, ErrorCode::kParse,
+                {"embed_tokens", "[128, 64]", "[256, 64]"});
   check_refused(
       [](Json&, TensorSpecs& tensors) {
         const std::string bytes(2 * 128 * 64, '\0');
@@ -158,8 +161,11 @@ TEST_CASE("checkpoint: a wrong shape or dtype names file, tensor, what is there 
         blocks = random_tensor(blocks.name, {4, 64, 2, 8}, 1, 0, 1);
       },
       ErrorCode::kParse, {kBlocks, "BF16", "U8"});
-  check_refused([](Json&, TensorSpecs& tensors) { find_tensor(tensors, kScales).shape = {4, 2, 64}; },
-                ErrorCode::kParse, {kScales, "[4, 2, 64]", "[4, 64, 2]"});
+  check_refused(
+      [](Json&, TensorSpecs& tensors) {
+        find_tensor(tensors, kScales).shape = {4, 2, 64};
+      },
+      ErrorCode::kParse, {kScales, "[4, 2, 64]", "[4, 64, 2]"});
 }
 
 TEST_CASE("checkpoint: an intermediate size that MXFP4 blocks cannot hold is refused") {

@@ -1,7 +1,7 @@
 // The KV cache as a keeper of pages: sliding layers hold their window and no more, prefixes are
 // shared, and memory is what was promised.
-#include <catch2/catch.hpp>
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <set>
 
 #include "engine/kv_cache.h"
@@ -189,9 +189,8 @@ TEST_CASE("kv cache: sizes that are not positive and formats that do not fit are
   shape.head_dim = 48;
   KvCacheOptions options = small_options();
   options.format = Format::kMxfp4;
-  check_error(
-      [&] { KvCache(parse_model_config(synthetic_config(shape), "config.json"), options); },
-      ErrorCode::kInvalidArgument, {"head_dim 48", "32", "mxfp4"});
+  check_error([&] { KvCache(parse_model_config(synthetic_config(shape), "config.json"), options); },
+              ErrorCode::kInvalidArgument, {"head_dim 48", "32", "mxfp4"});
 }
 
 }  // namespace moebench::test

@@ -122,12 +122,10 @@ TEST_CASE("config: a field that is missing is named") {
 }
 
 TEST_CASE("config: absurd numbers are refused with the field, the value and the range") {
-  const std::vector<const char*> extents = {"num_hidden_layers",   "hidden_size",
-                                            "intermediate_size",   "num_attention_heads",
-                                            "num_key_value_heads", "head_dim",
-                                            "num_local_experts",   "num_experts_per_tok",
-                                            "vocab_size",          "sliding_window",
-                                            "max_position_embeddings"};
+  const std::vector<const char*> extents = {
+      "num_hidden_layers",   "hidden_size",    "intermediate_size",      "num_attention_heads",
+      "num_key_value_heads", "head_dim",       "num_local_experts",      "num_experts_per_tok",
+      "vocab_size",          "sliding_window", "max_position_embeddings"};
   for (const char* field : extents) {
     for (const Json& value : {Json(0), Json(-1), Json(std::int64_t{1} << 40), Json(~0ULL)}) {
       Json json = hugging_face();

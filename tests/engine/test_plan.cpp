@@ -64,9 +64,8 @@ TEST_CASE("plan: groups, cache and ops can be chosen one by one") {
 }
 
 TEST_CASE("plan: JSON says the same as the short spelling, and survives being written") {
-  const Json json = {{"name", "mine"},  {"experts", "nvfp4"}, {"attention", "stored"},
-                     {"kv", "bf16"},    {"unembedding", "int8"},
-                     {"ops", {{"linear", "reference"}}}};
+  const Json json = {{"name", "mine"}, {"experts", "nvfp4"},    {"attention", "stored"},
+                     {"kv", "bf16"},   {"unembedding", "int8"}, {"ops", {{"linear", "reference"}}}};
   const Plan plan = plan_from_json(json, "suite.json");
   CHECK(plan.name == "mine");
   CHECK(plan.canonical_text() ==

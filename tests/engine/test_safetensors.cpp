@@ -65,8 +65,7 @@ TEST_CASE("safetensors: a scalar has an empty shape, and half-byte dtypes count 
 }
 
 TEST_CASE("safetensors: a file cut anywhere is refused") {
-  const std::string whole =
-      safetensors_bytes(one_tensor(R"("F32")", "[2]", "[0,8]"), "01234567");
+  const std::string whole = safetensors_bytes(one_tensor(R"("F32")", "[2]", "[0,8]"), "01234567");
   REQUIRE(parse(whole).size() == 1);
   for (std::size_t length = 0; length < whole.size(); ++length) {
     INFO("the first " << length << " bytes");
@@ -132,8 +131,7 @@ TEST_CASE("safetensors: numbers that wrap around 63 or 64 bits are refused") {
   // 2^32 * 2^32 elements would be 0 modulo 2^64, and 2^61 elements of 64 bits too.
   check_refused(one_tensor(R"("U8")", "[4294967296,4294967296]", "[0,0]"), 0,
                 {"'w'", "[4294967296, 4294967296]", "overflows"});
-  check_refused(one_tensor(R"("F64")", "[2305843009213693952]", "[0,0]"), 0,
-                {"'w'", "overflows"});
+  check_refused(one_tensor(R"("F64")", "[2305843009213693952]", "[0,0]"), 0, {"'w'", "overflows"});
   check_refused(one_tensor(R"("U8")", "[1]", "[0,9223372036854775808]"), 1,
                 {"'w'", "9223372036854775808"});
   check_refused(one_tensor(R"("U8")", "[1]", "[9223372036854775806,9223372036854775807]"), 1,

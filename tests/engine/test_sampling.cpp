@@ -63,8 +63,8 @@ TEST_CASE("sampling: a temperature raises probabilities to its inverse") {
                      {16. / 86, 1. / 86, 4. / 86, 64. / 86, 1. / 86});
   // 2: the square roots.
   const double total = std::sqrt(8) + 2 + std::sqrt(2) + 2;
-  check_distribution({.temperature = 2, .seed = 3}, {2 / total, 1 / total, std::sqrt(2) / total,
-                                                     std::sqrt(8) / total, 1 / total});
+  check_distribution({.temperature = 2, .seed = 3},
+                     {2 / total, 1 / total, std::sqrt(2) / total, std::sqrt(8) / total, 1 / total});
 }
 
 TEST_CASE("sampling: a temperature near 0 is greedy without overflow") {
@@ -93,8 +93,7 @@ TEST_CASE("sampling: top_p keeps the fewest likeliest that reach it") {
 
 TEST_CASE("sampling: min_p keeps what reaches its share of the likeliest") {
   // 0.2 of 1/2 is 0.1.
-  check_distribution({.temperature = 1, .min_p = 0.2, .seed = 13},
-                     {2. / 7, 0, 1. / 7, 4. / 7, 0});
+  check_distribution({.temperature = 1, .min_p = 0.2, .seed = 13}, {2. / 7, 0, 1. / 7, 4. / 7, 0});
   check_distribution({.temperature = 1, .min_p = 0.99, .seed = 14}, {0, 0, 0, 1, 0});
 }
 
@@ -111,7 +110,8 @@ TEST_CASE("sampling: filters apply after the temperature, top_k first, each on t
 TEST_CASE("sampling: a draw is a function of logits, parameters, seed and index alone") {
   const SamplingParams params{.temperature = 1, .seed = 99};
   std::vector<std::int32_t> forwards, backwards;
-  for (std::uint64_t i = 0; i < 200; ++i) forwards.push_back(sample_token(kLogits, params, i).token);
+  for (std::uint64_t i = 0; i < 200; ++i)
+    forwards.push_back(sample_token(kLogits, params, i).token);
   for (std::uint64_t i = 200; i-- > 0;) {
     frequencies(kLogits, {.temperature = 1, .seed = i}, 3);  // other requests in between
     backwards.insert(backwards.begin(), sample_token(kLogits, params, i).token);
@@ -178,8 +178,11 @@ TEST_CASE("sampling: broken logits are an error, never a token") {
           ErrorCode::kInvalidArgument, {"token 2", fmt::format("{}", bad)});
     }
   }
-  check_error([] { sample_token(std::vector<float>{-kInfinity, -kInfinity}, {}, 0); },
-              ErrorCode::kInvalidArgument, {"no logit is finite"});
+  check_error(
+      [] {
+        sample_token(std::vector<float>{-kInfinity, -kInfinity}, {}, 0);
+      },
+      ErrorCode::kInvalidArgument, {"no logit is finite"});
   check_error([] { sample_token(std::vector<float>{}, {}, 0); }, ErrorCode::kInvalidArgument,
               {"no logits"});
 }

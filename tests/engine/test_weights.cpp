@@ -65,9 +65,9 @@ TEST_CASE("weights: formats that can hold the stored numbers exactly change no l
 TEST_CASE("weights: each format everywhere, the cache too, costs what its bits allow") {
   const auto want = logits_under("reference");
   // Significant bits: 8, 11, 4, 7, 3, 4, 2, 2. Sixteen layers of rounding add up to a few steps.
-  const std::map<std::string, double> most = {{"f32", 0},       {"bf16", 0.02},  {"f16", 0.005},
-                                              {"fp8_e4m3", 0.2}, {"int8", 0.1},   {"int4", 0.8},
-                                              {"mxfp8", 0.2},    {"mxfp4", 1.0},  {"nvfp4", 0.8}};
+  const std::map<std::string, double> most = {{"f32", 0},        {"bf16", 0.02}, {"f16", 0.005},
+                                              {"fp8_e4m3", 0.2}, {"int8", 0.1},  {"int4", 0.8},
+                                              {"mxfp8", 0.2},    {"mxfp4", 1.0}, {"nvfp4", 0.8}};
   std::map<std::string, double> errors;
   for (const Codec* c : codecs()) {
     const std::string name(c->name);

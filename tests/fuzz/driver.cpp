@@ -36,9 +36,8 @@ void keep_input() {
   const bool kept = write(fd, current_input.data(), current_input.size()) >= 0;
   close(fd);
   if (!kept) return;
-  for (const std::string_view text :
-       {std::string_view("\nfuzz: the input is kept in "), std::string_view(crash_path),
-        std::string_view("\n")}) {
+  for (const std::string_view text : {std::string_view("\nfuzz: the input is kept in "),
+                                      std::string_view(crash_path), std::string_view("\n")}) {
     if (write(STDERR_FILENO, text.data(), text.size()) < 0) return;
   }
 }
@@ -110,12 +109,24 @@ class Mutator {
   // The next number in the text becomes one from the edges of types and of reason.
   void replace_number(std::string& text, std::size_t at) {
     constexpr std::string_view kDigits = "0123456789";
-    constexpr std::array<std::string_view, 18> kNumbers = {
-        "0",          "1",          "-1",         "2",
-        "0.5",        "1e308",      "1e-320",     "-0.0",
-        "255",        "65536",      "2147483647", "2147483648",
-        "4294967296", "1e400",      "null",       "9223372036854775807",
-        "9223372036854775808",      "18446744073709551616"};
+    constexpr std::array<std::string_view, 18> kNumbers = {"0",
+                                                           "1",
+                                                           "-1",
+                                                           "2",
+                                                           "0.5",
+                                                           "1e308",
+                                                           "1e-320",
+                                                           "-0.0",
+                                                           "255",
+                                                           "65536",
+                                                           "2147483647",
+                                                           "2147483648",
+                                                           "4294967296",
+                                                           "1e400",
+                                                           "null",
+                                                           "9223372036854775807",
+                                                           "9223372036854775808",
+                                                           "18446744073709551616"};
     const std::size_t begin = text.find_first_of(kDigits, at);
     if (begin == std::string::npos) return;
     const std::size_t end = std::min(text.find_first_not_of(kDigits, begin), text.size());
@@ -126,9 +137,9 @@ class Mutator {
   std::string_view piece() {
     using std::string_view_literals::operator""sv;
     constexpr std::array<std::string_view, 24> kPieces = {
-        "{"sv,  "}"sv,  "["sv,    "]"sv,    "\""sv,       ","sv,         ":"sv,    "="sv,
-        "\n"sv, " "sv,  "\\"sv,   "-"sv,    "\0"sv,       "\xff"sv,      "\x80"sv, "\xc3"sv,
-        "[]"sv, "{}"sv, "null"sv, "true"sv, "\\ud800"sv,  "\xf0\x9f"sv,  "A"sv,    "\xe2\x80\xa8"sv};
+        "{"sv,  "}"sv,  "["sv,    "]"sv,    "\""sv,      ","sv,        ":"sv,    "="sv,
+        "\n"sv, " "sv,  "\\"sv,   "-"sv,    "\0"sv,      "\xff"sv,     "\x80"sv, "\xc3"sv,
+        "[]"sv, "{}"sv, "null"sv, "true"sv, "\\ud800"sv, "\xf0\x9f"sv, "A"sv,    "\xe2\x80\xa8"sv};
     return kPieces[below(kPieces.size())];
   }
 

@@ -35,8 +35,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const moebench::Case& one : cases) {
       check(ids.insert(one.id).second && !one.label().empty());
       const moebench::Json json = moebench::scenario_to_json(one.scenario);
-      check(moebench::Json(moebench::scenario_to_json(moebench::scenario_from_json(
-                json, "written by us"))) == json);
+      check(moebench::Json(moebench::scenario_to_json(
+                moebench::scenario_from_json(json, "written by us"))) == json);
     }
   } catch (const moebench::Error& error) {
     check(std::string_view(error.what()).find("written by us") == std::string_view::npos);
