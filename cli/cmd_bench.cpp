@@ -97,8 +97,8 @@ std::vector<Test> make_tests(const BenchOptions& o) {
   return tests;
 }
 
-std::vector<BenchRow> measure(const BenchOptions& o) {
-  std::vector<BenchRow> rows;
+// Adds a row for each test. Throws Error(kInterrupted), with the rows measured so far in place.
+void measure(const BenchOptions& o, std::vector<BenchRow>& rows) {
   std::vector<std::string> plans = o.plans;
   if (plans.empty()) plans.push_back("reference");
   const std::filesystem::path directory = resolve_model(o.model);
@@ -136,7 +136,6 @@ std::vector<BenchRow> measure(const BenchOptions& o) {
       rows.push_back(std::move(row));
     }
   }
-  return rows;
 }
 
 // Keys and meanings of llama-bench's JSON, with ours (plan, batch) after them.
@@ -261,7 +260,8 @@ void print_csv(const std::vector<BenchRow>& rows) {
     if (!row.ok()) continue;
     std::string names;
     std::string values;
-    for (const auto& [key, value] : llama_bench_json(row).items()) {
+    const OrderedJson json = llama_bench_json(row);
+    for (const auto& [key, value] : json.items()) {
       if (key == "samples_ns" || key == "samples_ts") continue;  // as llama-bench
       names += fmt::format("{}{}", names.empty() ? "" : ",", key);
       values += fmt::format("{}{}", values.empty() ? "" : ",", csv_cell(value));
@@ -272,13 +272,9 @@ void print_csv(const std::vector<BenchRow>& rows) {
   }
 }
 
-int run_bench(const BenchOptions& options) {
-  watch_for_interrupts();
-  const std::vector<BenchRow> rows = measure(options);
+void print_rows(const BenchOptions& options, const std::vector<BenchRow>& rows) {
   OrderedJson list = OrderedJson::array();
-  bool all_ok = true;
   for (const BenchRow& row : rows) {
-    all_ok = all_ok && row.ok();
     if (row.ok()) list.push_back(llama_bench_json(row));
   }
   if (options.output == "json") {
@@ -293,8 +289,22 @@ int run_bench(const BenchOptions& options) {
     print_table(rows, options.output == "md");
   }
   std::fflush(stdout);
+}
+
+int run_bench(const BenchOptions& options) {
+  watch_for_interrupts();
+  std::vector<BenchRow> rows;
+  try {
+    measure(options, rows);
+  } catch (const Error&) {
+    if (!rows.empty()) print_rows(options, rows);  // what was measured is not lost
+    throw;
+  }
+  print_rows(options, rows);
+  bool all_ok = true;
   for (const BenchRow& row : rows) {
     if (row.ok()) continue;
+    all_ok = false;
     fmt::print(stderr, "error: benchmark {} {}: {}: {}\n", row.plan, row.test,
                status_name(row.record.status), row.record.reason);
   }
@@ -310,7 +320,8 @@ void add_bench(CLI::App& app, Action& action) {
                   options, run_bench);
   add_model_option(command, options->model);
   command->add_option("--plan", options->plans, std::string(kPlanHelp) + "; repeatable")
-      ->type_name("P");
+      ->type_name("P")
+      ->check(is_plan());
   const auto add_list = [&](const char* name, std::vector<std::int64_t>& target, const char* help,
                             std::int64_t least = 0) {
     command->add_option(name, target, help)

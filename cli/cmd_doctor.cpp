@@ -27,11 +27,11 @@ struct Finding {
 
 // Runs `check` and turns an Error into a problem.
 template <class Check>
-Finding attempt(std::string what, Check check) {
+Finding attempt(const std::string& what, Check check) {
   try {
-    return {Finding::Level::kGood, std::move(what), check()};
+    return {Finding::Level::kGood, what, check()};
   } catch (const Error& error) {
-    return {Finding::Level::kProblem, std::move(what), error.what()};
+    return {Finding::Level::kProblem, what, error.what()};
   }
 }
 
@@ -62,7 +62,13 @@ std::vector<Finding> examine(const Environment& e) {
        fmt::format("{:.2f}{}", e.load_average,
                    e.load_average < 0.5 ? "" : " (others are using the CPUs; times will vary)")});
   findings.push_back({Level::kNote, "GPU", "this build runs CPU plans only"});
-  findings.push_back(attempt("model nano", [] { return resolve_model("nano").string(); }));
+  findings.push_back(attempt("model nano", [] {
+    const std::filesystem::path directory = resolve_model("nano");
+    const WeightLayout layout =
+        plan_weights(Checkpoint::open(directory), load_model_config(directory), Plan{});
+    return fmt::format("{} parameters in {}", format_count(layout.parameters()),
+                       directory.string());
+  }));
   findings.push_back(attempt("questions of nano", [] {
     return fmt::format("{} items", find_task("nano").load().items.size());
   }));

@@ -21,7 +21,7 @@ struct EvalOptions {
   std::vector<std::string> plans;
   std::vector<std::string> efforts;
   TaskScenario scenario;
-  std::uint64_t seed = 0;
+  std::int64_t seed = 0;
   std::int64_t max_batch = 32;
   int threads = 0;
   std::string out;
@@ -45,13 +45,11 @@ int run_eval(const EvalOptions& options) {
   const std::vector<std::string> efforts =
       options.efforts.empty() ? std::vector<std::string>{"medium"} : options.efforts;
   for (const std::string& task : options.tasks) {
-    find_task(task);  // a wrong name should not wait for the model to load
     for (const std::string& effort : efforts) {
-      effort_from_name(effort, "--effort");
       TaskScenario scenario = options.scenario;
       scenario.task = task;
       scenario.effort = effort;
-      scenario.sampling.seed = options.seed;
+      scenario.sampling.seed = static_cast<std::uint64_t>(options.seed);
       check_sampling(scenario.sampling);
       suite.scenarios.emplace_back(scenario);
     }
@@ -68,7 +66,6 @@ struct ExtractOptions {
 };
 
 int run_extract(const ExtractOptions& options) {
-  extract(options.rule, "");  // an unknown rule is an error even for an empty file
   const std::string text = read_text_file(options.input, std::size_t{4} << 30);
   for_each_json_line(text, options.input, 8, [&](const Json& json, const std::string& place) {
     JsonFields fields(json, place);
@@ -94,13 +91,16 @@ void add_eval(CLI::App& app, Action& action) {
   for (const Task* task : tasks())
     names += fmt::format("{}{}", names.empty() ? "" : ", ", task->name);
   command->add_option("--task", options->tasks, "Task: " + names + "; repeatable")
-      ->type_name("NAME");
+      ->type_name("NAME")
+      ->check(read_by([](const std::string& name) { find_task(name); }));
   command->add_option("--plan", options->plans, std::string(kPlanHelp) + "; repeatable")
-      ->type_name("P");
+      ->type_name("P")
+      ->check(is_plan());
   command
       ->add_option("--effort", options->efforts,
                    "Reasoning effort: low, medium or high (default: medium); repeatable")
-      ->type_name("E");
+      ->type_name("E")
+      ->check(is_effort());
   command->add_option("--repeats", options->scenario.repeats, "Answers per item")
       ->type_name("N")
       ->check(CLI::PositiveNumber)
@@ -123,6 +123,7 @@ void add_eval(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of all draws")
       ->type_name("S")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command
       ->add_option("--max-tokens", options->scenario.max_tokens,
@@ -155,6 +156,7 @@ void add_eval(CLI::App& app, Action& action) {
   }
   extract_command->add_option("--rule", extract_options->rule, "Extraction rule")
       ->type_name(rules)
+      ->check(read_by([](const std::string& rule) { extract(rule, ""); }))
       ->required();
   extract_command->add_option("--input", extract_options->input, "JSON lines with a field text")
       ->type_name("FILE.jsonl")

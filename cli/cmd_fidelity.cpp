@@ -164,9 +164,13 @@ void add_fidelity(CLI::App& app, Action& action) {
                   "How far a plan's output distribution is from the reference's, token by token",
                   options, run_fidelity);
   add_model_option(command, options->common.model);
-  command->add_option("--plan", options->common.plan, kPlanHelp)->type_name("P")->required();
+  command->add_option("--plan", options->common.plan, kPlanHelp)
+      ->type_name("P")
+      ->check(is_plan())
+      ->required();
   command->add_option("--against", options->against, "The plan to compare with")
       ->type_name("P")
+      ->check(is_plan())
       ->capture_default_str();
   command
       ->add_option("--text", options->text,
@@ -183,6 +187,7 @@ void add_fidelity(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--effort", options->effort, "Reasoning effort of the reference's answers")
       ->type_name("E")
+      ->check(is_effort())
       ->capture_default_str();
   add_threads_option(command, options->common.threads);
   command->add_flag("--json", options->json, "As JSON");

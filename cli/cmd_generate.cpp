@@ -162,6 +162,7 @@ void add_generate(CLI::App& app, Action& action) {
       ->type_name("TEXT");
   command->add_option("--effort", options->effort, "Reasoning effort: low, medium or high")
       ->type_name("E")
+      ->check(is_effort())
       ->capture_default_str();
   add_plan_option(command, options->common.plan);
   command->add_option("--max-tokens", options->max_tokens, "Output tokens, at most")

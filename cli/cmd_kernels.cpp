@@ -2,12 +2,14 @@
 // should.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "cli/command.h"
 #include "cli/model_options.h"
 #include "cli/table.h"
 #include "kernels/core/append_file.h"
+#include "kernels/core/suggest.h"
 #include "kernels/verify/verify.h"
 
 namespace moebench::cli {
@@ -109,11 +111,30 @@ int run_verify(const KernelOptions& options) {
   return all_passed ? kExitOk : kExitFailed;
 }
 
+// The name must stand in that column of the list of variants.
+CLI::Validator is_known(std::string VariantInfo::*column) {
+  return read_by([column](const std::string& name) {
+    std::vector<std::string> known;
+    for (const VariantInfo& info : list_variants()) {
+      if (std::find(known.begin(), known.end(), info.*column) == known.end()) {
+        known.push_back(info.*column);
+      }
+    }
+    require(std::find(known.begin(), known.end(), name) != known.end(), "no '{}'; {}", name,
+            suggestion(name, known));
+  });
+}
+
 void add_filter(CLI::App* command, KernelOptions& options) {
-  command->add_option("--op", options.filter.op, "Only this op")->type_name("OP");
-  command->add_option("--variant", options.filter.variant, "Only this variant")->type_name("V");
+  command->add_option("--op", options.filter.op, "Only this op")
+      ->type_name("OP")
+      ->check(is_known(&VariantInfo::op));
+  command->add_option("--variant", options.filter.variant, "Only this variant")
+      ->type_name("V")
+      ->check(is_known(&VariantInfo::variant));
   command->add_option("--backend", options.filter.backend, "Only this backend: cpu or cuda")
-      ->type_name("B");
+      ->type_name("B")
+      ->check(is_known(&VariantInfo::backend));
   command->add_flag("--json", options.json, "As JSON");
 }
 

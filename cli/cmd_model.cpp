@@ -271,7 +271,11 @@ void add_model(CLI::App& app, Action& action) {
   add_model_option(command, logits->common.model);
   add_plan_option(command, logits->common.plan);
   add_threads_option(command, logits->common.threads);
-  command->add_option("--tokens", logits->tokens, "Token ids")->type_name("1,2,3")->required();
+  const CLI::Validator are_ids = read_by([](const std::string& text) { parse_ids(text); });
+  command->add_option("--tokens", logits->tokens, "Token ids")
+      ->type_name("1,2,3")
+      ->check(are_ids)
+      ->required();
   command->add_flag("--all", logits->all, "Every position, not only the last");
   command->add_flag("--json", logits->json, "{\"logits\": [[...], ...]}");
   add_examples(command, {"moebench model logits --model nano --tokens 1,2,3 --json"});
@@ -294,7 +298,10 @@ void add_model(CLI::App& app, Action& action) {
   command->add_option("--tokenizer", decode->tokenizer, "tokenizer.json or .tiktoken file")
       ->type_name("FILE");
   command->add_option("--model", decode->model, "Model directory, or nano")->type_name("DIR");
-  command->add_option("--tokens", decode->tokens, "Token ids")->type_name("1,2,3")->required();
+  command->add_option("--tokens", decode->tokens, "Token ids")
+      ->type_name("1,2,3")
+      ->check(are_ids)
+      ->required();
   add_examples(command, {"moebench model decode --model nano --tokens 72,105"});
 
   auto render = std::make_shared<RenderCommandOptions>();
@@ -306,7 +313,8 @@ void add_model(CLI::App& app, Action& action) {
       ->type_name("FILE")
       ->required();
   command->add_option("--effort", render->effort, "Reasoning effort: low, medium or high")
-      ->type_name("E");
+      ->type_name("E")
+      ->check(is_effort());
   command->add_flag("--json", render->json, "{\"text\": ..., \"ids\": [...]}");
   add_examples(command, {"echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' > chat.json",
                          "moebench model render --model nano --messages chat.json --effort low"});

@@ -34,7 +34,11 @@ CLI::App* add_command(CLI::App& app, Action& action, const std::string& name,
                       const std::string& description, std::shared_ptr<Options> options,
                       int (*run)(const Options&)) {
   CLI::App* command = app.add_subcommand(name, description);
-  command->callback([&action, options, run] { action = [options, run] { return run(*options); }; });
+  command->callback([&action, command, options, run] {
+    // CLI11 calls a command's callback after those of its subcommands: the innermost must win.
+    if (!command->get_subcommands().empty()) return;
+    action = [options, run] { return run(*options); };
+  });
   return command;
 }
 

@@ -2,9 +2,13 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <filesystem>
 #include <new>
+#include <system_error>
 
 #include "bench/build_info.h"
 #include "cli/command.h"
@@ -69,11 +73,19 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, cha
 
 int run_action(const Action& action) {
   try {
-    return action();
+    const int exit_code = action();
+    // What still waits in the buffer may not fit the disk.
+    const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+    require_or(ErrorCode::kIo, written, "write to standard output: {}", std::strerror(errno));
+    return exit_code;
   } catch (const Error& error) {
     std::fflush(stdout);
     fmt::print(stderr, "error: {}\n", error.what());
     return error.code() == ErrorCode::kUsage ? kExitUsage : kExitFailed;
+  } catch (const std::filesystem::filesystem_error& error) {
+    fmt::print(stderr, "error: use the file system: {}\n", error.what());
+  } catch (const std::system_error& error) {  // by fmt::print
+    fmt::print(stderr, "error: write to standard output: {}\n", error.what());
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "error: out of memory: the system gave no more\n");
   } catch (const std::exception& error) {

@@ -4,6 +4,7 @@
 #include <fmt/chrono.h>
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <ctime>
 #include <map>
 
@@ -35,15 +36,25 @@ std::string share_cell(const Metric* metric) {
   return cell;
 }
 
-// One row per (model, plan); one column per scenario that occurs.
+// One row per (model, plan); one column per scenario that occurs. The model is named if there are
+// several.
 std::string summary_table(const std::vector<Record>& records) {
   std::vector<std::string> scenarios;  // labels without the plan
-  std::vector<std::pair<std::string, std::map<std::string, std::string>>> rows;
+  struct Row {
+    std::string model;
+    std::string plan;
+    std::map<std::string, std::string> cells;
+  };
+  std::vector<Row> rows;
+  bool several_models = false;
   for (const Record& record : records) {
-    if (rows.empty() || rows.back().first != record.plan)
-      rows.emplace_back(record.plan, std::map<std::string, std::string>{});
-    const std::string scenario = record.label.substr(record.label.find(" / ") + 3);
-    std::string column = scenario;
+    several_models = several_models || record.model != records.front().model;
+    auto row = std::find_if(rows.begin(), rows.end(), [&](const Row& r) {
+      return r.model == record.model && r.plan == record.plan;
+    });
+    if (row == rows.end()) row = rows.insert(rows.end(), Row{record.model, record.plan, {}});
+    // A label is "plan / scenario", and a plan's name may hold anything.
+    std::string column = record.label.substr(std::min(record.label.size(), record.plan.size() + 3));
     std::string cell;
     if (record.kind == "load") {
       column = "weights";
@@ -65,14 +76,16 @@ std::string summary_table(const std::vector<Record>& records) {
     if (std::find(scenarios.begin(), scenarios.end(), column) == scenarios.end()) {
       scenarios.push_back(column);
     }
-    rows.back().second[column] = cell;
+    row->cells[column] = cell;
   }
   std::vector<std::string> columns = {"plan"};
+  if (several_models) columns.insert(columns.begin(), "model");
   for (const std::string& scenario : scenarios) columns.push_back(">" + scenario);
   Table table(columns);
-  for (auto& [plan, cells] : rows) {
-    std::vector<std::string> line = {plan};
-    for (const std::string& scenario : scenarios) line.push_back(cells[scenario]);
+  for (Row& row : rows) {
+    std::vector<std::string> line = {row.plan};
+    if (several_models) line.insert(line.begin(), row.model);
+    for (const std::string& scenario : scenarios) line.push_back(row.cells[scenario]);
     table.add(line);
   }
   return table.text();
@@ -97,12 +110,12 @@ int run_and_report(const Suite& suite, RunOptions options) {
     };
     outcome = run_suite(suite, options);
   }
-  const std::filesystem::path page = write_report(options.out_dir);
   fmt::print("{}\n", summary_table(read_records(options.out_dir)));
   fmt::print("{} of {} cases are ok{}; records: {}\n", outcome.cases_ok, outcome.cases_total,
              outcome.cases_kept > 0 ? fmt::format(" ({} from before)", outcome.cases_kept) : "",
              (options.out_dir / "results.jsonl").string());
-  fmt::print("report: {}\n", page.string());
+  std::fflush(stdout);  // what is known is said, even if the disk has no room for the report
+  fmt::print("report: {}\n", write_report(options.out_dir).string());
   std::fflush(stdout);
   if (outcome.interrupted) {
     fmt::print(stderr,

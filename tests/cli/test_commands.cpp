@@ -1,0 +1,348 @@
+// What the commands print, parsed and compared with values known from elsewhere.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <set>
+
+#include "tests/support/near.h"
+#include "tests/support/process.h"
+#include "tests/support/schema.h"
+#include "tests/support/scripted_model.h"
+
+namespace moebench::test {
+namespace {
+
+std::string tiny() { return golden("gpt-oss-tiny-a").string(); }
+
+// The output of a command that must succeed without a word on stderr.
+std::string output_of(const std::string& arguments) {
+  const ProcessResult result = run_moebench(arguments);
+  INFO("moebench " << arguments << "\n" << result.out << result.err);
+  REQUIRE(result.exit_code == 0);
+  CHECK(result.err == "");
+  return result.out;
+}
+
+Json json_of(const std::string& arguments) { return Json::parse(output_of(arguments)); }
+
+std::vector<Json> json_lines_of(const std::string& text) {
+  std::vector<Json> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(Json::parse(line));
+  return lines;
+}
+
+std::string joined(const Json& ids) {
+  std::string text = ids.dump();
+  return text.substr(1, text.size() - 2);
+}
+
+// A scripted model that outlives the commands of a test.
+struct ScriptedModel {
+  TemporaryDirectory folder;
+  ScriptedModel() { write_scripted_checkpoint(folder.path(), kSaysB); }
+  std::string flag() const { return " --model " + folder.path().string(); }
+};
+
+}  // namespace
+
+TEST_CASE("cli model logits: agrees with the independent float64 values, in both layouts") {
+  const Json expected = read_json(golden("gpt-oss-tiny-a/expected.json"));
+  for (const char* layout : {"", "/original"}) {
+    for (const Json& one : expected.at("sequences")) {
+      const auto tokens = joined(one.at("tokens"));
+      const Json last = json_of("model logits --model " + tiny() + layout + " --tokens " + tokens +
+                                " --json -t 2");
+      REQUIRE(last.at("logits").size() == 1);
+      check_near(last.at("logits")[0].get<std::vector<double>>(),
+                 one.at("logits_last").get<std::vector<double>>(), 1e-4);
+    }
+  }
+}
+
+TEST_CASE("cli model logits: --all gives every position, the last being the last") {
+  const Json all = json_of("model logits --model " + tiny() + " --tokens 3,1,4,1,5 --all --json");
+  const Json last = json_of("model logits --model " + tiny() + " --tokens 3,1,4,1,5 --json");
+  REQUIRE(all.at("logits").size() == 5);
+  CHECK(all.at("logits")[4] == last.at("logits")[0]);
+  for (const Json& row : all.at("logits")) CHECK(row.size() == 512);
+}
+
+TEST_CASE("cli model info: shapes are those of the config, bytes those of the file") {
+  const Json info = json_of("model info --model " + tiny() + " --json");
+  const Json config = read_json(golden("gpt-oss-tiny-a/config.json"));
+  CHECK(info.at("num_layers") == config.at("num_hidden_layers"));
+  CHECK(info.at("hidden_size") == config.at("hidden_size"));
+  CHECK(info.at("num_experts") == config.at("num_local_experts"));
+  CHECK(info.at("vocab_size") == config.at("vocab_size"));
+  CHECK(info.at("top_k") == config.at("num_experts_per_tok"));
+  // As stored, the weights take about the bytes of the file (small vectors are held as f32).
+  const auto file = std::filesystem::file_size(golden("gpt-oss-tiny-a/model.safetensors"));
+  const auto bytes = info.at("weights_bytes_total").get<double>();
+  CHECK(bytes == Approx(static_cast<double>(file)).epsilon(0.05));
+  const Json as_f32 = json_of("model info --model " + tiny() + " --plan f32 --json");
+  CHECK(as_f32.at("weights_bytes").at("experts").get<double>() >
+        6 * info.at("weights_bytes").at("experts").get<double>());
+  CHECK_THAT(output_of("model info --model " + tiny()), Catch::Contains("plan reference"));
+}
+
+TEST_CASE("cli model encode, decode: what is encoded comes back, specials only on request") {
+  const ScriptedModel model;
+  const std::string text = "What is 17 + 25? <|end|> Gr\xc3\xbc\xc3\x9f\x65";
+  const Json ids = json_of("model encode" + model.flag() + " --text '" + text + "'");
+  CHECK(output_of("model decode" + model.flag() + " --tokens " + joined(ids)) == text + "\n");
+  const Json special = json_of("model encode" + model.flag() + " --special --text '<|end|>'");
+  CHECK(special == Json{765});
+  CHECK(json_of("model encode" + model.flag() + " --text '<|end|>'").size() > 1);
+  const TemporaryDirectory folder;
+  write_file(folder.path() / "t.txt", text);
+  CHECK(json_of("model encode --tokenizer " + nano_tokenizer_path().string() + " --file " +
+                (folder.path() / "t.txt").string()) == ids);
+}
+
+TEST_CASE("cli model render: the prompt as text and as the ids of that text") {
+  const ScriptedModel model;
+  const TemporaryDirectory folder;
+  const std::string chat = (folder.path() / "chat.json").string();
+  write_file(chat, R"([{"role": "user", "content": "Hi"}])");
+  const Json rendered =
+      json_of("model render" + model.flag() + " --messages " + chat + " --effort low --json");
+  const auto text = rendered.at("text").get<std::string>();
+  CHECK_THAT(text, Catch::Contains("Reasoning: low") &&
+                       Catch::EndsWith("<|start|>user<|message|>Hi<|end|><|start|>assistant"));
+  write_file(folder.path() / "t.txt", text);
+  CHECK(rendered.at("ids") == json_of("model encode" + model.flag() + " --special --file " +
+                                      (folder.path() / "t.txt").string()));
+}
+
+TEST_CASE("cli eval extract: the golden answers, line by line") {
+  const TemporaryDirectory folder;
+  const std::string file = (folder.path() / "in.jsonl").string();
+  const Json rules = read_json(golden("answer_cases.json"));
+  for (const auto& [rule, cases] : rules.items()) {
+    if (!cases.is_array()) continue;
+    INFO(rule);
+    std::string input;
+    for (const Json& one : cases) {
+      Json line = {{"text", one.at("text")}};
+      if (one.contains("lang")) line["lang"] = one.at("lang");
+      input += line.dump() + "\n";
+    }
+    write_file(file, input);
+    const auto lines = json_lines_of(output_of("eval extract --rule " + rule + " --input " + file));
+    REQUIRE(lines.size() == cases.size());
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      INFO(cases[i].dump());
+      const Json& expected = cases[i].at("expected");
+      CHECK(lines[i].at("answer") == (rule == "aime" ? expected.at("extracted") : expected));
+    }
+  }
+}
+
+TEST_CASE("cli kernels list: every op has a reference on the CPU") {
+  const Json list = json_of("kernels list --json");
+  std::set<std::string> with_reference;
+  std::set<std::string> ops;
+  for (const Json& one : list) {
+    ops.insert(one.at("op"));
+    if (one.at("variant") == "reference") {
+      CHECK(one.at("backend") == "cpu");
+      with_reference.insert(one.at("op"));
+    }
+  }
+  CHECK(ops.size() >= 8);
+  CHECK(ops == with_reference);
+  for (const Json& one : json_of("kernels list --op router --json"))
+    CHECK(one.at("op") == "router");
+}
+
+TEST_CASE("cli doctor: every finding has a level, and a problem is exit code 2") {
+  const TemporaryDirectory folder;
+  const ProcessResult result =
+      run_shell("cd " + folder.path().string() + " && " MOEBENCH_PROGRAM " doctor --json");
+  bool problem = false;
+  std::set<std::string> seen;
+  for (const Json& one : Json::parse(result.out)) {
+    seen.insert(one.at("what"));
+    problem = problem || one.at("level") == "missing";
+    CHECK_FALSE(one.at("detail").get<std::string>().empty());
+  }
+  CHECK(result.exit_code == (problem ? 2 : 0));
+  for (const char* what : {"processor", "memory", "kernels", "model nano", "writing here"}) {
+    INFO(what);
+    CHECK(seen.contains(what));
+  }
+  CHECK(std::filesystem::is_empty(folder.path()));  // its probe is gone
+}
+
+TEST_CASE("cli generate: the answer with its channel, and raw") {
+  const ScriptedModel model;
+  CHECK(output_of("generate" + model.flag() + " --prompt Hi") == "[final] Answer: B\n");
+  CHECK(output_of("generate" + model.flag() + " --raw --prompt '<|start|>assistant'") ==
+        std::string(kSaysB) + "\n");
+  const ProcessResult stats = run_moebench("generate" + model.flag() + " --stats --prompt Hi");
+  CHECK_THAT(stats.err, Catch::Contains("finish: stop") && Catch::Contains("TTFT"));
+}
+
+TEST_CASE("cli generate: a prompt longer than the context names both lengths") {
+  const ScriptedModel model;
+  const TemporaryDirectory folder;
+  const ProcessResult result =
+      run_moebench("generate" + model.flag() + " --prompt \"$(seq 1 600)\"");
+  CHECK(result.exit_code == 2);
+  CHECK(result.out == "");
+  CHECK_THAT(result.err, Catch::StartsWith("error: ") && Catch::Contains("prompt of") &&
+                             Catch::Contains("context of 512"));
+}
+
+TEST_CASE("cli fidelity: a plan against itself is exact, int4 is not, --text and --traces work") {
+  const TemporaryDirectory folder;
+  const std::string traces = (folder.path() / "traces.jsonl").string();
+  write_file(traces, "{\"tokens\":[1,2,3,4,5,6,7,8],\"first\":2}\n{\"tokens\":[9,8,7,6]}\n");
+  const std::string base = "fidelity --model " + tiny() + " --json --traces " + traces;
+  const Json same = json_of(base + " --plan reference");
+  CHECK(same.at("positions") == 6 + 3);
+  CHECK(same.at("mean_kl").at("value") == 0);
+  CHECK(same.at("top1_agreement").at("value") == 1);
+  const Json other = json_of(base + " --plan int4");
+  CHECK(other.at("mean_kl").at("value").get<double>() > 0);
+  CHECK(other.at("max_kl").get<double>() >= other.at("median_kl").get<double>());
+  CHECK(other.at("router_flip_rate_by_layer").size() == 4);
+  CHECK(other.at("first_divergence").size() == 2);
+  CHECK(json_of(base + " --plan int4 --tokens 4").at("positions") == 4);
+  CHECK_THAT(output_of("fidelity --model " + tiny() + " --plan int4 --traces " + traces),
+             Catch::Contains("9 positions of 2 traces"));
+
+  const ScriptedModel model;
+  write_file(folder.path() / "book.txt", "It was the best of times, it was the worst of times.");
+  const Json text = json_of("fidelity" + model.flag() + " --plan bf16 --json --text " +
+                            (folder.path() / "book.txt").string());
+  CHECK(text.at("mean_kl").at("value") == 0);
+}
+
+TEST_CASE("cli bench: JSON, JSON lines, CSV and markdown tell the same tests") {
+  const std::string base =
+      "bench --model " + tiny() + " --plan reference --plan int4 -p 8 -n 4 -b 1,2 -d 0,6 -r 2 ";
+  const std::vector<std::string> tests = {"pp8",      "tg4",      "tg4 b2",
+                                          "pp8 @ d6", "tg4 @ d6", "tg4 b2 @ d6"};
+  const Json json = json_of(base + "-o json");
+  REQUIRE(json.size() == 2 * tests.size());
+  for (const Json& row : json) {
+    CHECK(row.at("model_type") == "gpt_oss");
+    CHECK((row.at("n_prompt") == 8) == (row.at("n_gen") == 0));
+    const double tokens =
+        row.at("n_prompt") == 8 ? 8.0 : 4.0 * static_cast<double>(row.at("n_parallel").get<int>());
+    const auto ns = row.at("samples_ns").get<std::vector<double>>();
+    const auto ts = row.at("samples_ts").get<std::vector<double>>();
+    REQUIRE(ns.size() == 2);
+    REQUIRE(ts.size() == 2);
+    for (std::size_t i = 0; i < 2; ++i) CHECK(ts[i] * ns[i] / 1e9 == Approx(tokens).epsilon(1e-3));
+    CHECK(row.at("avg_ts").get<double>() == Approx((ts[0] + ts[1]) / 2));
+    // The sample standard deviation of two values is their distance over the root of two.
+    CHECK(row.at("stddev_ts").get<double>() == Approx(std::fabs(ts[0] - ts[1]) / std::sqrt(2.0)));
+  }
+  CHECK(json[0].at("model_size").get<double>() > 0);
+  CHECK(json_lines_of(output_of(base + "-o jsonl")).size() == 2 * tests.size());
+
+  const std::string csv = output_of(base + "-o csv");
+  std::istringstream lines(csv);
+  std::string header;
+  std::getline(lines, header);
+  CHECK_THAT(header, Catch::StartsWith("build_commit,") && Catch::Contains(",avg_ts,"));
+  std::size_t rows = 0;
+  const auto commas = std::count(header.begin(), header.end(), ',');
+  for (std::string line; std::getline(lines, line); ++rows) {
+    std::int64_t separators = 0;
+    for (std::size_t at = 0; (at = line.find("\",\"", at)) != std::string::npos; ++at) ++separators;
+    CHECK(separators == commas);
+  }
+  CHECK(rows == 2 * tests.size());
+
+  const std::string md = output_of(base + "-o md");
+  for (const std::string& test : tests) CHECK_THAT(md, Catch::Contains("| " + test + " |"));
+  const Json gbench = json_of(base + "-o gbench");
+  CHECK(gbench.at("benchmarks").size() == 2 * tests.size() * 3);  // two repetitions and a median
+  CHECK(gbench.at("benchmarks")[0].at("time_unit") == "ms");
+}
+
+TEST_CASE("cli bench: a test that cannot run costs its row, exit code 2, and not the others") {
+  const ProcessResult result =
+      run_moebench("bench --model " + tiny() + " -p 8,9000000 -n 0 -r 1 -o json");
+  CHECK(result.exit_code == 2);
+  CHECK(Json::parse(result.out).size() == 1);
+  CHECK_THAT(result.err, Catch::StartsWith("error: benchmark reference pp9000000: unsupported: ") &&
+                             Catch::Contains("positions of context"));
+}
+
+TEST_CASE("cli eval: a folder with ledger and report, and resuming it asks nothing again") {
+  const ScriptedModel model;
+  const TemporaryDirectory folder;
+  const auto out = folder.path() / "run";
+  const std::string command =
+      "eval" + model.flag() + " --task nano --effort low --limit 6 --out " + out.string();
+  const std::string text = output_of(command);
+  CHECK_THAT(text, Catch::Contains("2 of 2 cases are ok"));
+  CHECK(std::filesystem::exists(out / "report.html"));
+  const Json report = read_json(out / "report.json");
+  CHECK(schema_errors(read_json(source_dir() / "reports" / "report.schema.json"), report) == "");
+  CHECK(report.at("items").size() == 6);
+  CHECK_THAT(output_of(command + " --resume"), Catch::Contains("(2 from before)"));
+  const ProcessResult again = run_moebench(command);
+  CHECK(again.exit_code == 2);
+  CHECK_THAT(again.err, Catch::Contains(out.string()) && Catch::Contains("--resume"));
+}
+
+TEST_CASE("cli eval: two runs with one seed write the same ledger but for the times") {
+  const ScriptedModel model;
+  const TemporaryDirectory folder;
+  const auto ledger_of = [&](const std::string& name, const std::string& seed) {
+    const auto out = folder.path() / name;
+    output_of("eval" + model.flag() + " --task nano --limit 5 --repeats 2 --temperature 6" +
+              " --max-tokens 20 --seed " + seed + " --out " + out.string());
+    std::vector<std::string> lines;
+    for (const auto& file : std::filesystem::directory_iterator(out / "ledger")) {
+      for (Json& line : json_lines_of(read_file(file.path()))) {
+        line.erase("timing");
+        lines.push_back(line.dump());
+      }
+    }
+    return lines;
+  };
+  const auto first = ledger_of("a", "7");
+  CHECK(first.size() == 10);
+  CHECK(ledger_of("b", "7") == first);
+  CHECK(ledger_of("c", "8") != first);
+}
+
+TEST_CASE("cli run: models of one plan are told apart in the table") {
+  const ScriptedModel one;
+  const ScriptedModel two;
+  const TemporaryDirectory folder;
+  const std::string suite = (folder.path() / "suite.json").string();
+  write_file(suite, Json{{"name", "two"},
+                         {"models", {one.folder.path().string(), two.folder.path().string()}},
+                         {"plans", {"reference"}}}
+                        .dump());
+  const std::string text = output_of("run " + suite + " --out " + (folder.path() / "out").string());
+  CHECK_THAT(text, Catch::Contains(one.folder.path().string()));
+  CHECK_THAT(text, Catch::Contains(two.folder.path().string()));
+}
+
+TEST_CASE("cli report: several runs become one page and one valid document") {
+  const ScriptedModel model;
+  const TemporaryDirectory folder;
+  const auto path = [&](const char* name) { return (folder.path() / name).string(); };
+  for (const char* plan : {"reference", "int4"}) {
+    output_of("eval" + model.flag() + " --task nano --limit 4 --plan " + plan + " --out " +
+              path(plan));
+  }
+  output_of("report " + path("reference") + " " + path("int4") + " -o " + path("both.html") +
+            " --json " + path("both.json") + " --title Both");
+  const Json report = read_json(path("both.json"));
+  CHECK(schema_errors(read_json(source_dir() / "reports" / "report.schema.json"), report) == "");
+  CHECK(report.at("title") == "Both");
+  CHECK(report.at("runs").size() == 2);
+  CHECK(report.at("comparisons").size() == 1);  // across the runs
+  CHECK_THAT(read_file(path("both.html")), Catch::Contains("Both"));
+}
+
+}  // namespace moebench::test
