@@ -178,17 +178,27 @@ OrderedJson compare_tasks(const TaskCase& baseline, const TaskCase& candidate) {
       paired.difference.interval ? paired.difference.method : paired.difference.reason;
   json["gained"] = gained;  // answers that became right
   json["lost"] = lost;      // answers that became wrong
-  json["p_value"] = mcnemar_exact(gained, lost);
+  // By item: the repeats of one question are no evidence of their own. With one answer per item
+  // this is McNemar's test of gained and lost.
+  json["p_value"] = mcnemar_exact(paired.wins, paired.losses);
   return json;
 }
 
 OrderedJson compare_all(const Loaded& loaded) {
   OrderedJson rows = OrderedJson::array();
   std::vector<double> p_values;
+  // Like with like: the same questions, asked in the same way.
+  const auto setting = [](const TaskCase& task) {
+    OrderedJson json = task.record.scenario;
+    json.erase("limit");  // pairs are made of the answers that both gave
+    json.erase("repeats");
+    json["dataset_hash"] = task.record.details.value("dataset_hash", "");
+    return json;
+  };
   for (const TaskCase& candidate : loaded.tasks) {
     const auto same_question = [&](const TaskCase& other) {
-      return other.record.model == candidate.record.model && other.task == candidate.task &&
-             other.effort == candidate.effort && other.record.plan == kReferencePlan;
+      return other.record.model == candidate.record.model && other.record.plan == kReferencePlan &&
+             setting(other) == setting(candidate);
     };
     const auto baseline = std::find_if(loaded.tasks.begin(), loaded.tasks.end(), same_question);
     if (baseline == loaded.tasks.end() || &*baseline == &candidate) continue;
@@ -273,8 +283,8 @@ OrderedJson collect_items(const Loaded& loaded) {
 std::string default_title(const Loaded& loaded) {
   std::string title;
   for (const OrderedJson& run : loaded.runs) {
-    title += fmt::format("{}{}", title.empty() ? "" : " + ",
-                         run.value("suite", std::string("run")));
+    title +=
+        fmt::format("{}{}", title.empty() ? "" : " + ", run.value("suite", std::string("run")));
   }
   return title;
 }

@@ -1,0 +1,171 @@
+// report.html: one file that needs nothing else, and in which nothing a model wrote is markup.
+#include <catch2/catch.hpp>
+#include <regex>
+#include <set>
+
+#include "reports/html.h"
+#include "reports/report.h"
+#include "tests/support/run_folder.h"
+
+namespace moebench::test {
+namespace {
+
+// Text that tries to leave every context it may stand in: element, attribute, script, comment.
+const std::vector<std::string> kHostile = {
+    "</script><img src=x onerror=alert(1)>",
+    "<!--<script>",
+    "\"><svg onload=alert(2)>",
+    "' onmouseover='alert(3)",
+    "</pre></td></details><h1>owned</h1>",
+    "]]><![CDATA[</textarea></title>",
+    "&lt;b&gt; \xe2\x80\xa8 \xff\xfe",
+};
+
+std::string page_of(const OrderedJson& report) { return render_html(report); }
+
+std::size_t count_of(const std::string& text, const std::string& part) {
+  std::size_t count = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
+    ++count;
+  }
+  return count;
+}
+
+// Without the text between these two tags, tags included.
+std::string without(std::string text, const std::string& begin_tag, const std::string& end_tag) {
+  for (std::size_t begin; (begin = text.find(begin_tag)) != std::string::npos;) {
+    text.erase(begin, text.find(end_tag, begin) + end_tag.size() - begin);
+  }
+  return text;
+}
+
+std::string without_scripts(const std::string& page) {
+  return without(page, "<script", "</script>");
+}
+
+// What every page must be.
+void check_page(const std::string& page) {
+  CHECK_THAT(page.substr(0, 15), Catch::Equals("<!doctype html>", Catch::CaseSensitive::No));
+  CHECK(count_of(page, "</html>") == 1);
+  CHECK(count_of(page, "<script") == count_of(page, "</script>"));
+  // Nothing is loaded from elsewhere: links are fragments or data.
+  const std::string markup = without_scripts(page);
+  CHECK(count_of(markup, "@import") == 0);
+  CHECK(count_of(markup, "<link") == 0);
+  CHECK_FALSE(std::regex_search(markup, std::regex("url\\((?!['\"]?(data:|#))")));
+  const std::regex tag("<[a-zA-Z][^<>]{0,4000}>");
+  const std::regex attribute("([a-zA-Z-]+)\\s*=\\s*(?:\"([^\"]*)\"|'([^']*)'|([^\\s\"'>]+))");
+  const std::set<std::string> links = {"src", "href", "srcset", "action", "formaction", "poster"};
+  for (std::sregex_iterator it(markup.begin(), markup.end(), tag), end; it != end; ++it) {
+    const std::string text = it->str();
+    for (std::sregex_iterator one(text.begin(), text.end(), attribute); one != end; ++one) {
+      const std::string name = (*one)[1];
+      const std::string target = (*one)[2].str() + (*one)[3].str() + (*one)[4].str();
+      INFO(text);
+      CHECK(name.rfind("on", 0) != 0);  // no handlers: scripts add what they need
+      if (!links.contains(name)) continue;
+      CHECK((target.empty() || target[0] == '#' || target.rfind("data:", 0) == 0));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("html: a page is one file without outside links") {
+  RunFolder run;
+  run.add_task("reference", {answer("x", true), answer("y", false)});
+  run.add_task("int4", {answer("x", false), answer("y", false)});
+  const std::string page = page_of(build_report({run.path()}, {}));
+  check_page(page);
+  CHECK(page.find("int4") != std::string::npos);
+  CHECK(page.find("Answer: B") != std::string::npos);
+}
+
+TEST_CASE("html: a report of nothing is a page too") {
+  RunFolder run;
+  check_page(page_of(build_report({run.path()}, {})));
+}
+
+TEST_CASE("html: failed cases are shown with their reasons") {
+  RunFolder run;
+  Record failed;
+  failed.case_id = "00000000000000ff";
+  failed.label = "int4 / load";
+  failed.model = "m";
+  failed.plan = "int4";
+  failed.kind = "load";
+  failed.scenario = {{"kind", "load"}};
+  failed.status = Status::kCrashed;
+  failed.reason = "its worker was killed by signal 9";
+  run.add(failed);
+  const std::string page = page_of(build_report({run.path()}, {}));
+  check_page(page);
+  CHECK(page.find("its worker was killed by signal 9") != std::string::npos);
+}
+
+TEST_CASE("html: numbers that could not be measured do not stop the page") {
+  RunFolder run;
+  for (const char* kind : {"load", "prefill", "decode", "fidelity", "invariance", "task"}) {
+    Record record;
+    record.case_id = "00000000000000aa";
+    record.case_id[14] = kind[0];
+    record.case_id[15] = 'a';
+    record.label = std::string("reference / ") + kind;
+    record.model = "m";
+    record.plan = "reference";
+    record.kind = kind;
+    record.scenario = {{"kind", kind},    {"tokens", 8},    {"context", 4}, {"batch", 1},
+                       {"effort", "low"}, {"task", "nano"}, {"items", 2},   {"repetitions", 2}};
+    Metric absent;
+    absent.unit = "ms";
+    absent.absent = true;
+    absent.interval_method = "3 samples are too few";
+    for (const char* name :
+         {"accuracy", "mean_kl", "top1_agreement", "decode_tokens_per_second", "weights_bytes",
+          "prefill_tokens_per_second", "itl_ms_p99", "ttft_ms", "load_seconds", "deterministic"}) {
+      record.metrics[name] = absent;
+    }
+    run.add(record);
+  }
+  check_page(page_of(build_report({run.path()}, {})));
+}
+
+TEST_CASE("html: what a model, a plan or a title says is never markup") {
+  for (const std::string& hostile : kHostile) {
+    INFO(hostile);
+    RunFolder run(hostile);
+    LedgerLine said = answer("x", false);
+    said.analysis = said.final_text = said.answer = said.category = hostile;
+    LedgerLine right = answer("x", true);
+    run.add_task("reference", {right, answer(hostile, true)});
+    run.add_task(hostile, {said, answer(hostile, false)});
+    Record failed;
+    failed.case_id = "00000000000000ff";
+    failed.label = hostile + " / load";
+    failed.model = "m";
+    failed.plan = hostile;
+    failed.kind = "load";
+    failed.scenario = {{"kind", "load"}};
+    failed.status = Status::kFailed;
+    failed.reason = hostile;
+    run.add(failed);
+    ReportOptions options;
+    options.title = hostile;
+    const std::string page = page_of(build_report({run.path()}, options));
+    check_page(page);
+    CHECK(page.find("<img src=x") == std::string::npos);
+    CHECK(page.find("<svg onload") == std::string::npos);
+    CHECK(page.find("<h1>owned") == std::string::npos);
+    CHECK(page.find("<!--<script>") == std::string::npos);
+    CHECK(without_scripts(page).find("' onmouseover='") == std::string::npos);
+    // The same text as plain words is welcome.
+    RunFolder plain;
+    plain.add_task("reference", {right, answer("y", true)});
+    plain.add_task("int4", {answer("x", false), answer("y", false)});
+    const std::string harmless = page_of(build_report({plain.path()}, {}));
+    CHECK(count_of(page, "<script") == count_of(harmless, "<script"));
+    CHECK(count_of(page, "</title>") == count_of(harmless, "</title>"));
+  }
+}
+
+}  // namespace moebench::test

@@ -1,0 +1,226 @@
+// report.json: valid by its schema for real runs, also where cases failed, and right in what it
+// compares.
+#include <catch2/catch.hpp>
+
+#include "reports/report.h"
+#include "tests/support/process.h"
+#include "tests/support/run_folder.h"
+#include "tests/support/schema.h"
+#include "tests/support/scripted_model.h"
+#include "tests/support/throws.h"
+
+namespace moebench::test {
+namespace {
+
+std::string report_errors(const Json& report) {
+  return schema_errors(read_json(source_dir() / "reports" / "report.schema.json"), report);
+}
+
+// Runs a suite with the built program and returns its report; the exit code must be as given.
+Json report_of(const Json& suite, int exit_code) {
+  const TemporaryDirectory folder;
+  write_file(folder.path() / "suite.json", suite.dump());
+  const auto out = folder.path() / "out";
+  const ProcessResult run =
+      run_moebench("run " + (folder.path() / "suite.json").string() + " --out " + out.string());
+  INFO(run.out << run.err);
+  REQUIRE(run.exit_code == exit_code);
+  REQUIRE(std::filesystem::exists(out / "report.html"));
+  return read_json(out / "report.json");
+}
+
+Json suite_of(const std::string& model) {
+  return {
+      {"name", "small"},
+      {"models", {model}},
+      {"plans", {"reference", "int4"}},
+      {"threads", 2},
+      {"max_batch", 4},
+      {"workloads",
+       {{{"kind", "prefill"}, {"tokens", 16}, {"repetitions", 3}},
+        {{"kind", "decode"}, {"batch", {1, 2}}, {"context", 8}, {"tokens", 4}}}},
+      {"tasks", {{{"task", "nano"}, {"effort", "low"}, {"limit", 10}}}},
+      {"probes", {{{"kind", "invariance"}, {"items", 2}}, {{"kind", "fidelity"}, {"items", 2}}}}};
+}
+
+const Json& only(const Json& list, const std::string& field, const std::string& value) {
+  for (const Json& one : list) {
+    if (one.at(field) == value) return one;
+  }
+  FAIL("nothing with " << field << " " << value);
+  throw std::logic_error("unreachable");
+}
+
+}  // namespace
+
+TEST_CASE("report: a run with every kind of case validates, and says what its ledgers say") {
+  const TemporaryDirectory model;
+  write_scripted_checkpoint(model.path(), kSaysB);
+  const Json report = report_of(suite_of(model.path().string()), 0);
+  CHECK(report_errors(report) == "");
+  CHECK(report.at("records").size() == 6 + 7);  // the reference is not compared with itself
+  REQUIRE(report.at("summary").size() == 2);
+  double correct = 0;
+  std::istringstream lines(read_file(source_dir() / "datasets" / "nano" / "questions.jsonl"));
+  std::string line;
+  for (int i = 0; i < 10 && std::getline(lines, line); ++i) {
+    correct += Json::parse(line).at("answer") == "B" ? 1 : 0;
+  }
+  for (const Json& row : report.at("summary")) {
+    CHECK(row.at("accuracy").at(0).at("accuracy").at("value") == Approx(correct / 10));
+    CHECK(row.at("decode").size() == 2);
+    CHECK(row.at("prefill").size() == 1);
+    CHECK(row.at("deterministic").at("value") == 1);
+    CHECK(row.at("failures").empty());
+    CHECK(row.at("peak_rss_bytes").get<double>() > 0);
+  }
+  CHECK(only(report.at("summary"), "plan", "int4").at("mean_kl").at("value") == 0);
+  CHECK(report.at("items").size() == 10);
+  for (const Json& item : report.at("items")) {
+    CHECK(item.at("answers").size() == 2);
+    CHECK(item.at("choices").size() == 4);
+    CHECK(item.at("flips") == 0);
+  }
+  REQUIRE(report.at("comparisons").size() == 1);
+  CHECK(report.at("comparisons")[0].at("p_value") == 1);
+
+  // The schema is no rubber stamp: each of these makes the same report invalid.
+  const auto invalid_after = [&](const std::function<void(Json&)>& damage) {
+    Json damaged = report;
+    damage(damaged);
+    CHECK(damaged != report);
+    CHECK(report_errors(damaged) != "");
+  };
+  invalid_after([](Json& r) { r["schema"] = "moebench.report/2"; });
+  invalid_after([](Json& r) { r.erase("summary"); });
+  invalid_after([](Json& r) { r["surprise"] = 1; });
+  invalid_after([](Json& r) { r["records"][0]["status"] = "fine"; });
+  invalid_after([](Json& r) { r["records"][0]["metrics"].begin()->erase("unit"); });
+  invalid_after([](Json& r) { r["records"][0]["metrics"].begin()->at("value") = "fast"; });
+  invalid_after([](Json& r) { r["records"][0]["case_id"] = "XYZ"; });
+  invalid_after([](Json& r) { r["items"][0]["answers"][0]["verdict"] = "right"; });
+  invalid_after([](Json& r) { r["comparisons"][0]["p_value"] = 1.5; });
+  invalid_after([](Json& r) { r["generated"] = "yesterday"; });
+  invalid_after([](Json& r) { r["runs"] = Json::array(); });
+}
+
+TEST_CASE("report: a run with failed cases ends with 2, validates, and names them") {
+  // Without a tokenizer the task and the probes cannot run; the rest can.
+  const Json report = report_of(suite_of(golden("gpt-oss-tiny-a").string()), 2);
+  CHECK(report_errors(report) == "");
+  const Json& row = only(report.at("summary"), "plan", "int4");
+  CHECK(row.at("accuracy").empty());
+  CHECK(row.at("decode").size() == 2);
+  CHECK(row.at("failures").size() == 3);
+  for (const Json& failure : row.at("failures")) {
+    CHECK(failure.at("status") == "unsupported");
+    CHECK_THAT(failure.at("reason").get<std::string>(), Catch::Contains("tokenizer"));
+  }
+  CHECK(report.at("items").empty());
+  CHECK(report.at("comparisons").empty());
+}
+
+TEST_CASE("report: gained and lost answers, and an exact p-value, by hand") {
+  RunFolder run;
+  std::vector<LedgerLine> before;
+  std::vector<LedgerLine> after;
+  for (int i = 0; i < 12; ++i) {
+    const std::string item = fmt::format("item {}", i);
+    before.push_back(answer(item, i < 9));  // 9 right
+    after.push_back(answer(item, i >= 6));  // loses 0-5, gains 9-11
+  }
+  run.add_task("reference", before);
+  run.add_task("int4", after);
+  const Json report = build_report({run.path()}, {});
+  CHECK(report_errors(report) == "");
+  const Json& c = report.at("comparisons").at(0);
+  CHECK(c.at("gained") == 3);
+  CHECK(c.at("lost") == 6);
+  CHECK(c.at("answers") == 12);
+  CHECK(c.at("difference").get<double>() == Approx(-0.25));
+  // 2 * P(X <= 3), X ~ Binomial(9, 1/2) = 2 * (1 + 9 + 36 + 84) / 512
+  CHECK(c.at("p_value").get<double>() == Approx(260.0 / 512));
+  // Flipped answers first.
+  CHECK(report.at("items").at(0).at("flips") == 1);
+  CHECK(report.at("items").at(11).at("flips") == 0);
+}
+
+TEST_CASE("report: repeats of one question are no new evidence about others") {
+  // Five items, each lost in all of its eight repeats: 40 lost answers, but five items.
+  RunFolder run;
+  std::vector<LedgerLine> before;
+  std::vector<LedgerLine> after;
+  for (int i = 0; i < 5; ++i) {
+    for (int repeat = 0; repeat < 8; ++repeat) {
+      before.push_back(answer(fmt::format("item {}", i), true, repeat));
+      after.push_back(answer(fmt::format("item {}", i), false, repeat));
+    }
+  }
+  run.add_task("reference", before);
+  run.add_task("int4", after);
+  const Json report = build_report({run.path()}, {});
+  CHECK(report.at("comparisons")[0].at("lost") == 40);
+  CHECK(report.at("comparisons")[0].at("p_value").get<double>() == Approx(2.0 / 32));
+}
+
+TEST_CASE("report: p-values are adjusted for all comparisons of the report") {
+  RunFolder run;
+  std::vector<LedgerLine> right;
+  std::vector<LedgerLine> worse;
+  for (int i = 0; i < 10; ++i) {
+    right.push_back(answer(fmt::format("item {}", i), true));
+    worse.push_back(answer(fmt::format("item {}", i), i < 4));
+  }
+  run.add_task("reference", right);
+  run.add_task("a", worse);
+  run.add_task("b", right);
+  const Json report = build_report({run.path()}, {});
+  const Json& a = only(report.at("comparisons"), "plan", "a");
+  CHECK(a.at("p_value").get<double>() == Approx(2.0 / 64));
+  CHECK(a.at("p_value_holm").get<double>() == Approx(4.0 / 64));  // the smallest of two
+  CHECK(only(report.at("comparisons"), "plan", "b").at("p_value_holm") == 1);
+}
+
+TEST_CASE("report: only answers that were asked in the same way are compared") {
+  for (const OrderedJson& other : std::vector<OrderedJson>{
+           {{"effort", "high"}}, {{"temperature", 1.0}}, {{"seed", 9}}, {{"max_tokens", 5}}}) {
+    INFO(other.dump());
+    RunFolder run;
+    run.add_task("reference", {answer("x", true), answer("y", false)});
+    run.add_task("int4", {answer("x", true), answer("y", true)}, other);
+    CHECK(build_report({run.path()}, {}).at("comparisons").empty());
+  }
+  // A limit only says how many there are.
+  RunFolder run;
+  run.add_task("reference", {answer("x", true), answer("y", false)}, {{"limit", 2}});
+  run.add_task("int4", {answer("x", true)}, {{"limit", 1}});
+  CHECK(build_report({run.path()}, {}).at("comparisons").at(0).at("answers") == 1);
+}
+
+TEST_CASE("report: a run without any record yet still gives a valid report") {
+  RunFolder run;
+  const Json report = build_report({run.path()}, {});
+  CHECK(report_errors(report) == "");
+  CHECK(report.at("summary").empty());
+}
+
+TEST_CASE("report: transcripts can be left out") {
+  RunFolder run;
+  run.add_task("reference", {answer("x", true)});
+  ReportOptions options;
+  options.include_items = false;
+  CHECK(build_report({run.path()}, options).at("items").empty());
+}
+
+TEST_CASE("report: what is no run, or of another version, is named") {
+  const TemporaryDirectory empty;
+  check_error([&] { build_report({empty.path()}, {}); }, ErrorCode::kIo,
+              {empty.path().string(), "run.json"});
+  check_error([] { build_report({}, {}); }, ErrorCode::kInvalidArgument, {"no run"});
+  RunFolder run;
+  write_file(run.path() / "run.json", R"({"schema": "moebench.run/7"})");
+  check_error([&] { build_report({run.path()}, {}); }, ErrorCode::kInvalidArgument,
+              {"run.json", "moebench.run/7", "moebench.run/1 is"});
+}
+
+}  // namespace moebench::test
