@@ -64,7 +64,8 @@ TEST_CASE("nano: texts become the ids that `tokenizers` gives, and come back") {
 TEST_CASE("nano: the prompt of a golden question is rendered to the ids it was trained on") {
   Nano nano;
   const TaskData data = find_task("nano").load();
-  for (const Json& one : read_json(golden("nano_logits.json")).at("cases")) {
+  const Json cases = read_json(golden("nano_logits.json")).at("cases");
+  for (const Json& one : cases) {
     INFO(one.at("id") << " " << one.at("effort"));
     const auto item = std::find_if(data.items.begin(), data.items.end(), [&](const TaskItem& i) {
       return i.id == one.at("id").get<std::string>();
@@ -93,7 +94,8 @@ TEST_CASE("nano: logits agree with transformers to 1e-3") {
 
 TEST_CASE("nano: greedy replies are those of transformers, token by token") {
   Nano nano;
-  for (const Json& one : read_json(golden("nano_logits.json")).at("cases")) {
+  const Json cases = read_json(golden("nano_logits.json")).at("cases");
+  for (const Json& one : cases) {
     INFO(one.at("id") << " " << one.at("effort"));
     const auto want = one.at("greedy_ids").get<std::vector<std::int32_t>>();
     Request request;
