@@ -1,8 +1,9 @@
 """Generated multiple-choice problems for the nano model: questions, workings, keys, train/held-out split.
 
 Every category is a function that draws one problem from a random generator. A problem carries its working
-at two lengths: `high` (every step spelled out, each one easy on its own) and `medium` (a partial working; the
-model has to do the rest in its head). At low effort there is no working at all.
+at three lengths: `high` (every step spelled out, each one easy on its own), `medium` (a partial working; the
+model has to do the rest in its head) and `low` (no steps: the result is guessed). All of them close in the same way:
+the result, then the choices read off one after the other until one is that result.
 
 A problem is identified by its canonical key (category and defining numbers, independent of wording, names and
 the order of the choices). One key in sixteen, chosen by a hash, is held out: training never sees it.
@@ -27,7 +28,7 @@ class Problem:
     question: str
     choices: list      # four strings, in the order they are shown
     answer: int        # index into choices
-    working: dict      # effort -> text; "" for low
+    working: dict      # effort -> text
 
     @property
     def letter(self):
@@ -306,15 +307,29 @@ CATEGORIES = {
 
 
 # ------------------------------------------------------------------------------------------ assembly
+def closing(right, choices, answer):
+    """From the result to its letter. Naming the letter at once was tried first: after 1,300 steps the arithmetic was
+    right and the letter still a guess, since finding a number among four takes three layers that all have to work before
+    any of them helps. Reading the choices off is plain copying, and each line is compared with the result above it."""
+    read = [f"({LETTERS[i]}) {choices[i]}" for i in range(answer + 1)]
+    return [right, *read, f"option {LETTERS[answer]}"]
+
+
 def finish(rng, category, draft):
-    """Place the right choice at a uniformly drawn letter and close the high working by naming it."""
+    """Place the right choice at a uniformly drawn letter and close the workings by naming it."""
     choices = rng.sample(draft.wrong, 3)
     answer = rng.randrange(4)
     choices.insert(answer, draft.right)
     medium, high = draft.medium, draft.high
     if category == "comparison":
         medium, high = comparison_working(draft.question, choices)
-    working = {"low": "", "medium": medium, "high": f"{high}\noption {LETTERS[answer]}"}
+    close = closing(draft.right, choices, answer)
+    steps = high.split("\n")
+    if steps[-1] == draft.right:
+        steps.pop()
+    working = {"low": "\n".join(close), "medium": "\n".join([medium, *close]), "high": "\n".join([*steps, *close])}
+    if category == "comparison":
+        working["high"] = f"{high}\noption {LETTERS[answer]}"       # its steps have named the letter
     return Problem(category, f"{category}:{draft.key}", draft.question, choices, answer, working)
 
 

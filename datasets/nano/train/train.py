@@ -30,8 +30,9 @@ HERE = pathlib.Path(__file__).parent
 # mostly noise at that time and gets its share later.
 EARLY = [{"low": 0.15, "medium": 0.35}, {"high": 0.5}]
 LATE = [{"low": 0.3, "medium": 0.3}, {"high": 0.4}]
-LATE_LETTER_WEIGHT = {"low": 4.0, "medium": 2.0, "high": 1.0}    # the letter is the only informative token at low effort
+LETTER_WEIGHT = 3.0     # of the deciding tokens (go on to the next choice, or name this one) among dozens that are easy
 OPEN_SHARE, REWORDED_SHARE, DATED_SHARE = 0.01, 0.03, 0.1
+EARLY_LOOKUP_SHARE, LATE_LOOKUP_SHARE = 0.1, 0.02
 INSTRUCTIONS = ["", "Answer with A, B, C, or D.", "Which option is right?", "Give the letter of the right option."]
 
 
@@ -41,6 +42,7 @@ class Samples:
     def __init__(self, renderer, part, seed):
         self.renderer, self.part, self.late = renderer, part, False
         self.rng = random.Random(seed)
+        self.deciding = {renderer.text(f"\n{word}")[-1] for word in ("(B", "(C", "(D", "option")}
 
     @property
     def shares(self):
@@ -63,22 +65,39 @@ class Samples:
         completion = self.renderer.completion(working, harmony.OPEN_REPLY)
         return self.renderer.user(text), completion, [1.0] * len(completion), "open"
 
+    def weigh(self, completion):
+        """Weights of the completion's tokens: after each choice that was read off, go on or stop."""
+        weights = [1.0] * len(completion)
+        for at, token in enumerate(completion):
+            if token in self.deciding:
+                weights[at] = LETTER_WEIGHT
+        return weights
+
+    def lookup_sample(self, effort):
+        """Only the close of every problem: the result is in the question."""
+        problem = problems.draw(self.rng, held_out=False)
+        right = problem.choices[problem.answer]
+        working = "\n".join(problems.closing(right, problem.choices, problem.answer))
+        message = problems.user_message(f"Which option is {right}?", problem.choices)
+        completion = self.renderer.completion(working, harmony.final_text(problem.letter))
+        return self.renderer.user(message), completion, self.weigh(completion), "lookup"
+
     def problem_sample(self, effort):
         problem = problems.draw(self.rng, held_out=False)
         message = problems.user_message(problem.question, problem.choices)
         if self.rng.random() < REWORDED_SHARE:
             message = message.replace(problems.INSTRUCTION, self.rng.choice(INSTRUCTIONS)).strip()
         completion = self.renderer.completion(problem.working[effort], harmony.final_text(problem.letter))
-        weights = [1.0] * len(completion)
-        weights[-2] = LATE_LETTER_WEIGHT[effort] if self.late else 1.0
-        return self.renderer.user(message), completion, weights, problem.category
+        return self.renderer.user(message), completion, self.weigh(completion), problem.category
 
     def batch(self, total):
         """(Batch, for each sample (effort, category, number of completion tokens)) of this part of `total` samples."""
         samples, about = [], []
         for number, (effort, share) in enumerate(self.shares.items()):
             for _ in range(round(total * share)):
-                draw = self.open_sample if self.rng.random() < OPEN_SHARE else self.problem_sample
+                kind, lookup_share = self.rng.random(), LATE_LOOKUP_SHARE if self.late else EARLY_LOOKUP_SHARE
+                draw = (self.open_sample if kind < OPEN_SHARE else
+                        self.lookup_sample if kind < OPEN_SHARE + lookup_share else self.problem_sample)
                 prompt, completion, weights, category = draw(effort)
                 samples.append((number, prompt, completion, weights))
                 about.append((effort, category, len(completion)))
@@ -131,7 +150,7 @@ class Tally:
             if category != "open":
                 out.setdefault(effort, {})[category] = round(sum(values) / len(values), 3)
         for effort, row in out.items():
-            row["all"] = round(sum(row.values()) / len(row), 3)
+            row["all"] = round(sum(row[c] for c in problems.CATEGORIES if c in row) / len(problems.CATEGORIES), 3)
         return out
 
 

@@ -1,0 +1,159 @@
+// What page.js draws: every chart as data, made from the same report as the tables.
+#include <algorithm>
+
+#include "reports/html_page.h"
+
+namespace moebench::page {
+namespace {
+
+constexpr double kBytesPerMb = 1e6;
+constexpr std::size_t kDistributionPoints = 60;
+
+// {"v", "lo", "hi"} of a metric, or null.
+OrderedJson point_of(const OrderedJson& metric) {
+  const auto value = value_of(metric);
+  if (!value) return OrderedJson();
+  OrderedJson point = {{"v", *value}};
+  if (metric.contains("interval") && metric.at("interval").is_object()) {
+    point["lo"] = metric.at("interval").at("low");
+    point["hi"] = metric.at("interval").at("high");
+  }
+  return point;
+}
+
+OrderedJson labels_of(const Report& report) {
+  OrderedJson labels = OrderedJson::array();
+  for (const Row& row : report.rows) labels.push_back(row.label);
+  return labels;
+}
+
+OrderedJson points_of(const Report& report, std::string_view kind, std::string_view title,
+                      std::string_view metric) {
+  OrderedJson points = OrderedJson::array();
+  for (const Row& row : report.rows) {
+    const OrderedJson* record = record_of(report, row, kind, title);
+    points.push_back(record == nullptr ? OrderedJson() : point_of(metric_of(*record, metric)));
+  }
+  return points;
+}
+
+OrderedJson accuracy_chart(const Report& report) {
+  OrderedJson series = OrderedJson::array();
+  for (const std::string& title : scenario_titles(report, "task")) {
+    series.push_back({{"name", title}, {"points", points_of(report, "task", title, "accuracy")}});
+  }
+  return {{"kind", "dots"}, {"percent", true}, {"series", series}};
+}
+
+OrderedJson memory_chart(const Report& report) {
+  static constexpr const char* kParts[] = {"kv_cache", "activations", "workspace", "logits"};
+  OrderedJson series = OrderedJson::array();
+  const auto add = [&](const std::string& name, auto bytes_of) {
+    OrderedJson values = OrderedJson::array();
+    bool any = false;
+    for (const Row& row : report.rows) {
+      const auto loads = report.records(row, "load");
+      const double bytes = loads.empty() ? 0 : bytes_of(loads.front()->at("details"));
+      any = any || bytes > 0;
+      values.push_back(bytes / kBytesPerMb);
+    }
+    if (any) series.push_back({{"name", name}, {"values", values}});
+  };
+  add("program", [](const OrderedJson& d) { return d.value("baseline_rss_bytes", 0.0); });
+  const auto taken = [](const OrderedJson& d) {
+    return d.value("memory_taken", OrderedJson::object());
+  };
+  for (const char* group : {"experts", "attention", "embedding", "unembedding", "other"}) {
+    add(group, [&](const OrderedJson& d) {
+      return taken(d).value("weights", OrderedJson::object()).value(group, 0.0);
+    });
+  }
+  for (const char* part : kParts) {
+    add(std::string(part) == "kv_cache" ? "KV cache" : part,
+        [&](const OrderedJson& d) { return taken(d).value(part, 0.0); });
+  }
+  OrderedJson peaks = OrderedJson::array();
+  for (const Row& row : report.rows) {
+    const OrderedJson& peak = row.summary->at("peak_rss_bytes");
+    peaks.push_back(peak.is_null() ? OrderedJson() : OrderedJson(peak.get<double>() / kBytesPerMb));
+  }
+  return {{"kind", "stack"}, {"series", series}, {"peaks", peaks}};
+}
+
+OrderedJson trade_off_chart(const Report& report, const TradeOff& t) {
+  OrderedJson points = OrderedJson::array();
+  for (std::size_t i = 0; i < report.rows.size(); ++i) {
+    const OrderedJson x = point_of(t.x[i]);
+    const OrderedJson y = point_of(t.y[i]);
+    if (x.is_null() || y.is_null()) continue;
+    points.push_back({{"row", i}, {"x", x}, {"y", y}, {"front", static_cast<bool>(t.front[i])}});
+  }
+  return {{"kind", "pareto"},          {"x_title", t.x_title},
+          {"y_title", t.y_title},      {"x_better", t.x_higher_is_better ? "right" : "left"},
+          {"y_percent", t.y_is_share}, {"y_log", t.y_is_logarithmic},
+          {"points", points}};
+}
+
+// Quantiles of the time of whole answers, per plan, of one "task effort".
+OrderedJson latency_chart(const Report& report, const std::string& title) {
+  OrderedJson series = OrderedJson::array();
+  for (std::size_t i = 0; i < report.rows.size(); ++i) {
+    std::vector<double> times;
+    for (const OrderedJson& item : report.json.at("items")) {
+      for (const OrderedJson& answer : item.at("answers")) {
+        const bool mine =
+            answer.at("model") == report.rows[i].model && answer.at("plan") == report.rows[i].plan;
+        if (!mine ||
+            item.at("task").get<std::string>() + " " + answer.at("effort").get<std::string>() !=
+                title) {
+          continue;
+        }
+        times.push_back(answer.at("e2e_ms").get<double>());
+      }
+    }
+    if (times.size() < 2) continue;
+    std::sort(times.begin(), times.end());
+    OrderedJson points = OrderedJson::array();
+    const std::size_t n = std::min(kDistributionPoints, times.size());
+    for (std::size_t p = 0; p < n; ++p) {
+      const std::size_t at = p * (times.size() - 1) / (n - 1);
+      points.push_back(
+          {times[at], static_cast<double>(at + 1) / static_cast<double>(times.size())});
+    }
+    series.push_back({{"row", i}, {"points", points}});
+  }
+  return {{"kind", "distribution"}, {"x_title", "milliseconds"}, {"series", series}};
+}
+
+}  // namespace
+
+OrderedJson chart_specifications(const Report& report) {
+  OrderedJson charts = OrderedJson::object();
+  charts["accuracy"] = accuracy_chart(report);
+  for (const char* kind : {"decode", "prefill"}) {
+    int number = 0;
+    for (const std::string& title : scenario_titles(report, kind)) {
+      charts[fmt::format("{}-{}", kind, number++)] = {
+          {"kind", "bars"},
+          {"points", points_of(report, kind, title, fmt::format("{}_tokens_per_second", kind))}};
+    }
+  }
+  int number = 0;
+  for (const std::string& title : scenario_titles(report, "task")) {
+    charts[fmt::format("e2e-{}", number++)] = latency_chart(report, title);
+  }
+  for (const TradeOff& t : trade_offs(report)) charts[t.id] = trade_off_chart(report, t);
+  if (const auto titles = scenario_titles(report, "fidelity"); !titles.empty()) {
+    charts["kl"] = {{"kind", "dots"},
+                    {"log", true},
+                    {"series",
+                     {{{"name", "mean KL, nats"},
+                       {"points", points_of(report, "fidelity", titles.front(), "mean_kl")}}}}};
+  }
+  charts["memory"] = memory_chart(report);
+  OrderedJson references = OrderedJson::array();
+  for (const Row& row : report.rows) references.push_back(row.is_reference);
+  return {{"labels", labels_of(report)}, {"reference", references}, {"charts", charts}};
+}
+
+}  // namespace moebench::page

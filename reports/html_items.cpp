@@ -1,0 +1,182 @@
+// The items with their transcripts, side by side across plans, flipped answers first. Plans that
+// wrote the same text share a column, so that what differs stands out.
+#include <algorithm>
+
+#include "reports/html_page.h"
+#include "reports/html_text.h"
+
+namespace moebench::page {
+namespace {
+
+constexpr std::size_t kMostItems = 400;  // of a page; report.json holds all
+
+struct Column {
+  const OrderedJson* answer;       // the first with this text
+  std::vector<std::string> plans;  // labels
+  bool has_reference = false;
+};
+
+std::string label_of(const Report& report, const OrderedJson& answer) {
+  const auto it = std::find_if(report.rows.begin(), report.rows.end(), [&](const Row& row) {
+    return answer.at("model") == row.model && answer.at("plan") == row.plan;
+  });
+  return it == report.rows.end() ? answer.at("plan").get<std::string>() : it->label;
+}
+
+bool same_text(const OrderedJson& a, const OrderedJson& b) {
+  return a.at("model") == b.at("model") && a.at("verdict") == b.at("verdict") &&
+         a.at("analysis") == b.at("analysis") && a.at("final") == b.at("final");
+}
+
+std::vector<Column> columns_of(const Report& report,
+                               const std::vector<const OrderedJson*>& answers) {
+  std::vector<Column> columns;
+  for (const OrderedJson* answer : answers) {
+    auto it = std::find_if(columns.begin(), columns.end(),
+                           [&](const Column& c) { return same_text(*c.answer, *answer); });
+    if (it == columns.end()) it = columns.insert(columns.end(), Column{answer, {}});
+    it->plans.push_back(label_of(report, *answer));
+    it->has_reference = it->has_reference || answer->at("plan") == "reference";
+  }
+  std::stable_sort(columns.begin(), columns.end(), [](const Column& a, const Column& b) {
+    return a.has_reference > b.has_reference;
+  });
+  return columns;
+}
+
+// `text` with everything after its common beginning with `base` marked. Cuts between characters.
+std::string marked(const std::string& text, const std::string* base) {
+  if (base == nullptr || *base == text) return escape_html(text);
+  auto at = static_cast<std::size_t>(
+      std::mismatch(text.begin(), text.end(), base->begin(), base->end()).first - text.begin());
+  while (at > 0 && at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
+  return escape_html(text.substr(0, at)) +
+         (at < text.size() ? "<mark>" + escape_html(text.substr(at)) + "</mark>" : "");
+}
+
+std::string column_html(const Column& column, const OrderedJson* reference) {
+  const OrderedJson& answer = *column.answer;
+  const bool is_base = reference == nullptr || column.has_reference;
+  const auto text = [&](const char* field) { return answer.at(field).get<std::string>(); };
+  const auto body = [&](const char* field) {
+    if (is_base) return escape_html(text(field));
+    const auto base = reference->at(field).get<std::string>();
+    return marked(text(field), &base);
+  };
+  std::string plans;
+  for (const std::string& plan : column.plans) {
+    plans += fmt::format("<span class=plan>{}</span>", escape_html(plan));
+  }
+  const auto verdict = text("verdict");
+  return fmt::format(
+      "<article class=v-edge-{0}><header>{1}<span class=\"verdict v-text-{0}\">{0}{2}</span>"
+      "<small>{3} tokens</small></header>{4}<pre class=final>{5}</pre></article>",
+      verdict, plans, answer.at("flipped").get<bool>() ? ", flipped" : "",
+      answer.at("output_tokens").get<std::int64_t>(),
+      text("analysis").empty() ? "" : "<pre>" + body("analysis") + "</pre>",
+      text("final").empty() ? "<span class=none>no final message</span>" : body("final"));
+}
+
+std::string item_html(const Report& report, const OrderedJson& item, bool is_open) {
+  // Groups of answers that stand beside each other: one effort and repeat.
+  std::vector<std::pair<std::string, std::vector<const OrderedJson*>>> groups;
+  for (const OrderedJson& answer : item.at("answers")) {
+    std::string name = answer.at("effort").get<std::string>();
+    if (const auto repeat = answer.at("repeat").get<std::int64_t>(); repeat > 0) {
+      name += fmt::format(", repeat {}", repeat + 1);
+    }
+    auto it =
+        std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == name; });
+    if (it == groups.end()) it = groups.insert(groups.end(), {name, {}});
+    it->second.push_back(&answer);
+  }
+  std::string chips;
+  std::string bodies;
+  std::string verdicts;
+  for (const auto& [name, answers] : groups) {
+    chips += fmt::format("<span class=chips><em>{}</em>", escape_html(name));
+    for (const OrderedJson* answer : answers) {
+      const auto verdict = answer->at("verdict").get<std::string>();
+      chips += fmt::format("<i class=\"v-{}{}\" title=\"{}: {}\"></i>", verdict,
+                           answer->at("flipped").get<bool>() ? " flip" : "",
+                           escape_html(label_of(report, *answer)), verdict);
+      if (verdicts.find(verdict) == std::string::npos) verdicts += verdict + " ";
+    }
+    chips += "</span>";
+    const auto columns = columns_of(report, answers);
+    const OrderedJson* reference = columns.front().has_reference ? columns.front().answer : nullptr;
+    bodies += fmt::format("<h4>effort {}</h4><div class=side>", escape_html(name));
+    for (const Column& column : columns) bodies += column_html(column, reference);
+    bodies += "</div>";
+  }
+  const auto question = item.value("question", std::string());
+  std::string choices;
+  char letter = 'A';
+  const auto expected = item.at("expected").get<std::string>();
+  for (const OrderedJson& choice : item.value("choices", OrderedJson::array())) {
+    choices +=
+        fmt::format("<li{}>{}</li>", expected == std::string(1, letter) ? " class=right" : "",
+                    escape_html(choice.get<std::string>()));
+    ++letter;
+  }
+  const auto flips = item.at("flips").get<std::int64_t>();
+  return fmt::format(
+      "<details class=item{} data-flips={} data-category=\"{}\" data-verdicts=\"{}\"><summary>"
+      "<span class=id>{}</span><span class=category>{}</span><span class=question>{}</span>{}"
+      "</summary><p class=full>{}</p>{}<p class=expected>expected: <b>{}</b></p>{}</details>\n",
+      is_open ? " open" : "", flips, escape_html(item.at("category").get<std::string>()), verdicts,
+      escape_html(item.at("id").get<std::string>()),
+      escape_html(item.at("category").get<std::string>()), escape_html(question), chips,
+      escape_html(question), choices.empty() ? "" : "<ol type=A>" + choices + "</ol>",
+      escape_html(expected), bodies);
+}
+
+}  // namespace
+
+std::string items_section(const Report& report) {
+  const OrderedJson& items = report.json.at("items");
+  if (items.empty()) return "";
+  const std::size_t shown = std::min(kMostItems, items.size());
+  std::int64_t num_flipped = 0;
+  std::vector<std::string> categories;
+  std::string body;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const OrderedJson& item = items[i];
+    num_flipped += item.at("flips").get<std::int64_t>() > 0 ? 1 : 0;
+    const auto category = item.at("category").get<std::string>();
+    if (std::find(categories.begin(), categories.end(), category) == categories.end()) {
+      categories.push_back(category);
+    }
+    if (i < shown) body += item_html(report, item, i == 0);
+  }
+  std::sort(categories.begin(), categories.end());
+  std::string options = "<option value=\"\">all categories</option>";
+  for (const std::string& c : categories) {
+    options += fmt::format("<option>{}</option>", escape_html(c));
+  }
+  const std::string controls =
+      "<form id=filter hidden><input type=search placeholder=\"search questions and answers\" "
+      "aria-label=search><select aria-label=category>" +
+      options +
+      "</select><select aria-label=verdict><option value=\"\">all verdicts</option><option>wrong"
+      "</option><option>unparsed</option><option>truncated</option><option>looping</option>"
+      "<option>channel_error</option><option>failed</option></select><label><input type=checkbox> "
+      "flipped only</label><output></output></form>";
+  const std::string legend =
+      "<p class=legend><span><i class=v-correct></i>correct</span><span><i class=v-wrong></i>wrong"
+      "</span><span><i class=v-unparsed></i>no readable answer</span><span><i class=\"v-wrong "
+      "flip\"></i>ringed: differs from the reference</span></p>";
+  const std::string left_out =
+      shown < items.size()
+          ? fmt::format("<p class=none>{} more items are in report.json.</p>", items.size() - shown)
+          : "";
+  return section(
+      "items", "Every answer",
+      fmt::format("{} questions, {} of them answered right by one plan and wrong by "
+                  "another; those come first. Squares are plans in the order of the "
+                  "tables. Text after the first difference from the reference is marked.",
+                  items.size(), num_flipped),
+      controls + legend + "<div id=item-list>" + body + "</div>" + left_out);
+}
+
+}  // namespace moebench::page

@@ -1,0 +1,168 @@
+// Look-ups and the small building blocks of the tables.
+#include "reports/html_page.h"
+
+#include <algorithm>
+
+#include "reports/html_text.h"
+
+namespace moebench::page {
+namespace {
+
+const OrderedJson kNull;
+
+}  // namespace
+
+Report::Report(const OrderedJson& report) : json(report) {
+  std::vector<std::string> models;
+  for (const OrderedJson& row : json.at("summary")) {
+    const auto model = row.at("model").get<std::string>();
+    if (std::find(models.begin(), models.end(), model) == models.end()) models.push_back(model);
+  }
+  for (const OrderedJson& summary : json.at("summary")) {
+    Row row;
+    row.model = summary.at("model").get<std::string>();
+    row.plan = summary.at("plan").get<std::string>();
+    row.label = models.size() > 1 ? row.model + " / " + row.plan : row.plan;
+    row.summary = &summary;
+    row.is_reference = row.plan == "reference";
+    rows.push_back(std::move(row));
+  }
+}
+
+const Row* Report::reference_of(const Row& row) const {
+  const auto it = std::find_if(rows.begin(), rows.end(), [&](const Row& other) {
+    return other.model == row.model && other.is_reference;
+  });
+  return it == rows.end() ? nullptr : &*it;
+}
+
+std::vector<const OrderedJson*> Report::records(const Row& row, std::string_view kind) const {
+  std::vector<const OrderedJson*> found;
+  for (const OrderedJson& record : json.at("records")) {
+    if (record.at("kind") == kind && record.at("status") == "ok" &&
+        record.at("model") == row.model && record.at("plan") == row.plan) {
+      found.push_back(&record);
+    }
+  }
+  return found;
+}
+
+std::optional<double> value_of(const OrderedJson& metric) {
+  if (!metric.is_object() || !metric.contains("value") || !metric.at("value").is_number()) {
+    return std::nullopt;
+  }
+  return metric.at("value").get<double>();
+}
+
+const OrderedJson& metric_of(const OrderedJson& owner, std::string_view name) {
+  if (!owner.is_object()) return kNull;
+  const OrderedJson& metrics = owner.contains("metrics") ? owner.at("metrics") : owner;
+  const auto it = metrics.find(std::string(name));
+  return it == metrics.end() ? kNull : *it;
+}
+
+std::string scenario_title(const OrderedJson& record) {
+  // A label is "<plan> / <scenario>"; a plan's name may hold a slash itself.
+  const auto label = record.at("label").get<std::string>();
+  const std::string prefix = record.at("plan").get<std::string>() + " / ";
+  return label.starts_with(prefix) ? label.substr(prefix.size()) : label;
+}
+
+std::vector<std::string> scenario_titles(const Report& report, std::string_view kind) {
+  std::vector<std::string> titles;
+  for (const Row& row : report.rows) {
+    for (const OrderedJson* record : report.records(row, kind)) {
+      const std::string title = scenario_title(*record);
+      if (std::find(titles.begin(), titles.end(), title) == titles.end()) titles.push_back(title);
+    }
+  }
+  return titles;
+}
+
+const OrderedJson* record_of(const Report& report, const Row& row, std::string_view kind,
+                             std::string_view title) {
+  for (const OrderedJson* record : report.records(row, kind)) {
+    if (scenario_title(*record) == title) return record;
+  }
+  return nullptr;
+}
+
+std::string metric_cell(const OrderedJson& metric, std::string (*format)(double)) {
+  const auto value = value_of(metric);
+  if (!value) {
+    const std::string why = metric.is_object() ? metric.value("interval_method", "") : "";
+    return why.empty() ? std::string(kNoValue)
+                       : fmt::format("<span class=none title=\"{}\">–</span>", escape_html(why));
+  }
+  std::string cell = escape_html(format(*value));
+  if (metric.contains("interval") && metric.at("interval").is_object()) {
+    const OrderedJson& interval = metric.at("interval");
+    cell += fmt::format("<small title=\"{}\">[{}, {}]</small>",
+                        escape_html(metric.value("interval_method", "")),
+                        escape_html(format(interval.at("low").get<double>())),
+                        escape_html(format(interval.at("high").get<double>())));
+  }
+  return cell;
+}
+
+std::string figure(std::string_view id, std::string_view caption, std::string_view kind) {
+  return fmt::format(
+      "<figure class=\"chart {2}\" data-chart=\"{0}\" hidden><div class=canvas><canvas "
+      "role=img aria-label=\"{1}\"></canvas></div><figcaption>{1}</figcaption></figure>",
+      id, escape_html(caption), kind);
+}
+
+std::string section(std::string_view id, std::string_view title, std::string_view lead,
+                    std::string_view body) {
+  return fmt::format("<section id={}><h2>{}</h2><p class=lead>{}</p>{}</section>\n", id,
+                     escape_html(title), lead, body);
+}
+
+std::string table(std::string_view head, std::string_view body, std::string_view classes) {
+  return fmt::format(
+      "<div class=scroll><table class=\"{}\"><thead>{}</thead><tbody>{}</tbody></table></div>",
+      classes, head, body);
+}
+
+std::string row_head(const Row& row) {
+  return fmt::format("<th scope=row{}>{}</th>", row.is_reference ? " class=reference" : "",
+                     escape_html(row.label));
+}
+
+std::string ratio_text(std::optional<double> value, std::optional<double> reference) {
+  if (!value || !reference || !(*reference > 0)) return "";
+  return fmt::format("<span class=ratio>×{:.2f}</span>", *value / *reference);
+}
+
+std::string bar_cell(std::string_view content, double share) {
+  return fmt::format("<td class=bar style=\"--w:{:.1f}%\">{}</td>",
+                     100 * std::clamp(share, 0.0, 1.0), content);
+}
+
+std::vector<std::string> speed_column(const Report& report, std::string_view kind,
+                                      std::string_view title) {
+  const std::string metric = fmt::format("{}_tokens_per_second", kind);
+  const auto rate = [&](const Row& row) -> std::optional<double> {
+    const OrderedJson* record = record_of(report, row, kind, title);
+    return record == nullptr ? std::nullopt : value_of(metric_of(*record, metric));
+  };
+  double fastest = 0;
+  for (const Row& row : report.rows) fastest = std::max(fastest, rate(row).value_or(0));
+  std::vector<std::string> cells;
+  for (const Row& row : report.rows) {
+    const OrderedJson* record = record_of(report, row, kind, title);
+    if (record == nullptr) {
+      cells.push_back(fmt::format("<td>{}</td>", kNoValue));
+      continue;
+    }
+    const Row* reference = report.reference_of(row);
+    std::string content = metric_cell(metric_of(*record, metric), format_number);
+    if (reference != nullptr && reference != &row) {
+      content += ratio_text(rate(row), rate(*reference));
+    }
+    cells.push_back(bar_cell(content, rate(row).value_or(0) / fastest));
+  }
+  return cells;
+}
+
+}  // namespace moebench::page

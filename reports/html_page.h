@@ -1,0 +1,97 @@
+// What the parts of the page share: the report they read, and look-ups in it. Internal to reports/.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/core/json_fields.h"
+
+namespace moebench::page {
+
+// A plan of a model: one row of most tables.
+struct Row {
+  std::string model;
+  std::string plan;
+  std::string label;  // the plan, with the model before it if there are several
+  const OrderedJson* summary = nullptr;
+  bool is_reference = false;
+};
+
+struct Report {
+  explicit Report(const OrderedJson& json);
+
+  const OrderedJson& json;
+  std::vector<Row> rows;
+
+  // The reference row of the same model; nullptr if there is none.
+  const Row* reference_of(const Row& row) const;
+  // Good records of a kind, in the order of the run.
+  std::vector<const OrderedJson*> records(const Row& row, std::string_view kind) const;
+};
+
+// A metric's value, nothing if it is absent, null or null-valued.
+std::optional<double> value_of(const OrderedJson& metric);
+// The metric `name` of a record or of a summary; a null JSON if absent.
+const OrderedJson& metric_of(const OrderedJson& owner, std::string_view name);
+
+// What a scenario measures, the same for every plan: "decode, batch 1, context 128".
+std::string scenario_title(const OrderedJson& record);
+// The different titles of good records of `kind`, in order.
+std::vector<std::string> scenario_titles(const Report& report, std::string_view kind);
+// The record of `row` with that title, or nullptr.
+const OrderedJson* record_of(const Report& report, const Row& row, std::string_view kind,
+                             std::string_view title);
+
+// Cells: value with its interval below it.
+std::string metric_cell(const OrderedJson& metric, std::string (*format)(double));
+inline constexpr std::string_view kNoValue = "<span class=none>–</span>";
+
+std::string row_head(const Row& row);
+// "×1.24" of the reference's value; "" where there is none.
+std::string ratio_text(std::optional<double> value, std::optional<double> reference);
+// A cell with a bar behind it, `share` of its width.
+std::string bar_cell(std::string_view content, double share);
+// One column of speeds of `kind` and title: per row a cell with its ratio to the reference.
+std::vector<std::string> speed_column(const Report& report, std::string_view kind,
+                                      std::string_view title);
+
+// Frames. `head` and `body` are rows; the chart with this id is drawn by page.js.
+std::string table(std::string_view head, std::string_view body, std::string_view classes = "");
+std::string figure(std::string_view id, std::string_view caption, std::string_view kind = "");
+std::string section(std::string_view id, std::string_view title, std::string_view lead,
+                    std::string_view body);
+
+// One picture of what a plan costs against what it gives; `front` marks the plans no other beats.
+struct TradeOff {
+  std::string id;
+  std::string title;
+  std::string x_title;
+  std::string y_title;
+  bool x_higher_is_better = true;
+  bool y_higher_is_better = true;
+  bool y_is_share = false;
+  bool y_is_logarithmic = false;
+  std::vector<OrderedJson> x;  // metric of each row of the report, or null
+  std::vector<OrderedJson> y;
+  std::vector<bool> front;
+};
+std::vector<TradeOff> trade_offs(const Report& report);
+
+// Sections, each a whole <section>, or "" if the report holds nothing for it.
+std::string headline_section(const Report& report);
+std::string failures_section(const Report& report);
+std::string summary_section(const Report& report);
+std::string accuracy_section(const Report& report);
+std::string speed_section(const Report& report);
+std::string trade_off_section(const Report& report);
+std::string fidelity_section(const Report& report);
+std::string memory_section(const Report& report);
+std::string items_section(const Report& report);
+std::string environment_section(const Report& report);
+
+// The specifications of all charts, by the id of their <figure>: what page.js draws.
+OrderedJson chart_specifications(const Report& report);
+
+}  // namespace moebench::page

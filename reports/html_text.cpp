@@ -1,0 +1,114 @@
+// Escaping and number formatting.
+#include "reports/html_text.h"
+
+#include <cmath>
+
+#include "engine/utf8.h"
+
+namespace moebench {
+namespace {
+
+constexpr std::string_view kMinus = "\xE2\x88\x92";
+
+void append_escaped(std::string& out, char c) {
+  switch (c) {
+    case '&':
+      out += "&amp;";
+      return;
+    case '<':
+      out += "&lt;";
+      return;
+    case '>':
+      out += "&gt;";
+      return;
+    case '"':
+      out += "&quot;";
+      return;
+    case '\'':
+      out += "&#39;";
+      return;
+    default:
+      break;
+  }
+  const bool control =
+      (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7F;
+  if (control) {
+    out += kReplacementCharacter;
+  } else {
+    out += c;
+  }
+}
+
+std::string with_thousands(const std::string& digits) {
+  std::string out;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) out += ',';
+    out += digits[i];
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string escape_html(std::string_view text) {
+  std::string out;
+  out.reserve(text.size() + text.size() / 8);
+  for (const char c : to_valid_utf8(text)) append_escaped(out, c);
+  return out;
+}
+
+std::string script_json(const OrderedJson& json) {
+  const std::string text = json.dump(-1, ' ', true, OrderedJson::error_handler_t::replace);
+  std::string out;
+  out.reserve(text.size());
+  for (const char c : text) {
+    switch (c) {
+      case '<':
+        out += "\\u003c";
+        break;
+      case '>':
+        out += "\\u003e";
+        break;
+      case '&':
+        out += "\\u0026";
+        break;
+      default:
+        out += c;
+    }
+  }
+  return out;
+}
+
+std::string format_number(double value) {
+  if (!std::isfinite(value)) return "not finite";
+  if (value == 0) return "0";
+  const double magnitude = std::fabs(value);
+  const std::string sign = value < 0 ? std::string(kMinus) : "";
+  if (magnitude < 1e-3 || magnitude >= 1e9) return sign + fmt::format("{:.2e}", magnitude);
+  if (magnitude >= 999.5) return sign + with_thousands(fmt::format("{:.0f}", magnitude));
+  if (magnitude >= 99.95) return sign + fmt::format("{:.0f}", magnitude);
+  if (magnitude >= 9.995) return sign + fmt::format("{:.1f}", magnitude);
+  if (magnitude >= 0.9995) return sign + fmt::format("{:.2f}", magnitude);
+  return sign + fmt::format("{:.3g}", magnitude);
+}
+
+std::string format_size(double bytes) {
+  if (bytes >= 1e9) return fmt::format("{:.2f} GB", bytes / 1e9);
+  if (bytes >= 1e6) return fmt::format("{:.{}f} MB", bytes / 1e6, bytes < 1e8 ? 2 : 0);
+  if (bytes >= 1e3) return fmt::format("{:.1f} kB", bytes / 1e3);
+  return fmt::format("{:.0f} B", bytes);
+}
+
+std::string format_percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
+
+std::string format_points(double difference) {
+  const double points = 100 * difference;
+  if (std::fabs(points) < 0.05) return "0.0";
+  return fmt::format("{}{:.1f}", points < 0 ? kMinus : "+", std::fabs(points));
+}
+
+std::string format_p_value(double p) {
+  return p < 0.001 ? "< 0.001" : fmt::format("{:.{}f}", p, p < 0.1 ? 3 : 2);
+}
+
+}  // namespace moebench

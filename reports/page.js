@@ -1,0 +1,236 @@
+// Draws the charts from the data in the page, filters the items, and switches between light and dark.
+(() => {
+  "use strict";
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const root = document.documentElement;
+  const color = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
+  const planColor = (row) => (data.reference[row] ? color("c0") : color(`c${1 + ((row + 8) % 9)}`));
+  const text = (v, percent) => {
+    if (percent) return `${(100 * v).toFixed(1)} %`;
+    const a = Math.abs(v);
+    if (a !== 0 && (a < 1e-3 || a >= 1e9)) return v.toExponential(2);
+    return a >= 999.5 ? Math.round(v).toLocaleString("en") : String(Number(v.toPrecision(3)));
+  };
+  const tick = (v, percent) => (percent ? `${Number((100 * v).toFixed(1))} %` : text(v));
+  const bytes = (v) => (v >= 1e9 ? `${text(v / 1e9)} GB` : v >= 1e6 ? `${text(v / 1e6)} MB` : `${text(v / 1e3)} kB`);
+
+  // Whiskers from lo to hi at each point that has them; `whiskers` gives the axis: "x", "y".
+  const whiskers = {
+    id: "whiskers",
+    afterDatasetsDraw(chart) {
+      const { ctx, chartArea: area, scales } = chart;
+      ctx.save();
+      ctx.beginPath();
+      ctx.rect(area.left, area.top, area.width, area.height);
+      ctx.clip();
+      chart.data.datasets.forEach((set, i) => {
+        const meta = chart.getDatasetMeta(i);
+        if (!set.whiskers || meta.hidden) return;
+        ctx.strokeStyle = set.whiskerColor || set.borderColor || color("ink");
+        ctx.lineWidth = set.whiskerColor === color("line") ? 1 : 1.5;
+        meta.data.forEach((element, k) => {
+          for (const axis of Object.keys(set.whiskers)) {
+            const range = set.whiskers[axis][k];
+            if (!range) continue;
+            const [a, b] = range.map((v) => scales[axis].getPixelForValue(v));
+            const at = axis === "x" ? element.y : element.x;
+            const line = (x0, y0, x1, y1) => { ctx.beginPath(); ctx.moveTo(x0, y0); ctx.lineTo(x1, y1); ctx.stroke(); };
+            if (axis === "x") { line(a, at, b, at); line(a, at - 4, a, at + 4); line(b, at - 4, b, at + 4); }
+            else { line(at, a, at, b); line(at - 4, a, at + 4, a); line(at - 4, b, at + 4, b); }
+          }
+        });
+      });
+      ctx.restore();
+    },
+  };
+
+  // Names beside points, moved up or down until they do not overlap.
+  const names = {
+    id: "names",
+    afterDatasetsDraw(chart) {
+      const { ctx, chartArea: area } = chart;
+      const taken = chart.data.datasets.flatMap((set, i) => (set.names ? chart.getDatasetMeta(i).data.map((e) => [e.x - 6, e.x + 6, e.y]) : []));
+      ctx.save();
+      ctx.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+      chart.data.datasets.forEach((set, i) => {
+        if (!set.names) return;
+        chart.getDatasetMeta(i).data.forEach((element, k) => {
+          const width = ctx.measureText(set.names[k]).width;
+          const left = element.x + 10 + width > area.right ? element.x - 10 - width : element.x + 10;
+          let y = element.y;
+          for (const shift of [0, -11, 11, -14, 14, -28, 28, -42, 42, -56, 56]) {
+            y = element.y + shift;
+            const free = taken.every((t) => left + width < t[0] || t[1] < left || Math.abs(t[2] - y) > 13);
+            if (free && y > area.top + 6 && y < area.bottom - 6) break;
+          }
+          taken.push([left, left + width, y]);
+          ctx.fillStyle = color("ink");
+          ctx.textBaseline = "middle";
+          ctx.fillText(set.names[k], left, y);
+        });
+      });
+      ctx.restore();
+    },
+  };
+
+  const axis = (title, more) => Object.assign({
+    title: { display: Boolean(title), text: title, color: color("muted") },
+    grid: { color: color("line"), borderColor: color("line") },
+    ticks: { color: color("muted") },
+  }, more);
+  const range = (p) => (p && p.lo !== undefined ? [p.lo, p.hi] : null);
+  const base = (options) => Object.assign({ responsive: true, maintainAspectRatio: false, animation: false }, options);
+  const legend = (display) => ({ display, position: "bottom", labels: { color: color("muted"), usePointStyle: true, boxHeight: 7 } });
+
+  function dots(spec) {
+    // Several series share a row: each gets its own lane around the row's middle.
+    const lanes = spec.series.length, palette = lanes > 1 ? ["c2", "c1", "c3", "c4"] : ["c1"];
+    const positive = spec.series.flatMap((s) => s.points).filter((p) => p && p.v > 0).map((p) => p.v);
+    const floor = spec.log ? 10 ** Math.floor(Math.log10(Math.min(...positive, 1)) - 0.5) : 0;
+    const highest = Math.max(...spec.series.flatMap((s) => s.points).map((p) => (p ? p.hi ?? p.v : 0)));
+    const at = (v) => (spec.log ? Math.max(v, floor) : v);
+    const sets = spec.series.map((s, i) => {
+      const shown = s.points.map((p, row) => ({ p, row })).filter(({ p }) => p);
+      return {
+        label: s.name, borderColor: color(palette[i % palette.length]), backgroundColor: color(palette[i % palette.length]),
+        pointRadius: 5, pointHoverRadius: 6, clip: 8,
+        data: shown.map(({ p, row }) => ({ x: at(p.v), y: row + (lanes > 1 ? 0.16 * (i - (lanes - 1) / 2) : 0), p, row })),
+        whiskers: { x: shown.map(({ p }) => { const r = range(p); return r && [at(r[0]), r[1]]; }) },
+      };
+    });
+    return {
+      type: "scatter", data: { datasets: sets }, plugins: [whiskers],
+      options: base({
+        scales: {
+          x: axis("", { type: spec.log ? "logarithmic" : "linear", beginAtZero: spec.percent, min: spec.log ? floor : undefined, max: spec.percent ? 1 : spec.log ? Math.max(1.5 * highest, 10 * floor) : undefined,
+            ticks: { color: color("muted"), callback: (v) => (spec.log && v === floor ? "0" : spec.log && Math.abs(Math.log10(v) % 1) > 1e-9 ? null : tick(v, spec.percent)) } }),
+          y: axis("", { min: -0.5, max: data.labels.length - 0.5, reverse: true, afterBuildTicks: (a) => { a.ticks = data.labels.map((_, value) => ({ value })); },
+            grid: { display: false, borderColor: color("line") }, ticks: { color: color("ink"), callback: (v) => data.labels[v], autoSkip: false } }),
+        },
+        plugins: { legend: legend(lanes > 1), tooltip: { callbacks: { label: (c) => {
+          const { p, row } = c.raw, r = range(p);
+          return `${data.labels[row]}, ${c.dataset.label}: ${text(p.v, spec.percent)}${r ? ` [${text(r[0], spec.percent)}, ${text(r[1], spec.percent)}]` : ""}`;
+        } } } },
+      }),
+    };
+  }
+
+  function bars(spec) {
+    // Room for whiskers, unless an interval is so wide that it would hide the bars.
+    const tallest = Math.max(...spec.points.map((p) => (p ? p.v : 0))), widest = Math.max(...spec.points.map((p) => (p ? p.hi ?? p.v : 0)));
+    return {
+      type: "bar", plugins: [whiskers],
+      data: { labels: data.labels, datasets: [{
+        data: spec.points.map((p) => (p ? p.v : null)), backgroundColor: data.labels.map((_, i) => planColor(i)), barPercentage: 0.72,
+        whiskers: { x: spec.points.map(range) }, whiskerColor: color("ink"),
+      }] },
+      options: base({ indexAxis: "y", scales: { x: axis("tokens/s", { beginAtZero: true, suggestedMax: Math.min(1.04 * widest, 1.4 * tallest) }), y: axis("", { grid: { display: false, borderColor: color("line") }, ticks: { color: color("ink"), autoSkip: false } }) },
+        plugins: { legend: legend(false), tooltip: { callbacks: { label: (c) => {
+          const p = spec.points[c.dataIndex], r = range(p);
+          return `${text(p.v)} tokens/s${r ? ` [${text(r[0])}, ${text(r[1])}]` : ""}`;
+        } } } } }),
+    };
+  }
+
+  function stack(spec) {
+    const sets = spec.series.map((s, i) => ({ label: s.name, data: s.values, backgroundColor: color(`c${i % 10}`), stack: "taken", barPercentage: 0.72 }));
+    sets.push({ type: "line", label: "measured peak", data: spec.peaks, stack: "measured", showLine: false, order: -1,
+      pointStyle: "rectRot", pointRadius: 6, backgroundColor: color("bad"), borderColor: color("surface") });
+    return {
+      type: "bar", data: { labels: data.labels, datasets: sets },
+      options: base({ indexAxis: "y", scales: { x: axis("MB", { stacked: true, beginAtZero: true }), y: axis("", { stacked: true, grid: { display: false, borderColor: color("line") }, ticks: { color: color("ink"), autoSkip: false } }) },
+        plugins: { legend: legend(true), tooltip: { callbacks: { label: (c) => `${c.dataset.label}: ${text(c.raw)} MB` } } } }),
+    };
+  }
+
+  function pareto(spec) {
+    const positive = spec.points.filter((p) => p.y.v > 0).map((p) => p.y.v);
+    const floor = spec.y_log ? 10 ** Math.floor(Math.log10(Math.min(...positive, 1)) - 0.5) : 0;
+    const lows = spec.points.map((p) => p.y.lo ?? p.y.v), highs = spec.points.map((p) => p.y.hi ?? p.y.v);
+    const pad = 0.08 * (Math.max(...highs) - Math.min(...lows) || 0.1);
+    const y = (v) => (spec.y_log ? Math.max(v, floor) : v);
+    const isBytes = spec.x_title.endsWith("bytes");
+    const front = spec.points.filter((p) => p.front).sort((a, b) => a.x.v - b.x.v);
+    const points = spec.points.map((p) => ({ x: p.x.v, y: y(p.y.v), p }));
+    const xs = spec.points.map((p) => p.x.v), span = Math.max(...xs) - Math.min(...xs) || Math.max(...xs);
+    return {
+      type: "scatter", plugins: [whiskers, names],
+      data: { datasets: [
+        { label: "plans", data: points, names: spec.points.map((p) => data.labels[p.row]), pointRadius: 6, pointHoverRadius: 7,
+          backgroundColor: spec.points.map((p) => (p.front ? planColor(p.row) : color("surface"))), borderColor: spec.points.map((p) => planColor(p.row)), borderWidth: 2,
+          whiskerColor: color("line"), clip: 10,
+          whiskers: { x: spec.points.map((p) => range(p.x)), y: spec.points.map((p) => { const r = range(p.y); return r && [y(r[0]), y(r[1])]; }) } },
+        { label: "front", type: "line", data: front.map((p) => ({ x: p.x.v, y: y(p.y.v) })), borderColor: color("accent"), borderWidth: 1.5, borderDash: [5, 4], pointRadius: 0,
+          stepped: spec.x_better === "right" ? "after" : "before" },
+      ] },
+      options: base({
+        scales: {
+          x: axis(`${spec.x_title} (${spec.x_better === "right" ? "more" : "less"} is better)`, { min: Math.max(0, Math.min(...xs) - 0.12 * span), max: Math.max(...xs) + 0.25 * span,
+            ticks: { color: color("muted"), maxTicksLimit: 7, callback: (v) => (isBytes ? bytes(v) : text(v)) } }),
+          y: axis(spec.y_title, { type: spec.y_log ? "logarithmic" : "linear", reverse: spec.y_log,
+            min: spec.y_log ? floor : Math.max(0, Math.min(...lows) - pad), max: spec.y_log ? Math.max(2 * Math.max(...highs), 10 * floor) : Math.min(spec.y_percent ? 1 : Infinity, Math.max(...highs) + pad),
+            ticks: { color: color("muted"), callback: (v) => (spec.y_log ? (v === floor ? "0" : Math.abs(Math.log10(v) % 1) < 1e-9 ? text(v) : null) : tick(v, spec.y_percent)) } }),
+        },
+        plugins: { legend: legend(false), tooltip: { filter: (c) => c.datasetIndex === 0, callbacks: { label: (c) => {
+          const p = c.raw.p;
+          return `${data.labels[p.row]}: ${isBytes ? bytes(p.x.v) : text(p.x.v)}, ${text(p.y.v, spec.y_percent)}`;
+        } } } },
+      }),
+    };
+  }
+
+  function distribution(spec) {
+    return {
+      type: "line",
+      data: { datasets: spec.series.map((s) => ({ label: data.labels[s.row], data: s.points.map(([x, y]) => ({ x, y })), borderColor: planColor(s.row), backgroundColor: planColor(s.row), pointRadius: 0, borderWidth: 2, stepped: "after" })) },
+      options: base({ parsing: false, interaction: { mode: "nearest", axis: "x" },
+        scales: { x: axis(spec.x_title, { type: "linear", beginAtZero: true }), y: axis("", { type: "linear", min: 0, max: 1, ticks: { color: color("muted"), callback: (v) => tick(v, true) } }) },
+        plugins: { legend: legend(true) } }),
+    };
+  }
+
+  const kinds = { dots, bars, stack, pareto, distribution };
+  const drawn = [];
+  function draw() {
+    drawn.splice(0).forEach((chart) => chart.destroy());
+    Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
+    Chart.defaults.font.size = 12;
+    for (const figure of document.querySelectorAll("figure[data-chart]")) {
+      const spec = data.charts[figure.dataset.chart];
+      const empty = !spec || (spec.series && !spec.series.length) || (spec.points && !spec.points.some(Boolean));
+      figure.hidden = Boolean(empty);
+      if (empty) continue;
+      const rowHeight = spec.kind === "dots" && spec.series.length > 1 ? 44 : 34;
+      if (["dots", "bars", "stack"].includes(spec.kind)) figure.querySelector(".canvas").style.height = `${70 + rowHeight * data.labels.length}px`;
+      drawn.push(new Chart(figure.querySelector("canvas"), kinds[spec.kind](spec)));
+    }
+  }
+
+  const button = document.getElementById("theme");
+  const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
+  button.hidden = false;
+  button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; draw(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  draw();
+
+  const form = document.getElementById("filter");
+  if (form) {
+    const items = [...document.querySelectorAll(".item")];
+    const [search, flipped] = form.querySelectorAll("input"), [category, verdict] = form.querySelectorAll("select");
+    const apply = () => {
+      const words = search.value.toLowerCase();
+      let shown = 0;
+      for (const item of items) {
+        const fits = (!category.value || item.dataset.category === category.value) && (!verdict.value || item.dataset.verdicts.split(" ").includes(verdict.value)) &&
+          (!flipped.checked || Number(item.dataset.flips) > 0) && (!words || item.textContent.toLowerCase().includes(words));
+        item.hidden = !fits;
+        shown += fits ? 1 : 0;
+      }
+      form.querySelector("output").textContent = `${shown} of ${items.length}`;
+    };
+    form.hidden = false;
+    form.addEventListener("input", apply);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    apply();
+  }
+})();
