@@ -129,7 +129,7 @@ std::filesystem::path ledger_path(const std::filesystem::path& out_dir, std::str
   return out_dir / "ledger" / fmt::format("{}.jsonl", case_id);
 }
 
-Record CaseRunner::run(const Case& one) {
+Record begin_record(const Case& one) {
   Record record;
   record.case_id = one.id;
   record.label = one.label();
@@ -138,6 +138,11 @@ Record CaseRunner::run(const Case& one) {
   record.kind = scenario_kind(one.scenario);
   record.scenario = scenario_to_json(one.scenario);
   record.started = utc_now();
+  return record;
+}
+
+Record CaseRunner::run(const Case& one) {
+  Record record = begin_record(one);
   const auto start = std::chrono::steady_clock::now();
   const WorkloadHooks hooks{options_.on_progress, options_.stop_requested};
   const auto failed = [&](Status status, std::string reason) {

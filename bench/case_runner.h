@@ -44,6 +44,9 @@ class CaseRunner {
   std::unique_ptr<State> state_;
 };
 
+// The record of a case that has begun: what it is, and when.
+Record begin_record(const Case& one);
+
 // Where a case's ledger lies in a run's folder.
 std::filesystem::path ledger_path(const std::filesystem::path& out_dir, std::string_view case_id);
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "bench/case_runner.h"
 #include "bench/child_process.h"
 #include "bench/environment.h"
 #include "bench/interrupt.h"
@@ -245,14 +246,7 @@ class Run {
   }
 
   void lose_case(const Case& one, Status status, const std::string& reason) {
-    Record record;
-    record.case_id = one.id;
-    record.label = one.label();
-    record.model = one.model;
-    record.plan = one.plan.name;
-    record.kind = scenario_kind(one.scenario);
-    record.scenario = scenario_to_json(one.scenario);
-    record.started = utc_now();
+    Record record = begin_record(one);
     record.status = status;
     record.reason = reason;
     keep(record);
