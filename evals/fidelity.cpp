@@ -143,7 +143,7 @@ class Comparison {
     const auto n = static_cast<double>(positions_.size());
     result_.num_traces = num_traces_;
     result_.num_positions = static_cast<std::int64_t>(positions_.size());
-    result_.mean_kl = mean_with_clustered_interval(kl, clusters_);
+    result_.mean_kl = kl_interval(kl);
     result_.top1_agreement = mean_with_clustered_interval(agreement, clusters_);
     result_.median_kl = percentile(kl, 0.5);
     result_.p90_kl = percentile(kl, 0.9);
@@ -163,6 +163,19 @@ class Comparison {
   }
 
  private:
+  // A divergence is never negative, and Wilson's interval, which the general function gives for
+  // values that are all 0, is for shares: identical plans have no interval here.
+  MeanEstimate kl_interval(const std::vector<double>& kl) const {
+    MeanEstimate estimate = mean_with_clustered_interval(kl, clusters_);
+    if (std::all_of(kl.begin(), kl.end(), [](double value) { return value == 0; })) {
+      estimate.interval.reset();
+      estimate.method.clear();
+      estimate.reason = "every position is exactly equal";
+    }
+    if (estimate.interval) estimate.interval->low = std::max(0.0, estimate.interval->low);
+    return estimate;
+  }
+
   void count_flips(std::size_t token_of_chunk) {
     for (std::size_t l = 0; l < flips_.size(); ++l) {
       if (reference_routing_.layer(l)[token_of_chunk] != plan_routing_.layer(l)[token_of_chunk]) {

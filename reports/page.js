@@ -14,35 +14,33 @@
   const tick = (v, percent) => (percent ? `${Number((100 * v).toFixed(1))} %` : text(v));
   const bytes = (v) => (v >= 1e9 ? `${text(v / 1e9)} GB` : v >= 1e6 ? `${text(v / 1e6)} MB` : `${text(v / 1e3)} kB`);
 
-  // Whiskers from lo to hi at each point that has them; `whiskers` gives the axis: "x", "y".
-  const whiskers = {
-    id: "whiskers",
-    afterDatasetsDraw(chart) {
-      const { ctx, chartArea: area, scales } = chart;
-      ctx.save();
-      ctx.beginPath();
-      ctx.rect(area.left, area.top, area.width, area.height);
-      ctx.clip();
-      chart.data.datasets.forEach((set, i) => {
-        const meta = chart.getDatasetMeta(i);
-        if (!set.whiskers || meta.hidden) return;
-        ctx.strokeStyle = set.whiskerColor || set.borderColor || color("ink");
-        ctx.lineWidth = set.whiskerColor === color("line") ? 1 : 1.5;
-        meta.data.forEach((element, k) => {
-          for (const axis of Object.keys(set.whiskers)) {
-            const range = set.whiskers[axis][k];
-            if (!range) continue;
-            const [a, b] = range.map((v) => scales[axis].getPixelForValue(v));
-            const at = axis === "x" ? element.y : element.x;
-            const line = (x0, y0, x1, y1) => { ctx.beginPath(); ctx.moveTo(x0, y0); ctx.lineTo(x1, y1); ctx.stroke(); };
-            if (axis === "x") { line(a, at, b, at); line(a, at - 4, a, at + 4); line(b, at - 4, b, at + 4); }
-            else { line(at, a, at, b); line(at - 4, a, at + 4, a); line(at - 4, b, at + 4, b); }
-          }
-        });
+  // Whiskers from lo to hi at each point that has them, by axis: over the marks, or under them where they are faint.
+  const drawWhiskers = (chart, faint) => {
+    const { ctx, chartArea: area, scales } = chart;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(area.left, area.top, area.width, area.height);
+    ctx.clip();
+    chart.data.datasets.forEach((set, i) => {
+      const meta = chart.getDatasetMeta(i);
+      if (!set.whiskers || meta.hidden || Boolean(set.faint) !== faint) return;
+      ctx.strokeStyle = set.whiskerColor || set.borderColor || color("ink");
+      ctx.lineWidth = faint ? 1 : 1.5;
+      meta.data.forEach((element, k) => {
+        for (const axis of Object.keys(set.whiskers)) {
+          const range = set.whiskers[axis][k];
+          if (!range) continue;
+          const [a, b] = range.map((v) => scales[axis].getPixelForValue(v));
+          const at = axis === "x" ? element.y : element.x;
+          const line = (x0, y0, x1, y1) => { ctx.beginPath(); ctx.moveTo(x0, y0); ctx.lineTo(x1, y1); ctx.stroke(); };
+          if (axis === "x") { line(a, at, b, at); line(a, at - 4, a, at + 4); line(b, at - 4, b, at + 4); }
+          else { line(at, a, at, b); line(at - 4, a, at + 4, a); line(at - 4, b, at + 4, b); }
+        }
       });
-      ctx.restore();
-    },
+    });
+    ctx.restore();
   };
+  const whiskers = { id: "whiskers", beforeDatasetsDraw: (chart) => drawWhiskers(chart, true), afterDatasetsDraw: (chart) => drawWhiskers(chart, false) };
 
   // Names beside points, moved up or down until they do not overlap.
   const names = {
@@ -158,7 +156,7 @@
       data: { datasets: [
         { label: "plans", data: points, names: spec.points.map((p) => data.labels[p.row]), pointRadius: 6, pointHoverRadius: 7,
           backgroundColor: spec.points.map((p) => (p.front ? planColor(p.row) : color("surface"))), borderColor: spec.points.map((p) => planColor(p.row)), borderWidth: 2,
-          whiskerColor: color("line"), clip: 10,
+          whiskerColor: color("whisker"), faint: true, clip: 10,
           whiskers: { x: spec.points.map((p) => range(p.x)), y: spec.points.map((p) => { const r = range(p.y); return r && [y(r[0]), y(r[1])]; }) } },
         { label: "front", type: "line", data: front.map((p) => ({ x: p.x.v, y: y(p.y.v) })), borderColor: color("accent"), borderWidth: 1.5, borderDash: [5, 4], pointRadius: 0,
           stepped: spec.x_better === "right" ? "after" : "before" },

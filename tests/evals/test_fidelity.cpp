@@ -99,6 +99,8 @@ TEST_CASE("fidelity: a plan agrees with itself wholly") {
   CHECK(r.num_traces == 3);
   CHECK(r.num_positions == 7 + 3 + 8);
   CHECK(r.mean_kl.mean == 0);
+  CHECK_FALSE(r.mean_kl.interval);  // an interval for shares would say "up to 0.6 nats"
+  CHECK(r.mean_kl.reason == "every position is exactly equal");
   CHECK(r.max_kl == 0);
   CHECK(r.top1_agreement.mean == 1);
   CHECK(r.router_flip_rate == 0);
@@ -119,6 +121,8 @@ TEST_CASE("fidelity: every number is what plain sums over the logits give") {
     for (const double kl : want.kl) mean += kl / static_cast<double>(want.kl.size());
     CHECK(r.mean_kl.mean == Approx(mean).epsilon(1e-6));
     CHECK(r.mean_kl.mean > 0);
+    REQUIRE(r.mean_kl.interval);
+    CHECK(r.mean_kl.interval->low >= 0);
     CHECK(r.max_kl == Approx(*std::max_element(want.kl.begin(), want.kl.end())).epsilon(1e-6));
     CHECK(r.median_kl <= r.p90_kl);
     CHECK(r.p90_kl <= r.p99_kl);
