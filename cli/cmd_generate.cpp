@@ -190,7 +190,8 @@ void add_generate(CLI::App& app, Action& action) {
   command->add_flag("--stats", options->stats, "Tokens and times on standard error");
   add_examples(
       command,
-      {"moebench generate --model nano --effort high --prompt 'What is 17 + 25?'",
+      {"moebench generate --model nano --effort high \\\n"
+       "      --prompt $'What is 478 + 256?\\n\\n(A) 733\\n(B) 734\\n(C) 744\\n(D) 743'",
        "moebench generate --model DIR --plan int4 --temperature 1 --seed 7 --prompt Hi",
        "moebench generate --model nano --raw --prompt '<|start|>user<|message|>Hi<|end|>'"});
 }

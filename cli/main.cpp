@@ -110,7 +110,7 @@ int run_program(int argc, char** argv) {
       "            3 usage, 4 inconclusive.\n\n"
       "Examples:\n"
       "  moebench run demo --out demo-run           the shipped demo, ends in an HTML report\n"
-      "  moebench generate --model nano --prompt 'What is 17 + 25?'\n"
+      "  moebench eval --model nano --task nano --effort high --limit 100\n"
       "  moebench model info --model DIR --plan int4\n"
       "  moebench COMMAND --help                    every command has examples\n");
   Action action;
