@@ -146,7 +146,7 @@ std::string accuracy_section(const Report& report) {
   return section(
       "accuracy", "Accuracy",
       "Intervals treat a question as the unit. Differences are paired: the same question, repeat "
-      "and seed under both plans; p is McNemar's exact test, adjusted for all comparisons of this "
+      "and seed under both plans; p is an exact sign test, adjusted for all comparisons of this "
       "page. A difference is coloured only where that p is below 0.05.",
       body);
 }
