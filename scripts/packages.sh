@@ -5,7 +5,7 @@
 
 BUILD_PACKAGES="g++ cmake ninja-build pkg-config git ca-certificates
   libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev libboost-math-dev libjs-chart.js"
-TEST_PACKAGES="catch2 libbenchmark-dev libvalijson-dev"
+TEST_PACKAGES="catch2 libvalijson-dev"
 
 ensure_packages() {
   local missing=() package
