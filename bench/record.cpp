@@ -18,11 +18,7 @@ OrderedJson to_json(const Metric& metric) {
   OrderedJson json = {{"value", metric.absent ? OrderedJson() : OrderedJson(metric.value)},
                       {"unit", metric.unit}};
   if (!metric.better.empty()) json["better"] = metric.better;
-  if (metric.interval) {
-    json["interval"] = {{"low", metric.interval->low},
-                        {"high", metric.interval->high},
-                        {"level", metric.interval->level}};
-  }
+  if (metric.interval) json["interval"] = to_json(*metric.interval);
   if (!metric.interval_method.empty()) json["interval_method"] = metric.interval_method;
   json["count"] = metric.count;
   if (!metric.samples.empty()) json["samples"] = metric.samples;
@@ -62,12 +58,17 @@ std::string_view status_name(Status status) {
 }
 
 Status parse_status(std::string_view name, std::string_view where) {
-  for (std::size_t i = 0; i < kStatusNames.size(); ++i) {
-    if (kStatusNames[i] == name) return static_cast<Status>(i);
-  }
-  const std::vector<std::string> known(kStatusNames.begin(), kStatusNames.end());
-  fail(ErrorCode::kInvalidArgument, "{}: no status '{}'; {}", where, name.substr(0, 60),
-       suggestion(name, known));
+  return static_cast<Status>(index_of_name(kStatusNames, name, where, "status"));
+}
+
+OrderedJson to_json(const Interval& interval) {
+  return {{"low", interval.low}, {"high", interval.high}, {"level", interval.level}};
+}
+
+// A plan's name may hold " / " itself, so the label alone does not tell.
+std::string scenario_of_label(std::string_view label, std::string_view plan) {
+  const std::string prefix = fmt::format("{} / ", plan);
+  return std::string(label.starts_with(prefix) ? label.substr(prefix.size()) : label);
 }
 
 OrderedJson to_json(const Record& record) {

@@ -58,7 +58,11 @@ struct Record {
   OrderedJson details = OrderedJson::object();  // what is particular to the kind
 };
 
+OrderedJson to_json(const Interval& interval);
 OrderedJson to_json(const Record& record);
+
+// The scenario in a label "<plan> / <scenario>": what is the same for every plan.
+std::string scenario_of_label(std::string_view label, std::string_view plan);
 
 // Throws Error naming `where` and the field.
 Record record_from_json(const Json& json, const std::string& where);

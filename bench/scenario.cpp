@@ -35,10 +35,7 @@ std::int64_t count(JsonFields& fields, std::string_view name, std::int64_t fallb
 // Names are checked where they are read, not when their case comes to run.
 void check_names(JsonFields& fields, const std::string& task, const std::string& effort) {
   effort_from_name(effort, fields.path("effort"));
-  std::vector<std::string> known;
-  for (const Task* one : tasks()) known.emplace_back(one->name);
-  require(std::find(known.begin(), known.end(), task) != known.end(), "{}: no task '{}'; {}",
-          fields.path("task"), task.substr(0, 60), suggestion(task, known));
+  find_task(task, fields.path("task"));
 }
 
 void read(JsonFields&, LoadScenario&) {}
@@ -164,16 +161,10 @@ Scenario scenario_from_json(const Json& json, const std::string& where) {
   const std::array<Scenario, kKinds.size()> defaults = {LoadScenario{},     PrefillScenario{},
                                                         DecodeScenario{},   TaskScenario{},
                                                         FidelityScenario{}, InvarianceScenario{}};
-  for (std::size_t i = 0; i < kKinds.size(); ++i) {
-    if (kKinds[i] != kind) continue;
-    Scenario scenario = defaults[i];
-    std::visit([&](auto& s) { read(fields, s); }, scenario);
-    fields.finish();
-    return scenario;
-  }
-  const std::vector<std::string> known(kKinds.begin(), kKinds.end());
-  fail(ErrorCode::kInvalidArgument, "{}: no kind '{}'; {}", fields.path("kind"), kind.substr(0, 60),
-       suggestion(kind, known));
+  Scenario scenario = defaults[index_of_name(kKinds, kind, fields.path("kind"), "kind")];
+  std::visit([&](auto& s) { read(fields, s); }, scenario);
+  fields.finish();
+  return scenario;
 }
 
 }  // namespace moebench

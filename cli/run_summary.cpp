@@ -53,8 +53,7 @@ std::string summary_table(const std::vector<Record>& records) {
       return r.model == record.model && r.plan == record.plan;
     });
     if (row == rows.end()) row = rows.insert(rows.end(), Row{record.model, record.plan, {}});
-    // A label is "plan / scenario", and a plan's name may hold anything.
-    std::string column = record.label.substr(std::min(record.label.size(), record.plan.size() + 3));
+    std::string column = scenario_of_label(record.label, record.plan);
     std::string cell;
     if (record.kind == "load") {
       column = "weights";

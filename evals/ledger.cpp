@@ -21,12 +21,7 @@ std::string_view verdict_name(Verdict verdict) {
 }
 
 Verdict parse_verdict(std::string_view name, std::string_view where) {
-  for (std::size_t i = 0; i < kVerdictNames.size(); ++i) {
-    if (kVerdictNames[i] == name) return static_cast<Verdict>(i);
-  }
-  const std::vector<std::string> known(kVerdictNames.begin(), kVerdictNames.end());
-  fail(ErrorCode::kInvalidArgument, "{}: no verdict '{}'; {}", where, name.substr(0, 60),
-       suggestion(name, known));
+  return static_cast<Verdict>(index_of_name(kVerdictNames, name, where, "verdict"));
 }
 
 OrderedJson to_json(const LedgerLine& line) {

@@ -15,14 +15,10 @@ std::span<const Task* const> tasks() {
   return kAll;
 }
 
-const Task& find_task(std::string_view name) {
-  std::vector<std::string> known;
-  for (const Task* task : tasks()) {
-    if (task->name == name) return *task;
-    known.emplace_back(task->name);
-  }
-  fail(ErrorCode::kInvalidArgument, "choose a task: no task '{}'; {}", name,
-       suggestion(name, known));
+const Task& find_task(std::string_view name, std::string_view where) {
+  std::vector<std::string_view> known;
+  for (const Task* task : tasks()) known.emplace_back(task->name);
+  return *tasks()[index_of_name(known, name, where, "task")];
 }
 
 std::string multiple_choice_prompt(std::string_view question,

@@ -40,8 +40,8 @@ struct Task {
 };
 
 std::span<const Task* const> tasks();
-// Throws Error(kInvalidArgument) with the nearest name.
-const Task& find_task(std::string_view name);
+// Throws Error(kInvalidArgument) with `where` and the nearest name.
+const Task& find_task(std::string_view name, std::string_view where = "choose a task");
 
 // The multiple-choice prompt of the gpt-oss evals (one user message).
 // Source: openai/gpt-oss, gpt_oss/evals/gpqa_eval.py.

@@ -169,11 +169,7 @@ OrderedJson compare_tasks(const TaskCase& baseline, const TaskCase& candidate) {
                       {"effort", candidate.effort},          {"baseline", baseline.record.plan},
                       {"plan", candidate.record.plan},       {"answers", before.size()},
                       {"difference", paired.difference.mean}};
-  if (paired.difference.interval) {
-    json["interval"] = {{"low", paired.difference.interval->low},
-                        {"high", paired.difference.interval->high},
-                        {"level", paired.difference.interval->level}};
-  }
+  if (paired.difference.interval) json["interval"] = to_json(*paired.difference.interval);
   json["interval_method"] =
       paired.difference.interval ? paired.difference.method : paired.difference.reason;
   json["gained"] = gained;  // answers that became right

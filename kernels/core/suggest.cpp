@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "kernels/core/error.h"
+
 namespace moebench {
 namespace {
 
@@ -51,6 +53,15 @@ std::string suggestion(std::string_view given, std::span<const std::string> know
   const std::string nearest = nearest_name(given, known);
   const std::string all = fmt::format("known: {}", fmt::join(known, ", "));
   return nearest.empty() ? all : fmt::format("did you mean '{}'? {}", nearest, all);
+}
+
+std::size_t index_of_name(std::span<const std::string_view> names, std::string_view given,
+                          std::string_view where, std::string_view what) {
+  const auto found = std::find(names.begin(), names.end(), given);
+  if (found != names.end()) return static_cast<std::size_t>(found - names.begin());
+  const std::vector<std::string> known(names.begin(), names.end());
+  fail(ErrorCode::kInvalidArgument, "{}: no {} '{}'; {}", where, what, given.substr(0, 60),
+       suggestion(given, known));
 }
 
 }  // namespace moebench
