@@ -1,5 +1,6 @@
 // What page.js draws: every chart as data, made from the same report as the tables.
 #include <algorithm>
+#include <map>
 
 #include "reports/html_page.h"
 
@@ -31,8 +32,7 @@ OrderedJson points_of(const Report& report, std::string_view kind, std::string_v
                       std::string_view metric) {
   OrderedJson points = OrderedJson::array();
   for (const Row& row : report.rows) {
-    const OrderedJson* record = record_of(report, row, kind, title);
-    points.push_back(record == nullptr ? OrderedJson() : point_of(metric_of(*record, metric)));
+    points.push_back(point_of(metric_of(report, row, kind, title, metric)));
   }
   return points;
 }
@@ -94,23 +94,34 @@ OrderedJson trade_off_chart(const Report& report, const TradeOff& t) {
           {"points", points}};
 }
 
-// Quantiles of the time of whole answers, per plan, of one "task effort".
-OrderedJson latency_chart(const Report& report, const std::string& title) {
-  OrderedJson series = OrderedJson::array();
+// The times of whole answers in milliseconds, by "task effort" and row of the report.
+using AnswerTimes = std::map<std::string, std::vector<std::vector<double>>>;
+
+AnswerTimes answer_times(const Report& report) {
+  std::map<std::pair<std::string, std::string>, std::size_t> row_of;
   for (std::size_t i = 0; i < report.rows.size(); ++i) {
-    std::vector<double> times;
-    for (const OrderedJson& item : report.json.at("items")) {
-      for (const OrderedJson& answer : item.at("answers")) {
-        const bool mine =
-            answer.at("model") == report.rows[i].model && answer.at("plan") == report.rows[i].plan;
-        if (!mine ||
-            item.at("task").get<std::string>() + " " + answer.at("effort").get<std::string>() !=
-                title) {
-          continue;
-        }
-        times.push_back(answer.at("e2e_ms").get<double>());
-      }
+    row_of[{report.rows[i].model, report.rows[i].plan}] = i;
+  }
+  AnswerTimes times;
+  for (const OrderedJson& item : report.json.at("items")) {
+    for (const OrderedJson& answer : item.at("answers")) {
+      const auto row = row_of.find(
+          {answer.at("model").get<std::string>(), answer.at("plan").get<std::string>()});
+      if (row == row_of.end()) continue;
+      auto& by_row = times[fmt::format("{} {}", item.at("task").get<std::string>(),
+                                       answer.at("effort").get<std::string>())];
+      by_row.resize(report.rows.size());
+      by_row[row->second].push_back(answer.at("e2e_ms").get<double>());
     }
+  }
+  return times;
+}
+
+// Their quantiles per plan.
+OrderedJson latency_chart(std::vector<std::vector<double>> times_by_row) {
+  OrderedJson series = OrderedJson::array();
+  for (std::size_t row = 0; row < times_by_row.size(); ++row) {
+    std::vector<double>& times = times_by_row[row];
     if (times.size() < 2) continue;
     std::sort(times.begin(), times.end());
     OrderedJson points = OrderedJson::array();
@@ -120,7 +131,7 @@ OrderedJson latency_chart(const Report& report, const std::string& title) {
       points.push_back(
           {times[at], static_cast<double>(at + 1) / static_cast<double>(times.size())});
     }
-    series.push_back({{"row", i}, {"points", points}});
+    series.push_back({{"row", row}, {"points", points}});
   }
   return {{"kind", "distribution"}, {"x_title", "milliseconds"}, {"series", series}};
 }
@@ -131,16 +142,16 @@ OrderedJson chart_specifications(const Report& report) {
   OrderedJson charts = OrderedJson::object();
   charts["accuracy"] = accuracy_chart(report);
   for (const char* kind : {"decode", "prefill"}) {
-    int number = 0;
-    for (const std::string& title : scenario_titles(report, kind)) {
-      charts[fmt::format("{}-{}", kind, number++)] = {
-          {"kind", "bars"},
-          {"points", points_of(report, kind, title, fmt::format("{}_tokens_per_second", kind))}};
+    const auto titles = scenario_titles(report, kind);
+    for (std::size_t i = 0; i < titles.size(); ++i) {
+      charts[chart_id(kind, i)] = {
+          {"kind", "bars"}, {"points", points_of(report, kind, titles[i], rate_metric(kind))}};
     }
   }
-  int number = 0;
-  for (const std::string& title : scenario_titles(report, "task")) {
-    charts[fmt::format("e2e-{}", number++)] = latency_chart(report, title);
+  AnswerTimes times = answer_times(report);
+  const auto tasks = scenario_titles(report, "task");
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    charts[chart_id("e2e", i)] = latency_chart(std::move(times[tasks[i]]));
   }
   for (const TradeOff& t : trade_offs(report)) charts[t.id] = trade_off_chart(report, t);
   if (const auto titles = scenario_titles(report, "fidelity"); !titles.empty()) {

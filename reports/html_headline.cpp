@@ -37,10 +37,8 @@ std::string fastest_card(const Report& report) {
   const auto titles = scenario_titles(report, "decode");
   if (titles.empty()) return "";
   const std::string& title = titles.back();
-  const auto rate = [&](const Row& row) -> std::optional<double> {
-    const OrderedJson* record = record_of(report, row, "decode", title);
-    return record == nullptr ? std::nullopt
-                             : value_of(metric_of(*record, "decode_tokens_per_second"));
+  const auto rate = [&](const Row& row) {
+    return value_of(metric_of(report, row, "decode", title, rate_metric("decode")));
   };
   const Row* best = best_row(report, rate, true);
   if (best == nullptr) return "";
@@ -117,13 +115,13 @@ std::string effort_card(const Report& report) {
   const auto it = std::find_if(report.rows.begin(), report.rows.end(),
                                [](const Row& row) { return row.is_reference; });
   if (it == report.rows.end()) return "";
-  const OrderedJson* first = record_of(report, *it, "task", titles.front());
-  const OrderedJson* last = record_of(report, *it, "task", titles.back());
-  if (first == nullptr || last == nullptr) return "";
-  const auto low = value_of(metric_of(*first, "accuracy"));
-  const auto high = value_of(metric_of(*last, "accuracy"));
-  const auto low_tokens = value_of(metric_of(*first, "output_tokens_mean"));
-  const auto high_tokens = value_of(metric_of(*last, "output_tokens_mean"));
+  const auto value = [&](const std::string& title, const char* metric) {
+    return value_of(metric_of(report, *it, "task", title, metric));
+  };
+  const auto low = value(titles.front(), "accuracy");
+  const auto high = value(titles.back(), "accuracy");
+  const auto low_tokens = value(titles.front(), "output_tokens_mean");
+  const auto high_tokens = value(titles.back(), "output_tokens_mean");
   if (!low || !high || !low_tokens || !high_tokens) return "";
   return card(
       "what thinking buys",

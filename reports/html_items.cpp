@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t kMostItems = 400;  // of a page; report.json holds all
 
-struct Column {
+struct Transcript {
   const OrderedJson* answer;       // the first with this text
   std::vector<std::string> plans;  // labels
   bool has_reference = false;
@@ -28,17 +28,17 @@ bool same_text(const OrderedJson& a, const OrderedJson& b) {
          a.at("analysis") == b.at("analysis") && a.at("final") == b.at("final");
 }
 
-std::vector<Column> columns_of(const Report& report,
-                               const std::vector<const OrderedJson*>& answers) {
-  std::vector<Column> columns;
+std::vector<Transcript> transcripts_of(const Report& report,
+                                       const std::vector<const OrderedJson*>& answers) {
+  std::vector<Transcript> columns;
   for (const OrderedJson* answer : answers) {
     auto it = std::find_if(columns.begin(), columns.end(),
-                           [&](const Column& c) { return same_text(*c.answer, *answer); });
-    if (it == columns.end()) it = columns.insert(columns.end(), Column{answer, {}});
+                           [&](const Transcript& c) { return same_text(*c.answer, *answer); });
+    if (it == columns.end()) it = columns.insert(columns.end(), Transcript{answer, {}});
     it->plans.push_back(label_of(report, *answer));
     it->has_reference = it->has_reference || answer->at("plan") == "reference";
   }
-  std::stable_sort(columns.begin(), columns.end(), [](const Column& a, const Column& b) {
+  std::stable_sort(columns.begin(), columns.end(), [](const Transcript& a, const Transcript& b) {
     return a.has_reference > b.has_reference;
   });
   return columns;
@@ -54,7 +54,7 @@ std::string marked(const std::string& text, const std::string* base) {
          (at < text.size() ? "<mark>" + escape_html(text.substr(at)) + "</mark>" : "");
 }
 
-std::string column_html(const Column& column, const OrderedJson* reference) {
+std::string transcript_html(const Transcript& column, const OrderedJson* reference) {
   const OrderedJson& answer = *column.answer;
   const bool is_base = reference == nullptr || column.has_reference;
   const auto text = [&](const char* field) { return answer.at(field).get<std::string>(); };
@@ -103,10 +103,10 @@ std::string item_html(const Report& report, const OrderedJson& item, bool is_ope
       if (verdicts.find(verdict) == std::string::npos) verdicts += verdict + " ";
     }
     chips += "</span>";
-    const auto columns = columns_of(report, answers);
+    const auto columns = transcripts_of(report, answers);
     const OrderedJson* reference = columns.front().has_reference ? columns.front().answer : nullptr;
     bodies += fmt::format("<h4>effort {}</h4><div class=side>", escape_html(name));
-    for (const Column& column : columns) bodies += column_html(column, reference);
+    for (const Transcript& column : columns) bodies += transcript_html(column, reference);
     bodies += "</div>";
   }
   const auto question = item.value("question", std::string());

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "bench/record.h"
 #include "reports/html_text.h"
 
 namespace moebench::page {
@@ -61,12 +62,14 @@ const OrderedJson& metric_of(const OrderedJson& owner, std::string_view name) {
   return it == metrics.end() ? kNull : *it;
 }
 
+namespace {
+
 std::string scenario_title(const OrderedJson& record) {
-  // A label is "<plan> / <scenario>"; a plan's name may hold a slash itself.
-  const auto label = record.at("label").get<std::string>();
-  const std::string prefix = record.at("plan").get<std::string>() + " / ";
-  return label.starts_with(prefix) ? label.substr(prefix.size()) : label;
+  return scenario_of_label(record.at("label").get<std::string>(),
+                           record.at("plan").get<std::string>());
 }
+
+}  // namespace
 
 std::vector<std::string> scenario_titles(const Report& report, std::string_view kind) {
   std::vector<std::string> titles;
@@ -86,6 +89,14 @@ const OrderedJson* record_of(const Report& report, const Row& row, std::string_v
   }
   return nullptr;
 }
+
+const OrderedJson& metric_of(const Report& report, const Row& row, std::string_view kind,
+                             std::string_view title, std::string_view name) {
+  const OrderedJson* record = record_of(report, row, kind, title);
+  return record == nullptr ? kNull : metric_of(*record, name);
+}
+
+std::string rate_metric(std::string_view kind) { return fmt::format("{}_tokens_per_second", kind); }
 
 std::string metric_cell(const OrderedJson& metric, std::string (*format)(double)) {
   const auto value = value_of(metric);
@@ -139,30 +150,43 @@ std::string bar_cell(std::string_view content, double share) {
                      100 * std::clamp(share, 0.0, 1.0), content);
 }
 
-std::vector<std::string> speed_column(const Report& report, std::string_view kind,
-                                      std::string_view title) {
-  const std::string metric = fmt::format("{}_tokens_per_second", kind);
-  const auto rate = [&](const Row& row) -> std::optional<double> {
-    const OrderedJson* record = record_of(report, row, kind, title);
-    return record == nullptr ? std::nullopt : value_of(metric_of(*record, metric));
+Column speed_column(const Report& report, std::string_view kind, std::string_view title) {
+  const auto metric = [&](const Row& row) -> const OrderedJson& {
+    return metric_of(report, row, kind, title, rate_metric(kind));
   };
   double fastest = 0;
-  for (const Row& row : report.rows) fastest = std::max(fastest, rate(row).value_or(0));
-  std::vector<std::string> cells;
+  for (const Row& row : report.rows) fastest = std::max(fastest, value_of(metric(row)).value_or(0));
+  Column column{fmt::format("{}, tokens/s", title), {}};
   for (const Row& row : report.rows) {
-    const OrderedJson* record = record_of(report, row, kind, title);
-    if (record == nullptr) {
-      cells.push_back(fmt::format("<td>{}</td>", kNoValue));
-      continue;
-    }
+    const auto rate = value_of(metric(row));
+    std::string content = metric_cell(metric(row), format_number);
     const Row* reference = report.reference_of(row);
-    std::string content = metric_cell(metric_of(*record, metric), format_number);
     if (reference != nullptr && reference != &row) {
-      content += ratio_text(rate(row), rate(*reference));
+      content += ratio_text(rate, value_of(metric(*reference)));
     }
-    cells.push_back(bar_cell(content, rate(row).value_or(0) / fastest));
+    column.cells.push_back(rate ? bar_cell(content, *rate / fastest)
+                                : fmt::format("<td>{}</td>", content));
   }
-  return cells;
+  return column;
+}
+
+std::string chart_id(std::string_view kind, std::size_t number) {
+  return fmt::format("{}-{}", kind, number);
+}
+
+std::string table_of_plans(const Report& report, const std::vector<Column>& columns,
+                           std::string_view classes) {
+  std::string head = "<tr><th scope=col>plan</th>";
+  for (const Column& column : columns) {
+    head += fmt::format("<th scope=col>{}</th>", escape_html(column.title));
+  }
+  std::string body;
+  for (std::size_t i = 0; i < report.rows.size(); ++i) {
+    body += "<tr>" + row_head(report.rows[i]);
+    for (const Column& column : columns) body += column.cells[i];
+    body += "</tr>";
+  }
+  return table(head + "</tr>", body, classes);
 }
 
 }  // namespace moebench::page

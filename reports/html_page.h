@@ -36,13 +36,18 @@ std::optional<double> value_of(const OrderedJson& metric);
 // The metric `name` of a record or of a summary; a null JSON if absent.
 const OrderedJson& metric_of(const OrderedJson& owner, std::string_view name);
 
-// What a scenario measures, the same for every plan: "decode, batch 1, context 128".
-std::string scenario_title(const OrderedJson& record);
+// What a scenario measures, the same for every plan, is its title: "decode batch 1, context 128".
 // The different titles of good records of `kind`, in order.
 std::vector<std::string> scenario_titles(const Report& report, std::string_view kind);
 // The record of `row` with that title, or nullptr.
 const OrderedJson* record_of(const Report& report, const Row& row, std::string_view kind,
                              std::string_view title);
+
+// The metric of that record; a null JSON if there is no record or no metric.
+const OrderedJson& metric_of(const Report& report, const Row& row, std::string_view kind,
+                             std::string_view title, std::string_view name);
+// The metric that tells a kind's speed: "decode_tokens_per_second".
+std::string rate_metric(std::string_view kind);
 
 // Cells: value with its interval below it.
 std::string metric_cell(const OrderedJson& metric, std::string (*format)(double));
@@ -53,9 +58,19 @@ std::string row_head(const Row& row);
 std::string ratio_text(std::optional<double> value, std::optional<double> reference);
 // A cell with a bar behind it, `share` of its width.
 std::string bar_cell(std::string_view content, double share);
-// One column of speeds of `kind` and title: per row a cell with its ratio to the reference.
-std::vector<std::string> speed_column(const Report& report, std::string_view kind,
-                                      std::string_view title);
+
+// The id of the chart of the `number`th title of a kind, for its <figure> and its specification.
+std::string chart_id(std::string_view kind, std::size_t number);
+
+// A table of one row per plan: a column is its title and a cell for every row of the report.
+struct Column {
+  std::string title;
+  std::vector<std::string> cells;
+};
+// The speeds of one scenario, with their ratios to the reference.
+Column speed_column(const Report& report, std::string_view kind, std::string_view title);
+std::string table_of_plans(const Report& report, const std::vector<Column>& columns,
+                           std::string_view classes = "");
 
 // Frames. `head` and `body` are rows; the chart with this id is drawn by page.js.
 std::string table(std::string_view head, std::string_view body, std::string_view classes = "");

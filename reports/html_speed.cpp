@@ -17,8 +17,7 @@ std::string latency_table(const Report& report, std::string_view kind, const std
     for (const char* quantile : {"mean", "p50", "p90", "p99"}) {
       const std::string metric = fmt::format("{}_{}", name, quantile);
       for (const Row& row : report.rows) {
-        const OrderedJson* record = record_of(report, row, kind, title);
-        if (record != nullptr && value_of(metric_of(*record, metric))) {
+        if (value_of(metric_of(report, row, kind, title, metric))) {
           known.push_back(metric);
           second += fmt::format("<th scope=col>{}</th>", quantile);
           break;
@@ -46,49 +45,41 @@ std::string latency_table(const Report& report, std::string_view kind, const std
 }  // namespace
 
 std::string speed_section(const Report& report) {
-  std::string body;
-  std::string head = "<tr><th scope=col>plan</th>";
-  std::vector<std::vector<std::string>> columns;
+  std::vector<Column> columns;
   std::string charts;
   for (const char* kind : {"decode", "prefill"}) {
-    int number = 0;
-    for (const std::string& title : scenario_titles(report, kind)) {
-      head += fmt::format("<th scope=col>{}, tokens/s</th>", escape_html(title));
-      columns.push_back(speed_column(report, kind, title));
-      charts += figure(fmt::format("{}-{}", kind, number++), title + ": tokens per second", "half");
+    const auto titles = scenario_titles(report, kind);
+    for (std::size_t i = 0; i < titles.size(); ++i) {
+      columns.push_back(speed_column(report, kind, titles[i]));
+      charts += figure(chart_id(kind, i), titles[i] + ": tokens per second", "half");
     }
   }
   std::string latency;
-  for (const std::string& title : scenario_titles(report, "decode")) {
-    latency += latency_table(report, "decode", title);
-  }
-  for (const std::string& title : scenario_titles(report, "task")) {
-    latency += latency_table(report, "task", title);
+  for (const char* kind : {"decode", "task"}) {
+    for (const std::string& title : scenario_titles(report, kind)) {
+      latency += latency_table(report, kind, title);
+    }
   }
   if (columns.empty() && latency.empty()) return "";
+  std::string body;
   if (!columns.empty()) {
-    std::string rows;
-    for (std::size_t i = 0; i < report.rows.size(); ++i) {
-      rows += "<tr>" + row_head(report.rows[i]);
-      for (const auto& column : columns) rows += column[i];
-      rows += "</tr>";
-    }
-    body += "<div class=charts>" + charts + "</div>" + table(head + "</tr>", rows);
+    body += "<div class=charts>" + charts + "</div>" + table_of_plans(report, columns);
   }
-  int number = 0;
+  const auto tasks = scenario_titles(report, "task");
   std::string distributions;
-  for (const std::string& title : scenario_titles(report, "task")) {
-    distributions += figure(fmt::format("e2e-{}", number++),
-                            title + ": share of answers finished within a time", "half");
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    distributions +=
+        figure(chart_id("e2e", i), tasks[i] + ": share of answers finished within a time", "half");
   }
   body += "<h3>Latency</h3><div class=charts>" + distributions + "</div>" + latency;
   return section(
       "speed", "Speed",
       "Medians over repetitions. Decode throughput counts output tokens only, from the moment "
-      "every "
-      "sequence has its first; prefill counts prompt tokens up to the first output token. Before "
-      "anything was timed, each plan's outputs were checked against the reference, and every timed "
-      "repetition had to give the same tokens.",
+      "every sequence has its first; prefill counts prompt tokens up to the first output token. "
+      "Before anything was timed, each plan's outputs were checked against the reference, and "
+      "every timed repetition had to give the same tokens. Intervals are over the repetitions of "
+      "this run; plans were timed one after the other, so a disturbance of the machine may exceed "
+      "them.",
       body);
 }
 

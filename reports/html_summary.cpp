@@ -3,13 +3,12 @@
 
 #include <algorithm>
 
+#include "bench/record.h"
 #include "reports/html_page.h"
 #include "reports/html_text.h"
 
 namespace moebench::page {
 namespace {
-
-const OrderedJson kNull;
 
 // Cases of one plan that failed in the same way are one line.
 struct Failure {
@@ -29,9 +28,7 @@ std::vector<Failure> failures_of(const Report& report) {
                other.reason == failure.reason;
       });
       if (it == failures.end()) it = failures.insert(it, failure);
-      const std::string label = one.value("label", "");
-      const std::string prefix = row.plan + " / ";
-      it->scenarios.push_back(label.starts_with(prefix) ? label.substr(prefix.size()) : label);
+      it->scenarios.push_back(scenario_of_label(one.value("label", ""), row.plan));
     }
   }
   return failures;
@@ -58,64 +55,45 @@ std::string failures_section(const Report& report) {
 }
 
 std::string summary_section(const Report& report) {
-  std::vector<std::string> head = {"plan", "weights"};
-  std::vector<std::vector<std::string>> columns;
-  std::vector<std::string> weights;
-  double largest = 0;
+  const auto weights = [](const Row& row) -> const OrderedJson& {
+    return metric_of(*row.summary, "weights_bytes");
+  };
+  double largest = 1;
   for (const Row& row : report.rows) {
-    largest = std::max(largest, value_of(metric_of(*row.summary, "weights_bytes")).value_or(0));
+    largest = std::max(largest, value_of(weights(row)).value_or(0));
   }
+  std::vector<Column> columns = {{"weights", {}}};
   for (const Row& row : report.rows) {
-    const OrderedJson& metric = metric_of(*row.summary, "weights_bytes");
+    std::string content = metric_cell(weights(row), format_size);
     const Row* reference = report.reference_of(row);
-    std::string content = metric_cell(metric, format_size);
     if (reference != nullptr && reference != &row) {
-      content +=
-          ratio_text(value_of(metric), value_of(metric_of(*reference->summary, "weights_bytes")));
+      content += ratio_text(value_of(weights(row)), value_of(weights(*reference)));
     }
-    weights.push_back(bar_cell(content, value_of(metric).value_or(0) / std::max(1.0, largest)));
+    columns.back().cells.push_back(bar_cell(content, value_of(weights(row)).value_or(0) / largest));
   }
-  columns.push_back(weights);
   for (const char* kind : {"decode", "prefill"}) {
     for (const std::string& title : scenario_titles(report, kind)) {
-      head.push_back(title + ", tokens/s");
       columns.push_back(speed_column(report, kind, title));
     }
   }
   for (const std::string& title : scenario_titles(report, "task")) {
-    head.push_back(title + ", accuracy");
-    std::vector<std::string> cells;
+    columns.push_back({title + ", accuracy", {}});
     for (const Row& row : report.rows) {
-      const OrderedJson* record = record_of(report, row, "task", title);
-      const OrderedJson& metric = record == nullptr ? kNull : metric_of(*record, "accuracy");
-      cells.push_back(bar_cell(metric_cell(metric, format_percent), value_of(metric).value_or(0)));
+      const OrderedJson& metric = metric_of(report, row, "task", title, "accuracy");
+      columns.back().cells.push_back(
+          bar_cell(metric_cell(metric, format_percent), value_of(metric).value_or(0)));
     }
-    columns.push_back(cells);
   }
-  const bool has_fidelity =
-      std::any_of(report.rows.begin(), report.rows.end(),
-                  [&](const Row& row) { return !report.records(row, "fidelity").empty(); });
-  if (has_fidelity) {
-    head.insert(head.end(), {"mean KL, nats", "top-1 agreement"});
-    std::vector<std::string> kl;
-    std::vector<std::string> top1;
-    for (const Row& row : report.rows) {
-      kl.push_back(fmt::format("<td>{}</td>",
-                               metric_cell(metric_of(*row.summary, "mean_kl"), format_number)));
-      top1.push_back(fmt::format(
-          "<td>{}</td>", metric_cell(metric_of(*row.summary, "top1_agreement"), format_percent)));
-    }
-    columns.push_back(kl);
-    columns.push_back(top1);
-  }
-  std::string head_row = "<tr>";
-  for (const std::string& text : head)
-    head_row += fmt::format("<th scope=col>{}</th>", escape_html(text));
-  std::string body;
-  for (std::size_t i = 0; i < report.rows.size(); ++i) {
-    body += "<tr>" + row_head(report.rows[i]);
-    for (const auto& column : columns) body += column[i];
-    body += "</tr>";
+  if (!scenario_titles(report, "fidelity").empty()) {
+    const auto add = [&](const char* title, const char* metric, std::string (*format)(double)) {
+      columns.push_back({title, {}});
+      for (const Row& row : report.rows) {
+        columns.back().cells.push_back(
+            fmt::format("<td>{}</td>", metric_cell(metric_of(*row.summary, metric), format)));
+      }
+    };
+    add("mean KL, nats", "mean_kl", format_number);
+    add("top-1 agreement", "top1_agreement", format_percent);
   }
   std::string plans;
   for (const Row& row : report.rows) {
@@ -124,12 +102,13 @@ std::string summary_section(const Report& report) {
       plans += fmt::format("<dt>{}</dt><dd>{}</dd>", escape_html(row.label), escape_html(text));
     }
   }
-  if (!plans.empty())
+  if (!plans.empty()) {
     plans =
         "<details><summary>What each plan is</summary><dl class=plans>" + plans + "</dl></details>";
+  }
   return section("summary", "All plans at a glance",
                  "Values with their 95 % intervals; ×, the ratio to the reference plan.",
-                 table(head_row + "</tr>", body, "summary") + plans);
+                 table_of_plans(report, columns, "summary") + plans);
 }
 
 }  // namespace moebench::page

@@ -12,8 +12,7 @@ std::vector<OrderedJson> column(const Report& report, std::string_view kind, std
                                 std::string_view metric) {
   std::vector<OrderedJson> values;
   for (const Row& row : report.rows) {
-    const OrderedJson* record = record_of(report, row, kind, title);
-    values.push_back(record == nullptr ? OrderedJson() : metric_of(*record, metric));
+    values.push_back(metric_of(report, row, kind, title, metric));
   }
   return values;
 }
@@ -42,7 +41,7 @@ std::vector<TradeOff> trade_offs(const Report& report) {
   std::vector<Axis> costs;
   if (const auto titles = scenario_titles(report, "decode"); !titles.empty()) {
     costs.push_back({titles.front() + ", tokens/s", "decode speed",
-                     column(report, "decode", titles.front(), "decode_tokens_per_second"), true});
+                     column(report, "decode", titles.front(), rate_metric("decode")), true});
   }
   if (const auto titles = scenario_titles(report, "load"); !titles.empty()) {
     costs.push_back({"weights, bytes", "bytes",
@@ -67,7 +66,7 @@ std::vector<TradeOff> trade_offs(const Report& report) {
   for (const Axis& gain : gains) {
     for (const Axis& cost : costs) {
       TradeOff t;
-      t.id = fmt::format("pareto-{}", result.size());
+      t.id = chart_id("pareto", result.size());
       t.title = fmt::format("{} against {}", gain.name, cost.name);
       t.x_title = cost.title;
       t.y_title = gain.title;
@@ -88,27 +87,23 @@ std::string trade_off_section(const Report& report) {
   const auto all = trade_offs(report);
   if (all.empty()) return "";
   std::string charts;
-  std::string head = "<tr><th scope=col>plan</th>";
+  std::vector<Column> columns;
   for (const TradeOff& t : all) {
     charts += figure(t.id, t.title, "half square");
-    head += fmt::format("<th scope=col>{}</th>", escape_html(t.title));
-  }
-  std::string body;
-  for (std::size_t i = 0; i < report.rows.size(); ++i) {
-    body += "<tr>" + row_head(report.rows[i]);
-    for (const TradeOff& t : all) {
+    columns.push_back({t.title, {}});
+    for (std::size_t i = 0; i < report.rows.size(); ++i) {
       const bool known = value_of(t.x[i]) && value_of(t.y[i]);
-      body += fmt::format("<td>{}</td>", !known       ? std::string(kNoValue)
-                                         : t.front[i] ? "<span class=good>● on the front</span>"
-                                                      : "<span class=none>beaten</span>");
+      columns.back().cells.push_back(
+          fmt::format("<td>{}</td>", !known       ? std::string(kNoValue)
+                                     : t.front[i] ? "<span class=good>● on the front</span>"
+                                                  : "<span class=none>beaten</span>"));
     }
-    body += "</tr>";
   }
   return section("trade-off", "Trade-off",
                  "A plan is on the front if no other plan is at least as good on both counts and "
                  "better on one. Fronts are drawn through the measured values; where intervals "
                  "overlap, a place on the front may be luck.",
-                 "<div class=charts>" + charts + "</div>" + table(head + "</tr>", body));
+                 "<div class=charts>" + charts + "</div>" + table_of_plans(report, columns));
 }
 
 }  // namespace moebench::page
