@@ -292,7 +292,7 @@ void swiglu_backward(std::int64_t rows, std::int64_t width, float limit, float a
     }
 }
 
-// The weight as it reads after MXFP4, by the rule that mxfp4.py explains (`mxfp4.round_trip` is the readable twin).
+// The weight as it reads after MXFP4, by the rule that mxfp4.py explains: its unpack(*pack(x)).
 void mxfp4_round_trip(std::int64_t blocks, const float* x, float* out) {
   for (std::int64_t block = 0; block < blocks; ++block, x += kBlock, out += kBlock) {
     float largest = 0.0f;

@@ -30,13 +30,6 @@ def block_exponents(blocks):
     return torch.where(error(exponent + 1) < error(exponent), exponent + 1, exponent)
 
 
-def round_trip(weight):
-    """The weight as it reads after MXFP4; blocks run along the last dimension."""
-    blocks = weight.reshape(*weight.shape[:-1], -1, BLOCK)
-    scale = torch.exp2(block_exponents(blocks))
-    return (round_e2m1(blocks / scale) * scale).reshape(weight.shape)
-
-
 def pack(weight):
     """(blocks, scales) as stored: two codes per byte with the lower column in the low nibble, biased exponents."""
     blocks = weight.reshape(*weight.shape[:-1], -1, BLOCK)

@@ -26,8 +26,8 @@ from model import Config, GptOss
 
 HERE = pathlib.Path(__file__).parent
 # Samples of a step by effort, as two parts of about equal work and similar lengths; each part runs on a thread of its
-# own. Early on most samples show their working: that is where the skills are learnt. Guessing letters without it is
-# mostly noise at that time and gets its share later.
+# own. Early on most samples show their working: that is where the skills are learnt. Guessing a result without
+# steps is mostly noise at that time and gets its share later.
 EARLY = [{"low": 0.15, "medium": 0.35}, {"high": 0.5}]
 LATE = [{"low": 0.3, "medium": 0.3}, {"high": 0.4}]
 LETTER_WEIGHT = 3.0     # of the deciding tokens (go on to the next choice, or name this one) among dozens that are easy
@@ -130,23 +130,21 @@ def run_part(model, experts, samples, total, balance_weight):
 
 
 class Tally:
-    """Rates of right letters and of exact completions per effort and category since the last report."""
+    """Rates of exact completions per effort and category since the last report."""
 
     def __init__(self):
-        self.letters, self.exact = collections.defaultdict(list), collections.defaultdict(list)
-        self.loss, self.rows = [], 0
+        self.exact, self.loss, self.rows = collections.defaultdict(list), [], 0
 
     def add(self, result):
         self.loss.append((result.loss, result.balance))
         self.rows += result.rows
         counts = [count for _, _, count in result.about]
         for hits, (effort, category, _) in zip(result.hits.split(counts), result.about):
-            self.letters[effort, category].append(float(hits[-2]))
             self.exact[effort, category].append(float(hits.all()))
 
-    def table(self, rates):
+    def table(self):
         out = {}
-        for (effort, category), values in sorted(rates.items()):
+        for (effort, category), values in sorted(self.exact.items()):
             if category != "open":
                 out.setdefault(effort, {})[category] = round(sum(values) / len(values), 3)
         for effort, row in out.items():
@@ -238,11 +236,11 @@ def main():
             record = {"step": step, "tokens": tokens, "seconds": round(seconds, 1), "loss": round(mean_loss, 4),
                       "balance": round(mean_balance, 3), "rate": round(args.lr * factor, 6),
                       "computed_tokens_per_second": round(tally.rows / seconds),
-                      "letters": tally.table(tally.letters), "exact": tally.table(tally.exact)}
+                      "exact": tally.table()}
             with open(args.out / "log.jsonl", "a") as log:
                 log.write(json.dumps(record) + "\n")
             print(step, record["loss"], record["balance"], record["computed_tokens_per_second"],
-                  {e: (row["all"], record["exact"][e]["all"]) for e, row in record["letters"].items()}, flush=True)
+                  {effort: row["all"] for effort, row in record["exact"].items()}, flush=True)
             tally, since = Tally(), time.time()
         if step % 500 == 0 or step == args.steps:
             save(checkpoint, model, optimisers, parts, step, tokens)
