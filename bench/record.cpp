@@ -65,6 +65,8 @@ OrderedJson to_json(const Interval& interval) {
   return {{"low", interval.low}, {"high", interval.high}, {"level", interval.level}};
 }
 
+std::string rate_metric(std::string_view kind) { return fmt::format("{}_tokens_per_second", kind); }
+
 // A plan's name may hold " / " itself, so the label alone does not tell.
 std::string scenario_of_label(std::string_view label, std::string_view plan) {
   const std::string prefix = fmt::format("{} / ", plan);

@@ -61,6 +61,9 @@ struct Record {
 OrderedJson to_json(const Interval& interval);
 OrderedJson to_json(const Record& record);
 
+// The metric that tells the speed of a workload's kind: "decode_tokens_per_second".
+std::string rate_metric(std::string_view kind);
+
 // The scenario in a label "<plan> / <scenario>": what is the same for every plan.
 std::string scenario_of_label(std::string_view label, std::string_view plan);
 

@@ -191,7 +191,7 @@ void run_prefill(Engine& engine, const PrefillScenario& scenario, const Workload
   const auto before =
       std::span(requests.front().prompt).first(static_cast<std::size_t>(scenario.context));
   if (!repeat(engine, requests, before, scenario.repetitions, hooks, record, measure)) return;
-  record.metrics["prefill_tokens_per_second"] = median_metric(rates, "tokens/s", "higher");
+  record.metrics[rate_metric("prefill")] = median_metric(rates, "tokens/s", "higher");
   record.metrics["ttft_ms"] = median_metric(latencies.ttft, "ms", "lower");
 }
 
@@ -222,7 +222,7 @@ void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHo
   const auto requests =
       make_requests(source, scenario.batch, scenario.context, scenario.tokens + 1);
   if (!repeat(engine, requests, {}, scenario.repetitions, hooks, record, measure)) return;
-  record.metrics["decode_tokens_per_second"] = median_metric(rates, "tokens/s", "higher");
+  record.metrics[rate_metric("decode")] = median_metric(rates, "tokens/s", "higher");
   add_latency_metrics("ttft", latencies.ttft, record);
   add_latency_metrics("tpot", latencies.tpot, record);
   add_latency_metrics("itl", latencies.itl, record);

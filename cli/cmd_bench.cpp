@@ -44,20 +44,23 @@ struct BenchRow {
   Record record;
   std::vector<double> samples_ts;  // tokens per second
 
-  double mean() const {
-    return std::accumulate(samples_ts.begin(), samples_ts.end(), 0.0) /
-           static_cast<double>(samples_ts.size());
-  }
-  // Sample standard deviation, as llama-bench prints it.
-  double deviation() const {
-    if (samples_ts.size() < 2) return 0;
-    double squares = 0;
-    for (const double s : samples_ts) squares += (s - mean()) * (s - mean());
-    return std::sqrt(squares / static_cast<double>(samples_ts.size() - 1));
-  }
+  const Metric& rate() const { return record.metrics.at(rate_metric(record.kind)); }
   double tokens() const { return static_cast<double>(n_prompt > 0 ? n_prompt : n_gen * n_batch); }
   bool ok() const { return record.status == Status::kOk; }
 };
+
+double mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+// Of a sample, as llama-bench prints it.
+double standard_deviation(const std::vector<double>& values) {
+  if (values.size() < 2) return 0;
+  const double middle = mean(values);
+  double squares = 0;
+  for (const double v : values) squares += (v - middle) * (v - middle);
+  return std::sqrt(squares / static_cast<double>(values.size() - 1));
+}
 
 struct Test {
   Scenario scenario;
@@ -127,12 +130,7 @@ void measure(const BenchOptions& o, std::vector<BenchRow>& rows) {
       row.kv_format = format_name(plan.kv);
       row.test_time = utc_now();
       row.record = runner.run(cases[i]);
-      if (row.ok()) {
-        row.samples_ts =
-            row.record.metrics
-                .at(row.n_prompt > 0 ? "prefill_tokens_per_second" : "decode_tokens_per_second")
-                .samples;
-      }
+      if (row.ok()) row.samples_ts = row.rate().samples;
       rows.push_back(std::move(row));
     }
   }
@@ -144,15 +142,7 @@ OrderedJson llama_bench_json(const BenchRow& row) {
   for (const double ts : row.samples_ts) {
     samples_ns.push_back(static_cast<std::int64_t>(row.tokens() / ts * 1e9));
   }
-  double mean_ns = 0;
-  for (const std::int64_t ns : samples_ns) mean_ns += static_cast<double>(ns);
-  mean_ns /= static_cast<double>(std::max<std::size_t>(1, samples_ns.size()));
-  double squares = 0;
-  for (const std::int64_t ns : samples_ns) {
-    squares += (static_cast<double>(ns) - mean_ns) * (static_cast<double>(ns) - mean_ns);
-  }
-  const double deviation_ns =
-      samples_ns.size() > 1 ? std::sqrt(squares / static_cast<double>(samples_ns.size() - 1)) : 0;
+  const std::vector<double> ns(samples_ns.begin(), samples_ns.end());
   return {{"build_commit", build_info::kGitCommit},
           {"cpu_info", read_environment().cpu},
           {"backends", "CPU"},
@@ -167,10 +157,10 @@ OrderedJson llama_bench_json(const BenchRow& row) {
           {"n_gen", row.n_gen},
           {"n_depth", row.n_depth},
           {"test_time", row.test_time},
-          {"avg_ns", static_cast<std::int64_t>(mean_ns)},
-          {"stddev_ns", static_cast<std::int64_t>(deviation_ns)},
-          {"avg_ts", row.mean()},
-          {"stddev_ts", row.deviation()},
+          {"avg_ns", static_cast<std::int64_t>(mean(ns))},
+          {"stddev_ns", static_cast<std::int64_t>(standard_deviation(ns))},
+          {"avg_ts", mean(row.samples_ts)},
+          {"stddev_ts", standard_deviation(row.samples_ts)},
           {"samples_ns", samples_ns},
           {"samples_ts", row.samples_ts},
           {"plan", row.plan},
@@ -228,9 +218,9 @@ void print_table(const std::vector<BenchRow>& rows, bool markdown) {
     std::string rate = "-";
     std::string interval = row.record.reason;
     if (row.ok()) {
-      rate = fmt::format("{:.2f} ± {:.2f}", row.mean(), row.deviation());
-      const Metric& m = row.record.metrics.at(row.n_prompt > 0 ? "prefill_tokens_per_second"
-                                                               : "decode_tokens_per_second");
+      rate =
+          fmt::format("{:.2f} ± {:.2f}", mean(row.samples_ts), standard_deviation(row.samples_ts));
+      const Metric& m = row.rate();
       interval = fmt::format("{:.2f}", m.value);
       if (m.interval)
         interval += fmt::format(" [{:.2f}, {:.2f}]", m.interval->low, m.interval->high);

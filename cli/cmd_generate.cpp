@@ -72,12 +72,7 @@ class AnswerPrinter {
 };
 
 Conversation conversation_of(const GenerateOptions& options) {
-  SystemContent system;
-  system.reasoning_effort = effort_from_name(options.effort, "--effort");
-  Message first;
-  first.role = Role::kSystem;
-  first.content.emplace_back(std::move(system));
-  Conversation conversation = {std::move(first)};
+  Conversation conversation = {system_message(effort_from_name(options.effort, "--effort"))};
   if (!options.system.empty()) {
     // What APIs call the system prompt is harmony's developer message.
     Message developer;

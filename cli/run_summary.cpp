@@ -61,7 +61,7 @@ std::string summary_table(const std::vector<Record>& records) {
       cell = bytes == nullptr ? "-" : format_bytes(bytes->value);
     } else if (record.kind == "prefill" || record.kind == "decode") {
       column += ", tok/s";
-      cell = rate_cell(find_metric(record, record.kind + "_tokens_per_second"));
+      cell = rate_cell(find_metric(record, rate_metric(record.kind)));
     } else if (record.kind == "task") {
       cell = share_cell(find_metric(record, "accuracy"));
     } else if (record.kind == "fidelity") {

@@ -12,14 +12,6 @@ namespace {
 
 constexpr std::int64_t kDefaultContext = 4096;
 
-// Without one, a model can still be timed and its logits looked at.
-bool has_tokenizer(const std::filesystem::path& directory) {
-  if (std::filesystem::exists(directory / "tokenizer.json")) return true;
-  const std::filesystem::directory_iterator files(directory);
-  return std::any_of(begin(files), end(files),
-                     [](const auto& file) { return file.path().extension() == ".tiktoken"; });
-}
-
 struct Sizes {
   ModelLimits limits;
   KvCacheOptions cache;
@@ -82,7 +74,8 @@ Engine load_engine(const std::filesystem::path& model, const Plan& plan,
   Engine engine;
   engine.directory = resolve_model(model);
   engine.weights = Weights::load(engine.directory, plan, pool);
-  if (has_tokenizer(engine.directory)) engine.tokenizer = Tokenizer::load(engine.directory);
+  // Without one, a model can still be timed and its logits looked at.
+  if (Tokenizer::exists_in(engine.directory)) engine.tokenizer = Tokenizer::load(engine.directory);
   const Sizes sizes = sizes_for(engine.weights->config, plan, options);
   engine.model = std::make_unique<Model>(engine.weights, sizes.limits, pool);
   engine.cache = std::make_unique<KvCache>(engine.weights->config, sizes.cache);

@@ -84,6 +84,8 @@ struct Message {
 };
 
 Message text_message(Role role, std::string text, std::string channel = "");
+// The default system message at this effort.
+Message system_message(ReasoningEffort effort);
 
 // The text parts of the content, joined. Parsed messages have no other parts.
 std::string message_text(const Message& message);

@@ -196,6 +196,15 @@ Message text_message(Role role, std::string text, std::string channel) {
   return message;
 }
 
+Message system_message(ReasoningEffort effort) {
+  SystemContent content;
+  content.reasoning_effort = effort;
+  Message message;
+  message.role = Role::kSystem;
+  message.content.emplace_back(std::move(content));
+  return message;
+}
+
 std::string message_text(const Message& message) {
   std::string text;
   for (const Content& part : message.content) {

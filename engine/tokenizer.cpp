@@ -24,20 +24,26 @@ std::string prepared(std::string_view text) {
   return to_valid_utf8(text);
 }
 
-std::filesystem::path tokenizer_file_in(const std::filesystem::path& directory) {
+// `tokenizer.json` alone, or else all rank files.
+std::vector<std::filesystem::path> tokenizer_files_in(const std::filesystem::path& directory) {
   std::error_code error;
   auto json = directory / "tokenizer.json";
-  if (std::filesystem::exists(json, error)) return json;
+  if (std::filesystem::exists(json, error)) return {json};
   std::vector<std::filesystem::path> rank_files;
   std::filesystem::directory_iterator entry(directory, error);
   for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
     if (entry->path().extension() == ".tiktoken") rank_files.push_back(entry->path());
   }
   require_or(ErrorCode::kIo, !error, "list {}: {}", directory.string(), error.message());
-  require_or(ErrorCode::kIo, rank_files.size() == 1,
+  return rank_files;
+}
+
+std::filesystem::path tokenizer_file_in(const std::filesystem::path& directory) {
+  const auto files = tokenizer_files_in(directory);
+  require_or(ErrorCode::kIo, files.size() == 1,
              "load a tokenizer from {}: no tokenizer.json, and {} *.tiktoken files instead of one",
-             directory.string(), rank_files.size());
-  return rank_files.front();
+             directory.string(), files.size());
+  return files.front();
 }
 
 }  // namespace
@@ -111,6 +117,10 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
   const std::string text = read_text_file(file);
   return file.extension() == ".tiktoken" ? from_tiktoken(text, file.string())
                                          : from_json(text, file.string());
+}
+
+bool Tokenizer::exists_in(const std::filesystem::path& directory) {
+  return !tokenizer_files_in(directory).empty();
 }
 
 Tokenizer Tokenizer::from_json(std::string_view text, std::string_view where) {

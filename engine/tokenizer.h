@@ -30,6 +30,10 @@ class Tokenizer {
   // else exactly one of the latter. Throws Error(kIo) if there is none, else as the two below.
   static Tokenizer load(const std::filesystem::path& path);
 
+  // Whether a directory holds a file that load() would look at. Throws Error(kIo) if it cannot be
+  // listed.
+  static bool exists_in(const std::filesystem::path& directory);
+
   // Reads the text of a Hugging Face tokenizer.json: byte-level BPE without normalizer, split by
   // ByteLevel or by a Sequence of Split and ByteLevel. What HF adds around a text (post_processor,
   // truncation, padding) is not read. Missing single bytes are allowed; encoding one is an error.

@@ -37,12 +37,7 @@ std::string multiple_choice_prompt(std::string_view question,
 }
 
 Conversation item_conversation(const TaskItem& item, ReasoningEffort effort) {
-  SystemContent system;
-  system.reasoning_effort = effort;
-  Message first;
-  first.role = Role::kSystem;
-  first.content.emplace_back(std::move(system));
-  return {std::move(first), text_message(Role::kUser, item.user_message)};
+  return {system_message(effort), text_message(Role::kUser, item.user_message)};
 }
 
 }  // namespace moebench

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 
+#include "bench/record.h"
 #include "reports/html_page.h"
 
 namespace moebench::page {

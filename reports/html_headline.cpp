@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bench/record.h"
 #include "reports/html_page.h"
 #include "reports/html_text.h"
 

@@ -96,8 +96,6 @@ const OrderedJson& metric_of(const Report& report, const Row& row, std::string_v
   return record == nullptr ? kNull : metric_of(*record, name);
 }
 
-std::string rate_metric(std::string_view kind) { return fmt::format("{}_tokens_per_second", kind); }
-
 std::string metric_cell(const OrderedJson& metric, std::string (*format)(double)) {
   const auto value = value_of(metric);
   if (!value) {

@@ -46,8 +46,6 @@ const OrderedJson* record_of(const Report& report, const Row& row, std::string_v
 // The metric of that record; a null JSON if there is no record or no metric.
 const OrderedJson& metric_of(const Report& report, const Row& row, std::string_view kind,
                              std::string_view title, std::string_view name);
-// The metric that tells a kind's speed: "decode_tokens_per_second".
-std::string rate_metric(std::string_view kind);
 
 // Cells: value with its interval below it.
 std::string metric_cell(const OrderedJson& metric, std::string (*format)(double));

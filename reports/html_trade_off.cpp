@@ -1,6 +1,7 @@
 // Pareto fronts: what accuracy and fidelity cost in speed and bytes.
 #include <cmath>
 
+#include "bench/record.h"
 #include "reports/html_page.h"
 #include "reports/html_text.h"
 #include "reports/pareto.h"

@@ -114,10 +114,10 @@ OrderedJson summarise(const Loaded& loaded, const PlanKey& key) {
     } else if (record.kind == "decode") {
       decode.push_back({{"batch", record.scenario.at("batch")},
                         {"context", record.scenario.at("context")},
-                        {"tokens_per_second", metric_json(record, "decode_tokens_per_second")}});
+                        {"tokens_per_second", metric_json(record, rate_metric("decode"))}});
     } else if (record.kind == "prefill") {
       prefill.push_back({{"tokens", record.scenario.at("tokens")},
-                         {"tokens_per_second", metric_json(record, "prefill_tokens_per_second")}});
+                         {"tokens_per_second", metric_json(record, rate_metric("prefill"))}});
     } else if (record.kind == "task") {
       accuracy.push_back({{"task", record.scenario.at("task")},
                           {"effort", record.scenario.at("effort")},
