@@ -1,10 +1,11 @@
-// moebench kernels list|verify: the variants of every op, and whether they compute what they
-// should.
+// moebench kernels list|verify|bench: the variants of every op, whether they compute what they
+// should, and how fast.
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <memory>
 
+#include "bench/op_benchmarks.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
 #include "cli/table.h"
@@ -71,13 +72,15 @@ int run_verify(const KernelOptions& options) {
   bool all_passed = true;
   for (const VerifyResult& r : results) {
     const std::string name = fmt::format("{} / {}", r.op, r.variant);
-    if (tallies.empty() || tallies.back().first != name) tallies.emplace_back(name, Tally{});
-    Tally& tally = tallies.back().second;
+    auto found = std::find_if(tallies.begin(), tallies.end(),
+                              [&](const auto& t) { return t.first == name; });
+    if (found == tallies.end()) found = tallies.insert(tallies.end(), {name, Tally{}});
+    Tally& tally = found->second;
     using Outcome = VerifyResult::Outcome;
     (r.outcome == Outcome::kPassed   ? tally.passed
      : r.outcome == Outcome::kFailed ? tally.failed
                                      : tally.skipped) += 1;
-    tally.bound = r.bound;
+    tally.bound = std::max(tally.bound, r.bound);
     tally.worst_nmse = std::max(tally.worst_nmse, r.nmse);
     all_passed = all_passed && r.outcome != Outcome::kFailed;
     if (options.verbose || r.outcome != Outcome::kPassed) {
@@ -100,7 +103,7 @@ int run_verify(const KernelOptions& options) {
     return all_passed ? kExitOk : kExitFailed;
   }
   if (options.verbose || !all_passed) fmt::print("{}\n", details.text());
-  Table summary({"op / variant", ">passed", ">failed", ">skipped", ">worst NMSE", ">bound"});
+  Table summary({"op / variant", ">passed", ">failed", ">skipped", ">worst NMSE", ">loosest bound"});
   for (const auto& [name, t] : tallies) {
     summary.add({name, std::to_string(t.passed), std::to_string(t.failed),
                  std::to_string(t.skipped), fmt::format("{:.1e}", t.worst_nmse),
@@ -109,6 +112,23 @@ int run_verify(const KernelOptions& options) {
   fmt::print("{}{} checks against float64 arithmetic, seed {}: {}\n", summary.text(),
              results.size(), options.seed, all_passed ? "all passed" : "SOME FAILED");
   return all_passed ? kExitOk : kExitFailed;
+}
+
+struct KernelBenchOptions {
+  KernelOptions common;
+  OpBenchmarkOptions bench;
+  std::vector<std::string> formats;
+};
+
+int run_kernel_bench(const KernelBenchOptions& options) {
+  OpBenchmarkOptions bench = options.bench;
+  bench.op = options.common.filter.op;
+  bench.variant = options.common.filter.variant;
+  bench.backend = options.common.filter.backend;
+  bench.threads = options.common.threads;
+  bench.json = options.common.json;
+  for (const std::string& name : options.formats) bench.formats.push_back(parse_format(name));
+  return run_op_benchmarks(bench) == 0 ? kExitOk : kExitFailed;
 }
 
 // The name must stand in that column of the list of variants.
@@ -142,7 +162,7 @@ void add_filter(CLI::App* command, KernelOptions& options) {
 
 void add_kernels(CLI::App& app, Action& action) {
   CLI::App* kernels =
-      app.add_subcommand("kernels", "The variants of every op: list them, verify them");
+      app.add_subcommand("kernels", "The variants of every op: list, verify, time them");
   kernels->require_subcommand(1);
   add_examples(kernels, {"moebench kernels list", "moebench kernels verify --op moe_experts"});
 
@@ -163,6 +183,42 @@ void add_kernels(CLI::App& app, Action& action) {
   command->add_flag("--verbose", verify->verbose, "Every check, not only those that fail");
   add_examples(command,
                {"moebench kernels verify", "moebench kernels verify --op attention --verbose"});
+
+  auto bench = std::make_shared<KernelBenchOptions>();
+  OpBenchmarkOptions& b = bench->bench;
+  command = add_command(*kernels, action, "bench",
+                        "Time linear, moe_experts and attention against this machine's limits",
+                        bench, run_kernel_bench);
+  add_filter(command, bench->common);
+  command->add_option("--shape", b.shape, "Shapes of 20b, 120b (gpt-oss) or nano")
+      ->type_name("SHAPE")
+      ->check(CLI::IsMember({"20b", "120b", "nano"}))
+      ->capture_default_str();
+  command->add_option("--format", bench->formats, "Formats of weights and cache; repeatable")
+      ->type_name("F")
+      ->check(read_by([](const std::string& name) { parse_format(name); }));
+  const auto add_list = [&](const char* name, std::vector<std::int64_t>& to, const char* help) {
+    command->add_option(name, to, help)
+        ->type_name("N,...")
+        ->delimiter(',')
+        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
+        ->capture_default_str();
+  };
+  add_list("--tokens", b.tokens, "Tokens in one call");
+  add_list("--context", b.contexts, "Positions that attention sees");
+  command->add_option("--min-time", b.min_time_s, "Seconds to time each for")
+      ->type_name("S")
+      ->check(CLI::Range(0.001, 1000.0))
+      ->capture_default_str();
+  command->add_option("--repetitions", b.repetitions, "Repetitions, for mean, median and deviation")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--out", b.out, "Also write Google Benchmark's JSON to this file")
+      ->type_name("FILE");
+  add_threads_option(command, bench->common.threads);
+  add_examples(command, {"moebench kernels bench --op linear --tokens 1,512",
+                         "moebench kernels bench --op moe_experts --variant avx2_int8 --json"});
 }
 
 }  // namespace moebench::cli

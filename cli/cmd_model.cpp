@@ -9,9 +9,11 @@
 #include "cli/model_options.h"
 #include "cli/table.h"
 #include "engine/engine.h"
+#include "engine/gguf_writer.h"
 #include "engine/harmony.h"
 #include "engine/mapped_file.h"
 #include "engine/scoring.h"
+#include "engine/synthetic_checkpoint.h"
 #include "kernels/core/append_file.h"
 #include "kernels/core/error.h"
 
@@ -248,6 +250,80 @@ int run_render(const RenderCommandOptions& options) {
   return kExitOk;
 }
 
+
+// ---- synth
+
+struct SynthOptions {
+  std::string shape = "20b";
+  std::int64_t layers = 0;
+  std::int64_t vocab = 0;
+  std::uint64_t seed = 1;
+  std::string out;
+  std::vector<std::string> gguf;
+};
+
+SyntheticShape shape_of(const SynthOptions& options) {
+  SyntheticShape shape = options.shape == "20b"    ? gpt_oss_20b_shape()
+                         : options.shape == "120b" ? gpt_oss_120b_shape()
+                                                   : nano_shape();
+  if (options.layers > 0) shape.num_layers = options.layers;
+  if (options.vocab > 0) shape.vocab_size = options.vocab;
+  return shape;
+}
+
+int run_synth(const SynthOptions& options) {
+  const std::filesystem::path directory = options.out;
+  require(!std::filesystem::exists(directory / "config.json"),
+          "make a synthetic model: {} holds a model already (choose another --out)",
+          directory.string());
+  const SyntheticShape shape = shape_of(options);
+  write_checkpoint(directory, synthetic_config(shape), synthetic_tensors(shape, options.seed));
+  const auto report = [](const std::filesystem::path& path) {
+    fmt::print("{}  {}\n", path.string(),
+               format_bytes(static_cast<double>(std::filesystem::file_size(path))));
+  };
+  report(directory / "model.safetensors");
+  for (const std::string& name : options.gguf) {
+    const std::filesystem::path path = directory / fmt::format("model-{}.gguf", name);
+    write_gguf(directory, path, parse_format(name));
+    report(path);
+  }
+  return kExitOk;
+}
+
+void add_synth(CLI::App& model, Action& action) {
+  auto synth = std::make_shared<SynthOptions>();
+  CLI::App* command = add_command(
+      model, action, "synth", "A model of random weights in a real shape, to measure speed on",
+      synth, run_synth);
+  command->add_option("--shape", synth->shape, "20b, 120b (gpt-oss) or nano")
+      ->type_name("SHAPE")
+      ->check(CLI::IsMember({"20b", "120b", "nano"}))
+      ->capture_default_str();
+  command->add_option("--layers", synth->layers, "Layers (0: as many as the shape has)")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1000));
+  command->add_option("--vocab", synth->vocab, "Vocabulary (0: that of the shape)")
+      ->type_name("V")
+      ->check(CLI::Range(0, 1 << 20));
+  command->add_option("--seed", synth->seed, "Seed: the same one gives the same bytes")
+      ->type_name("S")
+      ->capture_default_str();
+  command->add_option("--out", synth->out, "Directory to write")->type_name("DIR")->required();
+  command
+      ->add_option("--gguf", synth->gguf,
+                   "Also a GGUF file with the same numbers, for other engines: bf16, or int8 "
+                   "(dense matrices as Q8_0); repeatable")
+      ->type_name("DENSE")
+      ->expected(0, 1)
+      ->default_str("bf16")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->check(CLI::IsMember({"bf16", "int8"}));
+  add_examples(command,
+               {"moebench model synth --shape 20b --layers 4 --vocab 8192 --out synth-20b",
+                "moebench model synth --shape nano --out synth-nano --gguf bf16 --gguf int8"});
+}
+
 }  // namespace
 
 void add_model(CLI::App& app, Action& action) {
@@ -318,6 +394,8 @@ void add_model(CLI::App& app, Action& action) {
   command->add_flag("--json", render->json, "{\"text\": ..., \"ids\": [...]}");
   add_examples(command, {"echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' > chat.json",
                          "moebench model render --model nano --messages chat.json --effort low"});
+
+  add_synth(*model, action);
 }
 
 }  // namespace moebench::cli

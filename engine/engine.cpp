@@ -106,7 +106,7 @@ MemoryBudget predict_memory(const std::filesystem::path& model, const Plan& plan
     budget.weights[static_cast<std::size_t>(g)] = layout.bytes(static_cast<WeightGroup>(g));
   }
   const Model::Memory memory =
-      Model::memory_needed(config, layout, plan, sizes.limits, num_threads, choose_ops(plan));
+      Model::memory_needed(config, layout, plan, sizes.limits, num_threads, layout.ops);
   budget.kv_cache = KvCache::bytes_needed(config, sizes.cache);
   budget.activations = memory.activations;
   budget.workspace = memory.workspace;

@@ -10,50 +10,38 @@
 namespace moebench {
 namespace {
 
-// Throws Error(kUnsupported) if the variant cannot run the problem; else the scratch it needs.
-template <class V>
-std::size_t workspace_for(const V& variant, std::string_view op, const typename V::Problem& problem,
-                          int num_threads) {
-  const std::string reason = variant.unsupported(problem);
-  require_or(ErrorCode::kUnsupported, reason.empty(), "use variant '{}' of {}: {}", variant.name,
-             op, reason);
-  return variant.workspace_bytes(problem, num_threads);
-}
-
-// The largest scratch of any op of the model at its limits.
+// The largest scratch of any op of the model at its limits. Throws Error(kUnsupported) if an op's
+// variant cannot run what the model asks of it.
 std::size_t workspace_needed(const ModelConfig& c, const WeightLayout& layout, const Plan& plan,
                              const ModelLimits& limits, int num_threads, const OpTable& ops) {
-  const std::int64_t tokens = limits.max_step_tokens;
   std::size_t most = 0;
-  const auto need = [&](std::size_t bytes) { most = std::max(most, bytes); };
-  need(workspace_for(*ops.embedding, "embedding",
-                     {layout.embedding.format, tokens, c.vocab_size, c.hidden_size}, num_threads));
-  need(workspace_for(*ops.rms_norm, "rms_norm", {tokens, c.hidden_size}, num_threads));
-  need(workspace_for(*ops.rope, "rope", {tokens, c.num_heads, c.head_dim}, num_threads));
-  need(workspace_for(*ops.kv_write, "kv_write", {plan.kv, tokens, c.num_kv_heads, c.head_dim},
-                     num_threads));
-  for (const std::int64_t window : {std::int64_t{0}, c.sliding_window}) {
-    need(workspace_for(
-        *ops.attention, "attention",
-        {plan.kv, tokens, c.num_heads, c.num_kv_heads, c.head_dim, window, limits.max_context},
-        num_threads));
-  }
-  need(workspace_for(*ops.router, "router", {tokens, c.num_experts, c.top_k}, num_threads));
-  const auto need_linear = [&](const WeightPlacement& w, std::int64_t rows_of_x) {
-    need(workspace_for(*ops.linear, "linear", {w.format, rows_of_x, w.rows, w.cols}, num_threads));
-  };
-  need_linear(layout.unembedding, limits.max_logit_rows);
-  for (const LayerPlacements& layer : layout.layers) {
-    for (const WeightPlacement* w :
-         {&layer.query, &layer.key, &layer.value, &layer.attention_out, &layer.router}) {
-      need_linear(*w, tokens);
-    }
-    need(workspace_for(
-        *ops.moe_experts, "moe_experts",
-        {layer.gate_up.format, tokens, c.hidden_size, c.intermediate_size, c.num_experts, c.top_k},
-        num_threads));
-  }
+  visit_problems(c, layout, plan, limits,
+                 [&](std::string_view op, auto member, const auto& problem) {
+                   const auto& variant = *(ops.*member);
+                   const std::string reason = variant.unsupported(problem);
+                   require_or(ErrorCode::kUnsupported, reason.empty(),
+                              "use variant '{}' of {}: {}", variant.name, op, reason);
+                   most = std::max(most, variant.workspace_bytes(problem, num_threads));
+                 });
   return most;
+}
+
+// Throws Error(kUnsupported) if a variant wants weights in another order of bytes than they have.
+void check_layouts(const WeightLayout& layout, const OpTable& ops) {
+  const auto check = [](std::string_view op, const auto& variant, const WeightPlacement& weight) {
+    require_or(ErrorCode::kUnsupported,
+               !variant.weight_layout || *variant.weight_layout == weight.layout,
+               "use variant '{}' of {}: '{}' was not laid out for it", variant.name, op,
+               weight.name);
+  };
+  check("linear", *ops.linear, layout.unembedding);
+  for (const LayerPlacements& l : layout.layers) {
+    for (const WeightPlacement* p : {&l.query, &l.key, &l.value, &l.attention_out, &l.router}) {
+      check("linear", *ops.linear, *p);
+    }
+    check("moe_experts", *ops.moe_experts, l.gate_up);
+    check("moe_experts", *ops.moe_experts, l.down);
+  }
 }
 
 void add_to(View<float, 2> residual, View<const float, 2> branch, ThreadPool& pool) {
@@ -86,20 +74,6 @@ Model::Activations::Activations(Workspace& workspace, const ModelConfig& c, std:
   sin = rows(c.head_dim / 2);
 }
 
-OpTable choose_ops(const Plan& plan) {
-  OpTable ops;
-  ops.embedding = &find_variant(embedding::variants(), "embedding", plan.variant_of("embedding"));
-  ops.rms_norm = &find_variant(rms_norm::variants(), "rms_norm", plan.variant_of("rms_norm"));
-  ops.linear = &find_variant(linear::variants(), "linear", plan.variant_of("linear"));
-  ops.rope = &find_variant(rope::variants(), "rope", plan.variant_of("rope"));
-  ops.kv_write = &find_variant(kv_write::variants(), "kv_write", plan.variant_of("kv_write"));
-  ops.attention = &find_variant(attention::variants(), "attention", plan.variant_of("attention"));
-  ops.router = &find_variant(router::variants(), "router", plan.variant_of("router"));
-  ops.moe_experts =
-      &find_variant(moe_experts::variants(), "moe_experts", plan.variant_of("moe_experts"));
-  return ops;
-}
-
 Model::Memory Model::memory_needed(const ModelConfig& config, const WeightLayout& layout,
                                    const Plan& plan, const ModelLimits& limits, int num_threads,
                                    const OpTable& ops) {
@@ -114,12 +88,13 @@ Model::Model(std::shared_ptr<const Weights> weights, const ModelLimits& limits, 
     : weights_(std::move(weights)),
       limits_(limits),
       pool_(pool),
-      ops_(ops != nullptr ? *ops : choose_ops(weights_->plan)),
+      ops_(ops != nullptr ? *ops : weights_->layout.ops),
       rope_(make_rope_table(weights_->config.rope, weights_->config.head_dim)),
       context_{pool, {}} {
   require(limits.max_step_tokens > 0 && limits.max_logit_rows > 0 && limits.max_context > 0,
           "set up the model: limits must be positive (step {}, logit rows {}, context {})",
           limits.max_step_tokens, limits.max_logit_rows, limits.max_context);
+  check_layouts(weights_->layout, ops_);
   const Memory needed =
       memory_needed(config(), weights_->layout, weights_->plan, limits_, pool.num_threads(), ops_);
   activation_memory_ = Buffer(needed.activations, "activations");

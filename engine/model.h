@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "engine/kv_cache.h"
-#include "engine/op_table.h"
+#include "engine/op_choice.h"
 #include "engine/rope_table.h"
 #include "engine/weights.h"
 #include "kernels/core/buffer.h"
@@ -43,16 +43,11 @@ struct Observer {
       routing;
 };
 
-struct ModelLimits {
-  std::int64_t max_step_tokens = 256;
-  std::int64_t max_logit_rows = 32;
-  std::int64_t max_context = 4096;  // longest sequence, in positions
-};
-
 class Model {
  public:
-  // Chooses the variants of the weights' plan, or of `ops` if given, checks that each can run this
-  // model's shapes, and takes all memory a step needs.
+  // Takes all memory a step needs with the variants that the weights were laid out for, or with
+  // `ops` if given: those must be able to run this model's shapes and to read the weights as they
+  // lie. Throws Error(kUnsupported) otherwise.
   Model(std::shared_ptr<const Weights> weights, const ModelLimits& limits, ThreadPool& pool,
         const OpTable* ops = nullptr);
 
@@ -116,8 +111,5 @@ class Model {
   Context context_;
   Activations act_;
 };
-
-// The variants a plan names. Throws Error(kInvalidArgument) for unknown ones.
-OpTable choose_ops(const Plan& plan);
 
 }  // namespace moebench

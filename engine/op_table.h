@@ -27,17 +27,23 @@ struct OpTable {
   const moe_experts::Variant* moe_experts = &moe_experts::reference;
 };
 
+// Calls visit(op_name, member of OpTable, variants) for each op.
+template <class Visitor>
+void for_each_op_member(Visitor&& visit) {
+  visit("embedding", &OpTable::embedding, embedding::variants());
+  visit("rms_norm", &OpTable::rms_norm, rms_norm::variants());
+  visit("linear", &OpTable::linear, linear::variants());
+  visit("rope", &OpTable::rope, rope::variants());
+  visit("kv_write", &OpTable::kv_write, kv_write::variants());
+  visit("attention", &OpTable::attention, attention::variants());
+  visit("router", &OpTable::router, router::variants());
+  visit("moe_experts", &OpTable::moe_experts, moe_experts::variants());
+}
+
 // Calls visit(op_name, variants) for each op.
 template <class Visitor>
 void for_each_op(Visitor&& visit) {
-  visit("embedding", embedding::variants());
-  visit("rms_norm", rms_norm::variants());
-  visit("linear", linear::variants());
-  visit("rope", rope::variants());
-  visit("kv_write", kv_write::variants());
-  visit("attention", attention::variants());
-  visit("router", router::variants());
-  visit("moe_experts", moe_experts::variants());
+  for_each_op_member([&](std::string_view name, auto, auto variants) { visit(name, variants); });
 }
 
 inline std::vector<std::string> op_names() {

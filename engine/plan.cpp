@@ -23,6 +23,12 @@ constexpr std::array<WeightGroup, 4> kWeightGroups = {{{"experts", &Plan::expert
                                                        {"embedding", &Plan::embedding},
                                                        {"unembedding", &Plan::unembedding}}};
 
+constexpr std::array<std::string_view, 3> kFamilyNames = {"reference", "accurate", "fast"};
+
+OpFamily parse_family(std::string_view name) {
+  return static_cast<OpFamily>(index_of_name(kFamilyNames, name, "read a plan", "family of ops"));
+}
+
 void set_op(Plan& plan, const std::string& op, const std::string& variant) {
   bool known = false;
   for_each_op([&](std::string_view name, auto variants) {
@@ -46,11 +52,16 @@ void set_word(Plan& plan, const std::string& key, const std::string& value) {
     plan.kv = parse_format(value);
     return;
   }
+  if (key == "ops") {
+    plan.family = parse_family(value);
+    return;
+  }
   std::vector<std::string> known = op_names();
   const bool is_op = std::find(known.begin(), known.end(), key) != known.end();
   if (!is_op) {
     for (const WeightGroup& group : kWeightGroups) known.emplace_back(group.name);
     known.emplace_back("kv");
+    known.emplace_back("ops");
     fail(ErrorCode::kInvalidArgument, "read a plan: no weight group or op '{}'; {}", key,
          suggestion(key, known));
   }
@@ -59,9 +70,13 @@ void set_word(Plan& plan, const std::string& key, const std::string& value) {
 
 }  // namespace
 
+std::string_view op_family_name(OpFamily family) {
+  return kFamilyNames[static_cast<std::size_t>(family)];
+}
+
 std::string Plan::variant_of(std::string_view op) const {
   const auto it = ops.find(std::string(op));
-  return it == ops.end() ? "reference" : it->second;
+  return it == ops.end() ? std::string(op_family_name(family)) : it->second;
 }
 
 std::string Plan::canonical_text() const {
@@ -82,14 +97,16 @@ std::string Plan::describe() const {
     if (format) parts.push_back(fmt::format("{} {}", group.name, format_name(*format)));
   }
   if (kv != Format::kF32) parts.push_back(fmt::format("cache {}", format_name(kv)));
+  if (parts.empty()) parts.emplace_back("as stored");
+  parts.push_back(fmt::format("{} ops", op_family_name(family)));
   for (const auto& [op, variant] : ops) {
-    if (variant != "reference") parts.push_back(fmt::format("{} by {}", op, variant));
+    if (variant != op_family_name(family)) parts.push_back(fmt::format("{} by {}", op, variant));
   }
-  return parts.empty() ? "as stored, reference ops" : fmt::format("{}", fmt::join(parts, ", "));
+  return fmt::format("{}", fmt::join(parts, ", "));
 }
 
 std::vector<std::string> builtin_plan_names() {
-  std::vector<std::string> names = {"reference"};
+  std::vector<std::string> names(kFamilyNames.begin(), kFamilyNames.end());
   for (const Codec* c : codecs()) names.emplace_back(c->name);
   return names;
 }
@@ -97,7 +114,12 @@ std::vector<std::string> builtin_plan_names() {
 Plan parse_plan(std::string_view text) {
   Plan plan;
   plan.name = std::string(text);
-  if (text == "reference") return plan;
+  plan.family = OpFamily::kFast;
+  const auto family = std::find(kFamilyNames.begin(), kFamilyNames.end(), text);
+  if (family != kFamilyNames.end()) {
+    plan.family = parse_family(text);
+    return plan;
+  }
   if (text.find('=') == std::string_view::npos) {
     const std::vector<std::string> known = builtin_plan_names();
     require(std::find(known.begin(), known.end(), text) != known.end(),
@@ -128,7 +150,8 @@ Json plan_to_json(const Plan& plan) {
     const auto& format = plan.*group.format;
     if (format) json[std::string(group.name)] = format_name(*format);
   }
-  if (!plan.ops.empty()) json["ops"] = plan.ops;
+  json["ops"] = plan.ops;
+  json["ops"]["default"] = op_family_name(plan.family);
   return json;
 }
 
@@ -136,6 +159,7 @@ Plan plan_from_json(const Json& json, const std::string& where) {
   if (json.is_string()) return parse_plan(json.get<std::string>());
   JsonFields fields(json, where);
   Plan plan;
+  plan.family = OpFamily::kFast;
   plan.name = fields.required<std::string>("name");
   // Room for the short spelling of every choice, which is a plan's name if it has no other.
   constexpr std::size_t kLongestName = 1000;
@@ -150,6 +174,10 @@ Plan plan_from_json(const Json& json, const std::string& where) {
     require(ops->is_object(), "{}: expected an object of op: variant", fields.path("ops"));
     JsonFields chosen(*ops, fields.path("ops"));
     for (const auto& [op, variant] : ops->items()) {
+      if (op == "default") {
+        plan.family = parse_family(chosen.required<std::string>(op));
+        continue;
+      }
       set_op(plan, op, chosen.required<std::string>(op));
     }
   }

@@ -2,11 +2,14 @@
 //
 // Spelled as
 //   reference                     everything as the checkpoint stores it, f32 cache, reference ops
-//   int4                          the same, with the experts re-encoded as int4 (any format name)
-//   experts=int4,kv=fp8_e4m3      groups and ops one by one: experts, attention, embedding,
-//                                 unembedding, kv take a format; op names take a variant
-//   {"name": ..., "experts": ..., "ops": {"linear": "reference"}}    the same in JSON (suites,
-//   files)
+//   fast, accurate                the same weights, run by the variants of that family
+//   int4                          as fast, with the experts re-encoded as int4 (any format name)
+//   experts=int4,kv=fp8_e4m3,ops=accurate
+//                                 one by one: experts, attention, embedding, unembedding and kv take
+//                                 a format; ops takes a family (fast unless given); the name of an
+//                                 op takes a variant, over the family's
+//   {"name": ..., "experts": ..., "ops": {"default": "accurate", "linear": "reference"}}
+//                                 the same in JSON (suites, files)
 #pragma once
 
 #include <map>
@@ -20,6 +23,14 @@
 
 namespace moebench {
 
+// Who runs the ops that a plan names no variant for. Lists of variants: engine/op_choice.cpp.
+enum class OpFamily : std::uint8_t {
+  kReference,  // the oracle: plain loops
+  kAccurate,   // inputs of 15 bits or float32: close to the reference, at the speed of memory
+  kFast,       // inputs may be rounded to int8
+};
+std::string_view op_family_name(OpFamily family);
+
 // Weight formats: empty means "as stored in the checkpoint".
 struct Plan {
   std::string name = "reference";
@@ -28,8 +39,10 @@ struct Plan {
   std::optional<Format> embedding;
   std::optional<Format> unembedding;
   Format kv = Format::kF32;
-  std::map<std::string, std::string> ops;  // op -> variant; absent ops run `reference`
+  OpFamily family = OpFamily::kReference;
+  std::map<std::string, std::string> ops;  // op -> variant, where it is not the family's choice
 
+  // The variant named for `op`, or else the name of the family.
   std::string variant_of(std::string_view op) const;
   // Formats and variants only, without the name: two plans with equal keys do the same thing.
   std::string canonical_text() const;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "engine/op_choice.h"
 #include "engine/tensor_names.h"
 #include "kernels/core/error.h"
 #include "kernels/core/float_types.h"
@@ -50,10 +51,31 @@ class Planner {
         hidden +
         config_.num_layers * (2 * hidden + q_rows + 2 * kv_rows + hidden + config_.num_heads +
                               config_.num_experts * (1 + 2 * config_.intermediate_size + hidden));
+    layout.ops = choose_ops(plan_, config_, layout);
+    lay_out(layout);
     return layout;
   }
 
  private:
+  // Gives each matrix the order of bytes that its op's variant reads.
+  void lay_out(WeightLayout& layout) const {
+    const auto set = [](WeightPlacement& p, std::optional<RowLayout> wanted) {
+      p.layout = wanted.value_or(RowLayout::kRowMajor);
+      p.mapped = p.mapped && p.layout == RowLayout::kRowMajor;
+    };
+    const std::optional<RowLayout> linear = layout.ops.linear->weight_layout;
+    const std::optional<RowLayout> experts = layout.ops.moe_experts->weight_layout;
+    set(layout.unembedding, linear);
+    if (config_.tied_embeddings) layout.embedding = layout.unembedding;
+    for (LayerPlacements& l : layout.layers) {
+      for (WeightPlacement* p : {&l.query, &l.key, &l.value, &l.attention_out, &l.router}) {
+        set(*p, linear);
+      }
+      set(l.gate_up, experts);
+      set(l.down, experts);
+    }
+  }
+
   WeightPlacement dense(std::string_view name, WeightGroup group, std::int64_t rows,
                         std::int64_t cols, std::optional<Format> wanted) {
     return dense_part(name, group, rows, 0, rows, cols, wanted);
@@ -269,7 +291,7 @@ class WeightLoader {
 
   MatrixStackView encode(const WeightPlacement& p, const MatrixStackView& stored) {
     const Codec& c = codec(p.format);
-    const auto rows = static_cast<std::size_t>(p.rows);
+    const auto rows = static_cast<std::size_t>(stored_rows(p.layout, p.rows));
     const std::size_t data_bytes = rows * c.row_data_bytes(p.cols);
     const std::size_t scale_bytes = rows * c.row_scale_bytes(p.cols);
     const auto count = static_cast<std::size_t>(p.count);
@@ -278,28 +300,45 @@ class WeightLoader {
     auto& tensor_scales =
         *weights_.tensor_scales_.emplace_back(std::make_unique<std::vector<float>>(count, 1.0F));
 
+    const bool reorder_only = p.format == p.stored && !p.transposed;
     TensorError report{p.name, p.group, p.stored, p.format, {}};
     std::vector<float> untransposed;
     for (std::size_t e = 0; e < count; ++e) {
       const MatrixView source = stored[static_cast<std::int64_t>(e)];
-      if (p.transposed) untranspose(source, untransposed);
-      const auto read_row = [&](std::int64_t row, float* values) {
-        if (p.transposed) {
-          const float* from = untransposed.data() + row * p.cols;
-          std::copy(from, from + p.cols, values);
-        } else {
-          source.decode_row(row, values);
-        }
-      };
-      report.error.add(encode_matrix(c, p.rows, p.cols, read_row, data + e * data_bytes,
-                                     scales + e * scale_bytes, &tensor_scales[e], p.name, pool_));
+      if (reorder_only) {
+        interleave_rows(source, data + e * data_bytes, scales + e * scale_bytes, pool_);
+      } else {
+        if (p.transposed) untranspose(source, untransposed);
+        const auto read_row = [&](std::int64_t row, float* values) {
+          if (p.transposed) {
+            const float* from = untransposed.data() + row * p.cols;
+            std::copy(from, from + p.cols, values);
+          } else {
+            source.decode_row(row, values);
+          }
+        };
+        report.error.add(encode_matrix(c, p.rows, p.cols, read_row, data + e * data_bytes,
+                                       scales + e * scale_bytes, &tensor_scales[e], p.name, pool_,
+                                       p.layout));
+      }
+      // Its pages were read once and will not be again: give them back before the next matrix, so
+      // that no tensor is ever held twice.
+      release(source);
     }
-    // Its pages were read once and will not be again: give them back before the next tensor.
-    MappedFile::release(p.data->data);
-    if (p.scales != nullptr) MappedFile::release(p.scales->data);
-    weights_.errors.push_back(std::move(report));
-    return {p.format,     p.count, p.rows, p.cols, data, scale_bytes > 0 ? scales : nullptr,
-            tensor_scales};
+    if (!reorder_only) weights_.errors.push_back(std::move(report));
+    return {p.format,      p.count,
+            p.rows,        p.cols,
+            data,          scale_bytes > 0 ? scales : nullptr,
+            tensor_scales, p.layout};
+  }
+
+  static void release(const MatrixView& source) {
+    const Codec& c = codec(source.format);
+    const auto rows = static_cast<std::size_t>(source.rows);
+    MappedFile::release({source.data, rows * c.row_data_bytes(source.cols)});
+    if (source.scales != nullptr) {
+      MappedFile::release({source.scales, rows * c.row_scale_bytes(source.cols)});
+    }
   }
 
   // source [cols, rows] -> out [rows, cols], as f32.

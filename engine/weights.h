@@ -10,6 +10,7 @@
 
 #include "engine/checkpoint.h"
 #include "engine/model_config.h"
+#include "engine/op_table.h"
 #include "engine/plan.h"
 #include "kernels/core/buffer.h"
 #include "kernels/formats/format.h"
@@ -29,7 +30,8 @@ struct WeightPlacement {
   std::int64_t cols = 0;
   Format stored = Format::kF32;
   Format format = Format::kF32;  // what the plan holds it in
-  bool mapped = true;            // used where it lies in the file
+  RowLayout layout = RowLayout::kRowMajor;  // what the variant of its op reads
+  bool mapped = true;                       // used where it lies in the file
 
   const SafetensorsEntry* data = nullptr;
   const SafetensorsEntry* scales = nullptr;  // of a stored MXFP4 tensor
@@ -37,7 +39,7 @@ struct WeightPlacement {
   bool transposed = false;                   // stored as [count, cols, rows]
 
   std::size_t bytes() const {
-    return static_cast<std::size_t>(count) * matrix_bytes(format, rows, cols);
+    return static_cast<std::size_t>(count) * matrix_bytes(format, rows, cols, layout);
   }
   std::int64_t parameters() const { return count * rows * cols; }
 };
@@ -55,12 +57,14 @@ struct LayerPlacements {
   WeightPlacement query, key, value, attention_out, router, gate_up, down;
 };
 
-// Every tensor found, checked and placed, before a byte of them is read: the dry run of a load.
+// Every tensor found, checked and placed, and the variant of every op chosen, before a byte is read:
+// the dry run of a load.
 struct WeightLayout {
   WeightPlacement embedding;
   WeightPlacement unembedding;  // equals `embedding` when they are tied
   std::vector<LayerPlacements> layers;
   std::int64_t small_parameters = 0;  // norms, biases, sinks: held as f32
+  OpTable ops;                        // the variants that will read all this
 
   // Calls visit(placement) for every matrix; tied embeddings once.
   template <class Visitor>

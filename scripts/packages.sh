@@ -4,7 +4,7 @@
 #   build PRESET TARGET...       configures (once) and builds incrementally
 
 BUILD_PACKAGES="g++ cmake ninja-build pkg-config git ca-certificates
-  libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev libboost-math-dev libjs-chart.js"
+  libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev libbenchmark-dev libboost-math-dev libjs-chart.js"
 TEST_PACKAGES="catch2 libvalijson-dev"
 
 ensure_packages() {

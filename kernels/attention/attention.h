@@ -41,7 +41,7 @@ struct Args {
 
 using Variant = moebench::Variant<Problem, Args>;
 
-#define MOEBENCH_ATTENTION_VARIANTS(X) X(reference)
+#define MOEBENCH_ATTENTION_VARIANTS(X) X(reference) X(portable_f32) X(avx2_f32)
 MOEBENCH_VARIANTS(MOEBENCH_ATTENTION_VARIANTS)
 
 }  // namespace moebench::attention

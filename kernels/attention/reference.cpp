@@ -101,7 +101,7 @@ const Variant reference = {
     .backend = "cpu",
     .summary = "scores, one softmax, weighted sum, in the order of positions",
     .rounds = "activations: f32, softmax sums: f64",
-    .max_nmse = 1e-11,
+    .max_nmse = [](const Problem&) { return 1e-11; },
     .unsupported = [](const Problem& problem) -> std::string {
       return problem.num_kv_heads > 0 && problem.num_heads % problem.num_kv_heads == 0
                  ? ""

@@ -13,6 +13,8 @@ Buffer::Buffer(std::size_t bytes, const char* purpose) : bytes_(bytes) {
   require_or(ErrorCode::kOutOfMemory, mapped != MAP_FAILED, "allocate {} bytes for {}", bytes,
              purpose);
   data_ = static_cast<std::byte*>(mapped);
+  constexpr std::size_t kLarge = std::size_t{8} << 20;
+  if (bytes >= kLarge) madvise(mapped, bytes, MADV_HUGEPAGE);  // a wish: errors do not matter
 }
 
 Buffer::~Buffer() {

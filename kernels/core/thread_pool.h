@@ -1,10 +1,10 @@
-// A fixed set of threads and one way to use them: split a range into contiguous parts.
+// A fixed set of threads and one way to use them: split a range into parts.
 //
-// The partition depends on the number of threads, so an op must compute each output element whole
-// within one part: then results are the same bits for any number of threads.
+// Which thread computes what depends on the moment, so an op must compute each output element whole
+// within one part: then results are the same bits for any number of threads and any load.
 #pragma once
 
-#include <condition_variable>
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -25,26 +25,33 @@ class ThreadPool {
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls body(begin, end, thread) for disjoint parts that cover [0, count), `thread` in
-  // [0, num_threads), and returns when all are done. Parts hold at least `grain` items, except the
-  // last; small counts run on the calling thread. The first exception of a body is rethrown here.
-  // Not re-entrant: a body must not call parallel_for of the same pool.
+  // [0, num_threads), and returns when all are done. Threads take parts as they get free, several
+  // each, so that one that is held up by other work on the machine costs its share and no more.
+  // Parts hold at least `grain` items, except the last; small counts run on the calling thread. The
+  // first exception of a body is rethrown here, once the parts that were begun are done. Not
+  // re-entrant: a body must not call parallel_for of the same pool.
   void parallel_for(std::int64_t count, std::int64_t grain,
                     const std::function<void(std::int64_t, std::int64_t, int)>& body);
 
  private:
   void worker_loop(int thread);
-  void run_part(int thread);
+  void run_parts(int thread);
 
   std::vector<std::thread> workers_;
-  std::mutex mutex_;
-  std::condition_variable start_;
-  std::condition_variable done_;
-  std::uint64_t generation_ = 0;
-  int pending_ = 0;
-  bool stopping_ = false;
-  std::int64_t count_ = 0;
-  int parts_ = 0;
-  const std::function<void(std::int64_t, std::int64_t, int)>* body_ = nullptr;
+
+  // The job's number in the upper half, the next part in the lower one. Taking a part is a
+  // compare-and-swap on both, so a thread that comes late cannot take a part of a job whose fields
+  // it has not read.
+  std::atomic<std::uint64_t> ticket_;
+  std::atomic<std::int64_t> count_{0};
+  std::atomic<std::int64_t> num_parts_{0};
+  std::atomic<const std::function<void(std::int64_t, std::int64_t, int)>*> body_{nullptr};
+  std::atomic<std::int64_t> parts_done_{0};
+
+  std::atomic<std::uint32_t> generation_{0};  // changes when there is a new job; workers wait on it
+  std::atomic<int> sleeping_{0};
+  std::atomic<bool> stopping_{false};
+  std::mutex failure_mutex_;
   std::exception_ptr failure_;
 };
 

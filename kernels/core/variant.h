@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 
 #include "kernels/core/context.h"
 #include "kernels/core/error.h"
+#include "kernels/core/row_layout.h"
 #include "kernels/core/suggest.h"
 
 namespace moebench {
@@ -29,7 +31,10 @@ struct Variant {
   std::string_view rounds;   // what it rounds: "activations: f32, accumulate: f32"
   // Largest error it may have on random inputs: sum (got - want)^2 / sum want^2, where `want` is
   // float64 arithmetic on the same decoded weights. `moebench kernels verify` holds it to that.
-  double max_nmse;
+  double (*max_nmse)(const ProblemType&);
+
+  // The order of bytes it wants weights in; none if it reads any (or there are no weights).
+  std::optional<RowLayout> weight_layout = std::nullopt;
 
   // Empty if it can run such a problem, else the reason.
   std::string (*unsupported)(const ProblemType&);

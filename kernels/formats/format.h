@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/core/row_layout.h"
 #include "kernels/core/thread_pool.h"
 
 namespace moebench {
@@ -65,21 +66,32 @@ Format parse_format(std::string_view name);
 
 // Bytes of elements plus scales.
 std::size_t row_bytes(Format format, std::int64_t cols);
-std::size_t matrix_bytes(Format format, std::int64_t rows, std::int64_t cols);
+
+// `rows`, filled up to whole groups if they are interleaved.
+std::int64_t stored_rows(RowLayout layout, std::int64_t rows);
+std::size_t matrix_bytes(Format format, std::int64_t rows, std::int64_t cols,
+                         RowLayout layout = RowLayout::kRowMajor);
+// Empty, or why rows of `cols` columns cannot be interleaved.
+std::string interleave_unsupported(Format format, std::int64_t cols);
 
 // A matrix that somebody else owns: a mapped checkpoint or re-encoded weights.
 struct MatrixView {
   Format format = Format::kF32;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
-  const std::byte* data = nullptr;    // rows * row_data_bytes(cols); any alignment
-  const std::byte* scales = nullptr;  // rows * row_scale_bytes(cols); null if there are none
+  const std::byte* data = nullptr;    // stored_rows * row_data_bytes(cols); any alignment
+  const std::byte* scales = nullptr;  // stored_rows * row_scale_bytes(cols); null if there are none
   float tensor_scale = 1.0F;
+  RowLayout layout = RowLayout::kRowMajor;
 
   void decode_row(std::int64_t row, float* values) const;
-  // Rows [begin, begin + count), sharing the memory.
+  // Rows [begin, begin + count), sharing the memory. Whole groups only, if they are interleaved.
   MatrixView slice(std::int64_t begin, std::int64_t count) const;
 };
+
+// Copies a row-major matrix into the interleaved layout: the same bytes in another order, and zeros
+// for the rows that fill up the last group.
+void interleave_rows(const MatrixView& from, std::byte* data, std::byte* scales, ThreadPool& pool);
 
 // `count` matrices of one shape, one after the other: the experts of a layer.
 struct MatrixStackView {
@@ -90,6 +102,7 @@ struct MatrixStackView {
   const std::byte* data = nullptr;
   const std::byte* scales = nullptr;
   std::span<const float> tensor_scales;  // one per matrix, or empty: all 1
+  RowLayout layout = RowLayout::kRowMajor;
 
   MatrixView operator[](std::int64_t index) const;
 };
@@ -108,12 +121,13 @@ struct EncodingError {
   }
 };
 
-// Encodes rows [0, rows), each produced by `read_row(row, values)`, in parallel. `tensor_scale`
-// receives the per-matrix scale. Throws Error(kInvalidArgument) naming `what` for a value that is
+// Encodes rows [0, rows), each produced by `read_row(row, values)`, in parallel, into `data` and
+// `scales` in the given layout. `tensor_scale` receives the per-matrix scale. Throws Error(kInvalidArgument) naming `what` for a value that is
 // not finite or would become infinite, and for columns that are not a multiple of the block.
 EncodingError encode_matrix(const Codec& codec, std::int64_t rows, std::int64_t cols,
                             const std::function<void(std::int64_t, float*)>& read_row,
                             std::byte* data, std::byte* scales, float* tensor_scale,
-                            std::string_view what, ThreadPool& pool);
+                            std::string_view what, ThreadPool& pool,
+                            RowLayout layout = RowLayout::kRowMajor);
 
 }  // namespace moebench

@@ -29,7 +29,7 @@ const Variant reference = {
     .backend = "cpu",
     .summary = "each vector through the format's codec",
     .rounds = "to the cache's format",
-    .max_nmse = 0,
+    .max_nmse = [](const Problem&) { return 0.0; },
     .unsupported = [](const Problem& problem) -> std::string {
       const std::int64_t block = codec(problem.kv_format).block;
       return problem.head_dim % block == 0

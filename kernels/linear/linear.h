@@ -28,7 +28,12 @@ struct Args {
 using Variant = moebench::Variant<Problem, Args>;
 
 // Simplest first. To add one: write <name>.cpp beside this file and add X(<name>) here.
-#define MOEBENCH_LINEAR_VARIANTS(X) X(reference)
+#define MOEBENCH_LINEAR_VARIANTS(X) \
+  X(reference)                      \
+  X(portable_f32)                   \
+  X(avx2_f32)                       \
+  X(avx2_int15)                     \
+  X(avx2_int8)
 MOEBENCH_VARIANTS(MOEBENCH_LINEAR_VARIANTS)
 
 }  // namespace moebench::linear

@@ -41,7 +41,12 @@ struct Args {
 using Variant = moebench::Variant<Problem, Args>;
 
 // Simplest first. To add one: write <name>.cpp beside this file and add X(<name>) here.
-#define MOEBENCH_MOE_EXPERTS_VARIANTS(X) X(reference)
+#define MOEBENCH_MOE_EXPERTS_VARIANTS(X) \
+  X(reference)                           \
+  X(portable_f32)                        \
+  X(avx2_f32)                            \
+  X(avx2_int15)                          \
+  X(avx2_int8)
 MOEBENCH_VARIANTS(MOEBENCH_MOE_EXPERTS_VARIANTS)
 
 }  // namespace moebench::moe_experts

@@ -26,7 +26,7 @@ struct Args {
 
 using Variant = moebench::Variant<Problem, Args>;
 
-#define MOEBENCH_RMS_NORM_VARIANTS(X) X(reference)
+#define MOEBENCH_RMS_NORM_VARIANTS(X) X(reference) X(portable_f32) X(avx2_f32)
 MOEBENCH_VARIANTS(MOEBENCH_RMS_NORM_VARIANTS)
 
 }  // namespace moebench::rms_norm

@@ -28,7 +28,7 @@ const Variant reference = {
     .backend = "cpu",
     .summary = "plain loops",
     .rounds = "activations: f32",
-    .max_nmse = 1e-12,
+    .max_nmse = [](const Problem&) { return 1e-12; },
     .unsupported = [](const Problem& problem) -> std::string {
       return problem.head_dim % 2 == 0 ? "" : "head_dim must be even";
     },

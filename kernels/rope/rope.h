@@ -27,7 +27,7 @@ struct Args {
 
 using Variant = moebench::Variant<Problem, Args>;
 
-#define MOEBENCH_ROPE_VARIANTS(X) X(reference)
+#define MOEBENCH_ROPE_VARIANTS(X) X(reference) X(portable_f32) X(avx2_f32)
 MOEBENCH_VARIANTS(MOEBENCH_ROPE_VARIANTS)
 
 }  // namespace moebench::rope

@@ -48,7 +48,7 @@ const Variant reference = {
     .backend = "cpu",
     .summary = "repeated search for the largest logit left",
     .rounds = "softmax: f64",
-    .max_nmse = 1e-12,
+    .max_nmse = [](const Problem&) { return 1e-12; },
     .unsupported = [](const Problem& problem) -> std::string {
       return problem.top_k >= 1 && problem.top_k <= problem.num_experts
                  ? ""

@@ -25,7 +25,7 @@ struct Args {
 
 using Variant = moebench::Variant<Problem, Args>;
 
-#define MOEBENCH_ROUTER_VARIANTS(X) X(reference)
+#define MOEBENCH_ROUTER_VARIANTS(X) X(reference) X(one_pass)
 MOEBENCH_VARIANTS(MOEBENCH_ROUTER_VARIANTS)
 
 }  // namespace moebench::router

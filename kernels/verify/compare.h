@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -59,7 +60,12 @@ struct RandomMatrices {
   std::vector<std::byte> scales;
   std::vector<float> tensor_scales;
   std::vector<double> decoded;  // [count, rows, cols]
-  MatrixStackView view;
+  MatrixStackView view;         // row-major
+  std::vector<std::byte> interleaved_data;
+  std::vector<std::byte> interleaved_scales;
+
+  // The same matrices in the order of bytes that a variant wants.
+  MatrixStackView in_layout(std::optional<RowLayout> layout, ThreadPool& pool);
 
   RandomMatrices(RandomStream& random, Format format, std::int64_t count, std::int64_t rows,
                  std::int64_t cols, ThreadPool& pool);
@@ -95,6 +101,28 @@ inline RandomMatrices::RandomMatrices(RandomStream& random, Format format, std::
   }
 }
 
+inline MatrixStackView RandomMatrices::in_layout(std::optional<RowLayout> layout,
+                                                 ThreadPool& pool) {
+  if (layout != RowLayout::kInterleaved) return view;
+  const std::size_t matrix_rows =
+      static_cast<std::size_t>(stored_rows(RowLayout::kInterleaved, view.rows));
+  const std::size_t data_bytes = matrix_rows * codec(view.format).row_data_bytes(view.cols);
+  const std::size_t scale_bytes = matrix_rows * codec(view.format).row_scale_bytes(view.cols);
+  // Filled with what must not be read: rows that fill up a group are to be zeroed.
+  interleaved_data.assign(data_bytes * static_cast<std::size_t>(view.count), std::byte{0xff});
+  interleaved_scales.assign(scale_bytes * static_cast<std::size_t>(view.count), std::byte{0xff});
+  for (std::int64_t m = 0; m < view.count; ++m) {
+    const auto at = static_cast<std::size_t>(m);
+    interleave_rows(view[m], interleaved_data.data() + at * data_bytes,
+                    interleaved_scales.data() + at * scale_bytes, pool);
+  }
+  MatrixStackView other = view;
+  other.data = interleaved_data.data();
+  other.scales = scale_bytes > 0 ? interleaved_scales.data() : nullptr;
+  other.layout = RowLayout::kInterleaved;
+  return other;
+}
+
 // Runs one variant with the scratch it asked for.
 template <class V>
 void run_variant(const V& variant, const typename V::Problem& problem, const typename V::Args& args,
@@ -127,7 +155,7 @@ struct Check {
       r.backend = variant->backend;
       r.shape = shape;
       r.format = format;
-      r.bound = variant->max_nmse;
+      r.bound = variant->max_nmse(problem);
       r.reason = variant->unsupported(problem);
       if (!r.reason.empty()) {
         r.outcome = VerifyResult::Outcome::kSkipped;

@@ -15,10 +15,11 @@ struct LinearShape {
   std::int64_t num_tokens, rows, cols;
 };
 // 2880 columns are gpt-oss's: 90 blocks of 32, not a multiple of 64 or 128.
-constexpr std::array<LinearShape, 5> kLinearShapes = {{{"one_token", 1, 64, 96},
+constexpr std::array<LinearShape, 6> kLinearShapes = {{{"one_token", 1, 64, 96},
                                                        {"one_row", 5, 1, 32},
                                                        {"odd_counts", 3, 37, 160},
                                                        {"many_tokens", 33, 48, 64},
+                                                       {"a_chunk", 21, 24, 128},
                                                        {"h2880", 2, 50, 2880}}};
 
 }  // namespace
@@ -87,7 +88,7 @@ void check_linear(Check& check) {
   for (const LinearShape& s : kLinearShapes) {
     for (const Codec* c : codecs()) {
       RandomStream random(check.seed, 3);
-      const RandomMatrices weight(random, c->format, 1, s.rows, s.cols, check.pool);
+      RandomMatrices weight(random, c->format, 1, s.rows, s.cols, check.pool);
       const std::vector<float> x = random_floats(random, s.num_tokens * s.cols, 2.0F);
       const std::vector<float> bias = random_floats(random, s.rows, 1.0F);
       const std::vector<double> xd = doubles(x);
@@ -108,7 +109,8 @@ void check_linear(Check& check) {
                                     std::vector<float> out(want.size(), std::nanf(""));
                                     run_variant(variant, problem,
                                                 {{x.data(), {s.num_tokens, s.cols}},
-                                                 weight.view[0],
+                                                 weight.in_layout(variant.weight_layout,
+                                                                  check.pool)[0],
                                                  {bias.data(), {s.rows}},
                                                  {out.data(), {s.num_tokens, s.rows}}},
                                                 check.pool);

@@ -17,12 +17,13 @@ struct ExpertShape {
   std::int64_t num_tokens, hidden_size, intermediate_size, num_experts, top_k;
   Routing routing;
 };
-constexpr std::array<ExpertShape, 5> kExpertShapes = {{
+constexpr std::array<ExpertShape, 6> kExpertShapes = {{
     {"one_token", 1, 64, 96, 8, 2, Routing::kRandom},
     {"odd_counts", 7, 96, 32, 5, 3, Routing::kRandom},
     {"all_on_one_expert", 9, 64, 64, 4, 1, Routing::kAllOnOne},
     {"an_expert_without_tokens", 6, 32, 64, 3, 2, Routing::kOneUnused},
     {"every_expert", 3, 32, 32, 4, 4, Routing::kRandom},
+    {"a_chunk", 70, 64, 96, 2, 1, Routing::kRandom},
 }};
 
 // Different experts per token, as a router would choose.
@@ -144,9 +145,9 @@ void check_moe_experts(Check& check) {
   for (const ExpertShape& s : kExpertShapes) {
     for (const Codec* c : codecs()) {
       RandomStream random(check.seed, 8);
-      const RandomMatrices gate_up(random, c->format, s.num_experts, 2 * s.intermediate_size,
+      RandomMatrices gate_up(random, c->format, s.num_experts, 2 * s.intermediate_size,
                                    s.hidden_size, check.pool);
-      const RandomMatrices down(random, c->format, s.num_experts, s.hidden_size,
+      RandomMatrices down(random, c->format, s.num_experts, s.hidden_size,
                                 s.intermediate_size, check.pool);
       const auto gate_up_bias = random_floats(random, s.num_experts * 2 * s.intermediate_size, 1);
       const auto down_bias = random_floats(random, s.num_experts * s.hidden_size, 1);
@@ -173,6 +174,10 @@ void check_moe_experts(Check& check) {
                                        [&](const moe_experts::Variant& variant, VerifyResult& r) {
                                          std::vector<float> out(want.size(), std::nanf(""));
                                          moe_experts::Args run_args = args;
+                                         run_args.gate_up =
+                                             gate_up.in_layout(variant.weight_layout, check.pool);
+                                         run_args.down =
+                                             down.in_layout(variant.weight_layout, check.pool);
                                          run_args.out = {out.data(), {s.num_tokens, s.hidden_size}};
                                          run_variant(variant, problem, run_args, check.pool);
                                          compare(out, want, r);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "engine/engine.h"
+#include "kernels/core/random.h"
 #include "tests/support/checkpoint_builder.h"
 
 namespace moebench::test {

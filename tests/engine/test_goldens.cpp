@@ -11,6 +11,7 @@
 #include "engine/rope_table.h"
 #include "engine/scheduler.h"
 #include "engine/scoring.h"
+#include "kernels/core/cpu_features.h"
 #include "tests/support/files.h"
 #include "tests/support/near.h"
 
@@ -136,8 +137,25 @@ TEST_CASE("model: logits and every layer agree with the float64 reference, in bo
   }
 }
 
+TEST_CASE("model: the variants of a family stay near the float64 reference") {
+  // Largest error of a logit; logits here have a deviation of about 2.
+  const auto [plan, tolerance] =
+      GENERATE(std::pair{"ops=accurate", 2e-3}, std::pair{"ops=fast", 0.3},
+               std::pair{"linear=portable_f32,moe_experts=portable_f32,rms_norm=portable_f32", 1e-4},
+               std::pair{"linear=avx2_f32,moe_experts=avx2_f32", 1e-4});
+  if (std::string(plan).find("avx2") != std::string::npos && !cpu_has_avx2()) return;
+  INFO(plan);
+  Fixture fixture("", parse_plan(plan));
+  for (const Json& sequence : fixture.expected.at("sequences")) {
+    const auto logits = fixture.logits(sequence.at("tokens").get<std::vector<std::int32_t>>());
+    check_near(logits.back(), sequence.at("logits_last").get<std::vector<double>>(), tolerance);
+  }
+}
+
 TEST_CASE("model: greedy continuations equal the reference's") {
-  Fixture fixture(GENERATE("", "original"));
+  const std::string plan = GENERATE("reference", "accurate");
+  INFO(plan);
+  Fixture fixture(GENERATE("", "original"), parse_plan(plan));
   for (const Json& generation : fixture.expected.at("generate")) {
     Scheduler scheduler(*fixture.model, *fixture.cache);
     Request request;
@@ -156,9 +174,11 @@ TEST_CASE("model: greedy continuations equal the reference's") {
 }
 
 TEST_CASE("model: decoding token by token gives the bits of prefill, with any number of threads") {
-  Fixture whole("", {}, 64, 1);
-  Fixture single("", {}, 1, 3);
-  Fixture odd("", {}, 7, 2);
+  const Plan plan = parse_plan(GENERATE("reference", "accurate", "fast"));
+  INFO(plan.name);
+  Fixture whole("", plan, 64, 1);
+  Fixture single("", plan, 1, 3);
+  Fixture odd("", plan, 7, 2);
   for (const Json& sequence : whole.expected.at("sequences")) {
     const auto tokens = sequence.at("tokens").get<std::vector<std::int32_t>>();
     const auto want = whole.logits(tokens);
@@ -168,7 +188,9 @@ TEST_CASE("model: decoding token by token gives the bits of prefill, with any nu
 }
 
 TEST_CASE("model: a sequence's logits do not depend on the others in its batch, bit for bit") {
-  Fixture fixture("");
+  const Plan plan = parse_plan(GENERATE("reference", "accurate", "fast"));
+  INFO(plan.name);
+  Fixture fixture("", plan);
   std::vector<std::vector<std::int32_t>> sequences;
   for (const Json& sequence : fixture.expected.at("sequences")) {
     sequences.push_back(sequence.at("tokens").get<std::vector<std::int32_t>>());

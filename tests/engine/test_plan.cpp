@@ -42,8 +42,24 @@ TEST_CASE("plan: a format alone is a plan that holds the experts in it") {
     CHECK(format_name(*plan.experts) == c->name);
     CHECK_FALSE(plan.attention.has_value());
     CHECK(plan.kv == Format::kF32);
+    CHECK(plan.family == OpFamily::kFast);
   }
-  CHECK(builtin_plan_names().size() == codecs().size() + 1);
+  CHECK(builtin_plan_names().size() == codecs().size() + 3);
+}
+
+TEST_CASE("plan: a family alone keeps everything as stored") {
+  for (const char* name : {"fast", "accurate"}) {
+    const Plan plan = parse_plan(name);
+    CHECK(plan.name == name);
+    CHECK_FALSE(plan.experts.has_value());
+    CHECK(op_family_name(plan.family) == name);
+    CHECK(plan.variant_of("linear") == name);
+    CHECK(plan.describe() == fmt::format("as stored, {} ops", name));
+    CHECK(parse_plan(fmt::format("ops={}", name)).canonical_text() == plan.canonical_text());
+  }
+  CHECK(parse_plan("ops=reference").canonical_text() == Plan{}.canonical_text());
+  CHECK(parse_plan("ops=accurate,experts=int4").family == OpFamily::kAccurate);
+  CHECK(parse_plan("experts=int4").family == OpFamily::kFast);
 }
 
 TEST_CASE("plan: groups, cache and ops can be chosen one by one") {
@@ -69,7 +85,7 @@ TEST_CASE("plan: JSON says the same as the short spelling, and survives being wr
   const Plan plan = plan_from_json(json, "suite.json");
   CHECK(plan.name == "mine");
   CHECK(plan.canonical_text() ==
-        parse_plan("experts=nvfp4,kv=bf16,unembedding=int8").canonical_text());
+        parse_plan("experts=nvfp4,kv=bf16,unembedding=int8,linear=reference").canonical_text());
   CHECK(plan.canonical_text() != parse_plan("experts=nvfp4,kv=bf16").canonical_text());
   const Plan again = plan_from_json(plan_to_json(plan), "copy");
   CHECK(again.name == plan.name);
@@ -92,13 +108,14 @@ TEST_CASE("plan: the short spelling of every choice there is survives being writ
 TEST_CASE("plan: the canonical text tells apart whatever acts differently") {
   std::vector<std::string> seen;
   for (const char* text : {"reference", "int4", "experts=int8", "attention=int4", "embedding=int4",
-                           "unembedding=int4", "kv=int4", "kv=bf16"}) {
+                           "unembedding=int4", "kv=int4", "kv=bf16", "fast", "accurate",
+                           "linear=reference"}) {
     const std::string canonical = parse_plan(text).canonical_text();
     CHECK(std::find(seen.begin(), seen.end(), canonical) == seen.end());
     seen.push_back(canonical);
   }
   CHECK(parse_plan("experts=int4").canonical_text() == parse_plan("int4").canonical_text());
-  CHECK(parse_plan("experts=stored").canonical_text() == parse_plan("reference").canonical_text());
+  CHECK(parse_plan("experts=stored").canonical_text() == parse_plan("fast").canonical_text());
 }
 
 TEST_CASE("plan: an unknown word is refused with the nearest one and the list") {
@@ -109,6 +126,7 @@ TEST_CASE("plan: an unknown word is refused with the nearest one and the list") 
   check_refused("kv=fp8", {"'fp8'", "fp8_e4m3"});
   check_refused("linaer=reference", {"'linaer'", "did you mean 'linear'"});
   check_refused("linear=refrence", {"linear", "'refrence'", "did you mean 'reference'"});
+  check_refused("ops=acurate", {"family of ops", "'acurate'", "did you mean 'accurate'"});
   check_refused("zzzzzz", {"'zzzzzz'", "known: "});
 }
 
@@ -138,18 +156,10 @@ TEST_CASE("plan: JSON that is wrong names the place, the field and the value") {
   check_json_refused({{"name", "p"}, {"ops", "linear"}}, {"plans[2].ops"});
   check_json_refused({{"name", "p"}, {"ops", {{"linaer", "reference"}}}},
                      {"'linaer'", "did you mean 'linear'"});
+  check_json_refused({{"name", "p"}, {"ops", {{"default", "quick"}}}}, {"'quick'", "fast"});
   check_json_refused({{"name", "p"}, {"ops", {{"linear", 1}}}}, {"plans[2].ops.linear", "1"});
   check_json_refused(Json::array(), {"plans[2]", "expected an object"});
   check_json_refused(7, {"plans[2]", "expected an object", "7"});
-}
-
-TEST_CASE("plan: an op table holds the variants that the plan names") {
-  const OpTable ops = choose_ops(parse_plan("linear=reference"));
-  CHECK(ops.linear->name == "reference");
-  Plan plan;
-  plan.ops["router"] = "nope";
-  check_error([&] { choose_ops(plan); }, ErrorCode::kInvalidArgument,
-              {"router", "'nope'", "reference"});
 }
 
 }  // namespace moebench::test

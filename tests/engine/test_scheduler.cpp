@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "engine/scheduler.h"
+#include "kernels/core/random.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/throws.h"
 

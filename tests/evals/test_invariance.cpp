@@ -27,8 +27,8 @@ std::vector<Trace> some_traces() {
 
 }  // namespace
 
-TEST_CASE("invariance: reference ops give the same bits again, in chunks, alone and in company") {
-  for (const char* plan : {"reference", "int4", "kv=fp8_e4m3"}) {
+TEST_CASE("invariance: every family gives the same bits again, in chunks, alone and in company") {
+  for (const char* plan : {"reference", "accurate", "fast", "int4", "kv=fp8_e4m3"}) {
     INFO(plan);
     ThreadPool pool(2);
     Engine engine = tiny(parse_plan(plan), pool);

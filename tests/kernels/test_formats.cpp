@@ -374,4 +374,66 @@ TEST_CASE("formats: slices and stacks are the same rows, and a slice past the en
   }
 }
 
+TEST_CASE("formats: interleaved rows decode to the same numbers, and tails are zeros") {
+  ThreadPool pool(2);
+  for (const Codec* c : codecs()) {
+    for (const std::int64_t rows : {1, 7, 8, 9, 24, 37}) {
+      INFO(c->name << ", " << rows << " rows");
+      constexpr std::int64_t kCols = 96;
+      const EncodedStack plain(c->format, 2, rows, kCols, random_floats(2 * rows * kCols, 22));
+      const EncodedStack encoded(c->format, 2, rows, kCols, random_floats(2 * rows * kCols, 22),
+                                 RowLayout::kInterleaved);
+      CHECK(encoded.decoded() == plain.decoded());
+      // Reordering an encoded matrix gives the bytes of encoding it in that order.
+      const auto padded = static_cast<std::size_t>(stored_rows(RowLayout::kInterleaved, rows));
+      std::vector<std::byte> data(padded * c->row_data_bytes(kCols), std::byte{0xff});
+      std::vector<std::byte> scales(padded * c->row_scale_bytes(kCols), std::byte{0xff});
+      interleave_rows(plain.stack()[1], data.data(), scales.data(), pool);
+      CHECK(std::equal(data.begin(), data.end(), encoded.data().begin() + long(data.size())));
+      CHECK(std::equal(scales.begin(), scales.end(),
+                       encoded.scales().begin() + long(scales.size())));
+      CHECK(padded * row_bytes(c->format, kCols) ==
+            matrix_bytes(c->format, rows, kCols, RowLayout::kInterleaved));
+    }
+  }
+}
+
+TEST_CASE("formats: the interleaved order is 4 bytes of each of 8 rows, by hand") {
+  ThreadPool pool(1);
+  std::vector<std::byte> plain(8 * 32);
+  for (std::size_t i = 0; i < plain.size(); ++i) plain[i] = static_cast<std::byte>(i);
+  std::vector<std::byte> plain_scales(8 * 2);
+  for (std::size_t i = 0; i < 16; ++i) plain_scales[i] = static_cast<std::byte>(0x80 + i);
+  const MatrixView from{Format::kInt8, 8, 32, plain.data(), plain_scales.data()};
+  std::vector<std::byte> data(plain.size());
+  std::vector<std::byte> scales(plain_scales.size());
+  interleave_rows(from, data.data(), scales.data(), pool);
+  for (std::size_t unit = 0; unit < 8; ++unit) {
+    for (std::size_t row = 0; row < 8; ++row) {
+      for (std::size_t b = 0; b < 4; ++b) {
+        CHECK(data[(unit * 8 + row) * 4 + b] == plain[row * 32 + unit * 4 + b]);
+      }
+    }
+  }
+  CHECK(scales == plain_scales);  // one block: one scale of two bytes for each row, in order
+}
+
+TEST_CASE("formats: what cannot be interleaved or cut is refused") {
+  ThreadPool pool(1);
+  CHECK(interleave_unsupported(Format::kBf16, 2).empty());
+  CHECK_FALSE(interleave_unsupported(Format::kBf16, 3).empty());
+  CHECK(interleave_unsupported(Format::kF32, 3).empty());
+  const EncodedStack stack(Format::kInt8, 1, 16, 32, random_floats(16 * 32, 23),
+                           RowLayout::kInterleaved);
+  const MatrixView matrix = stack.matrix();
+  check_error([&] { matrix.slice(4, 4); }, ErrorCode::kInvalidArgument, {"row 4", "8"});
+  std::vector<float> a(32), b(32);
+  matrix.decode_row(11, a.data());
+  matrix.slice(8, 8).decode_row(3, b.data());
+  CHECK(a == b);
+  std::vector<std::byte> to(matrix_bytes(Format::kInt8, 16, 32));
+  check_error([&] { interleave_rows(matrix, to.data(), to.data(), pool); },
+              ErrorCode::kInvalidArgument, {"interleaved already"});
+}
+
 }  // namespace moebench::test

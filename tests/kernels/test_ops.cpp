@@ -103,7 +103,7 @@ TEST_CASE("rms_norm: the formula, for one element, odd sizes and many tokens") {
         const View<const float, 1> weights{weight.data(), {size}};
         run_op(variant, {tokens, size},
                {{x.data(), {tokens, size}}, weights, 1e-5F, {out.data(), {tokens, size}}});
-        check_nmse(out, want, variant.max_nmse);
+        check_nmse(out, want, variant.max_nmse({tokens, size}));
         std::vector<float> in_place = x;
         const View<float, 2> both{in_place.data(), {tokens, size}};
         run_op(variant, {tokens, size}, {both, weights, 1e-5F, both});
@@ -142,24 +142,30 @@ TEST_CASE("linear: the product in every format, with and without bias, at odd si
         if (cols % c->block != 0) continue;
         if (!variant.unsupported({c->format, tokens, rows, cols}).empty()) continue;
         INFO(c->name << ": " << tokens << " tokens, " << rows << " x " << cols);
-        const EncodedStack weight(c->format, 1, rows, cols, random_floats(rows * cols, 4));
+        const EncodedStack weight(c->format, 1, rows, cols, random_floats(rows * cols, 4),
+                                  variant.weight_layout);
         const auto decoded = weight.decoded();
         const auto x = random_floats(tokens * cols, 5);
         const auto bias = random_floats(rows, 6);
         std::vector<double> plain, biased;
+        double energy = 0;
         for (std::int64_t t = 0; t < tokens; ++t) {
           for (std::int64_t r = 0; r < rows; ++r) {
             double sum = 0;
             for (std::int64_t i = 0; i < cols; ++i) {
               sum += double{decoded[static_cast<std::size_t>(r * cols + i)]} *
                      double{x[static_cast<std::size_t>(t * cols + i)]};
+              energy += std::pow(double{decoded[static_cast<std::size_t>(r * cols + i)]} *
+                                     double{x[static_cast<std::size_t>(t * cols + i)]},
+                                 2);
             }
             plain.push_back(sum);
             biased.push_back(sum + double{bias[static_cast<std::size_t>(r)]});
           }
         }
-        check_nmse(linear_outputs(variant, weight.matrix(), x, {}), plain, variant.max_nmse);
-        check_nmse(linear_outputs(variant, weight.matrix(), x, bias), biased, variant.max_nmse);
+        const double bound = variant.max_nmse({c->format, tokens, rows, cols});
+        check_nmse(linear_outputs(variant, weight.matrix(), x, {}), plain, bound, energy);
+        check_nmse(linear_outputs(variant, weight.matrix(), x, bias), biased, bound, energy);
       }
     }
   });
@@ -167,7 +173,8 @@ TEST_CASE("linear: the product in every format, with and without bias, at odd si
 
 TEST_CASE("linear: a NaN or infinity of one token reaches its outputs and no other token's") {
   for_each_cpu_variant(linear::variants(), [](const linear::Variant& variant) {
-    const EncodedStack weight(Format::kMxfp4, 1, 40, 64, random_floats(40 * 64, 7));
+    const EncodedStack weight(Format::kMxfp4, 1, 40, 64, random_floats(40 * 64, 7),
+                              variant.weight_layout);
     for (const float bad : {kNaN, kInfinity}) {
       auto x = random_floats(3 * 64, 8);
       const auto clean = linear_outputs(variant, weight.matrix(), x, {});
@@ -182,19 +189,44 @@ TEST_CASE("linear: a NaN or infinity of one token reaches its outputs and no oth
   });
 }
 
-TEST_CASE(
-    "linear reference: outputs do not depend on threads or on the other tokens, bit for bit") {
-  const EncodedStack weight(Format::kInt8, 1, 101, 96, random_floats(101 * 96, 9));
-  const auto x = random_floats(5 * 96, 10);
-  const auto bias = random_floats(101, 11);
-  const auto want = linear_outputs(linear::reference, weight.matrix(), x, bias, 1);
-  CHECK(linear_outputs(linear::reference, weight.matrix(), x, bias, 3) == want);
-  CHECK(linear_outputs(linear::reference, weight.matrix(), x, bias, 7) == want);
-  for (std::size_t t = 0; t < 5; ++t) {
-    const auto alone =
-        linear_outputs(linear::reference, weight.matrix(), std::span(x).subspan(96 * t, 96), bias);
-    CHECK(std::equal(alone.begin(), alone.end(), want.begin() + static_cast<long>(101 * t)));
-  }
+TEST_CASE("linear: outputs do not depend on threads or on the other tokens, bit for bit") {
+  for_each_cpu_variant(linear::variants(), [](const linear::Variant& variant) {
+    constexpr std::size_t kTokens = 21;  // more than a tile of any kind, and not a multiple
+    for (const Codec* c : codecs()) {
+      INFO(c->name);
+      const EncodedStack weight(c->format, 1, 101, 96, random_floats(101 * 96, 9),
+                                variant.weight_layout);
+      const auto x = random_floats(kTokens * 96, 10);
+      const auto bias = random_floats(101, 11);
+      const auto want = linear_outputs(variant, weight.matrix(), x, bias, 1);
+      CHECK(linear_outputs(variant, weight.matrix(), x, bias, 3) == want);
+      CHECK(linear_outputs(variant, weight.matrix(), x, bias, 7) == want);
+      for (std::size_t count = 1; count < kTokens; ++count) {
+        const auto some = linear_outputs(
+            variant, weight.matrix(), std::span(x).subspan(96 * (kTokens - count), 96 * count),
+            bias);
+        CHECK(std::equal(some.begin(), some.end(),
+                         want.begin() + static_cast<long>(101 * (kTokens - count))));
+      }
+    }
+  });
+}
+
+TEST_CASE("linear: zeros, the smallest numbers and the largest come out finite") {
+  for_each_cpu_variant(linear::variants(), [](const linear::Variant& variant) {
+    for (const Codec* c : codecs()) {
+      INFO(c->name);
+      const EncodedStack weight(c->format, 1, 9, 64, random_floats(9 * 64, 12),
+                                variant.weight_layout);
+      for (const float size : {0.0F, 1e-45F, 1e-38F, 1e-30F, 1e30F}) {
+        const std::vector<float> x(64, size);
+        for (const float y : linear_outputs(variant, weight.matrix(), x, {})) {
+          CHECK(std::isfinite(y));
+          CHECK(std::fabs(y) <= 200 * size);
+        }
+      }
+    }
+  });
 }
 
 TEST_CASE("rope: element i turns with element i + D/2, by its own angle, in every head") {
@@ -223,7 +255,7 @@ TEST_CASE("rope: element i turns with element i + D/2, by its own angle, in ever
                {{x.data(), {tokens, kHeads, head_dim}},
                 {cos.data(), {tokens, half}},
                 {sin.data(), {tokens, half}}});
-        check_nmse(x, want, variant.max_nmse);
+        check_nmse(x, want, variant.max_nmse({tokens, kHeads, head_dim}));
       }
     }
     CHECK_FALSE(variant.unsupported({1, 1, 3}).empty());

@@ -1,24 +1,18 @@
-// Writes checkpoints for tests and benches: small safetensors files, damaged ones, edited copies of
-// real ones, and synthetic gpt-oss checkpoints of any shape with seeded random weights.
+// Writes checkpoints for tests: damaged safetensors files, edited copies of real checkpoints, and
+// synthetic ones (engine/synthetic_checkpoint.h).
 //
 // A checkpoint is a list of TensorSpec; a test edits the list (drops, renames, retypes) and writes
-// it. A tensor's bytes are produced while its file is written, so that a 20b-shaped layer of
-// several gigabytes needs no more memory than a tiny one.
+// it.
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <functional>
 #include <memory>
-#include <numbers>
 #include <ostream>
 #include <span>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -26,30 +20,12 @@
 #include <vector>
 
 #include "engine/checkpoint.h"
+#include "engine/synthetic_checkpoint.h"
 #include "kernels/core/float_types.h"
-#include "kernels/core/hash.h"
 #include "kernels/core/json_fields.h"
-#include "kernels/core/random.h"
 #include "tests/support/files.h"
 
 namespace moebench::test {
-
-struct TensorSpec {
-  std::string name;
-  std::string dtype;  // "BF16", "F16", "F32", "U8"
-  std::vector<std::int64_t> shape;
-  std::function<void(std::ostream&)> write;  // writes bytes() bytes
-
-  std::int64_t size() const {
-    std::int64_t count = 1;
-    for (const std::int64_t extent : shape) count *= extent;
-    return count;
-  }
-  std::int64_t bytes() const {
-    return size() * (dtype == "U8" ? 1 : (dtype == "F32" ? 4 : 2));  // the dtypes used here
-  }
-};
-using TensorSpecs = std::vector<TensorSpec>;
 
 // A tensor whose bytes are at hand.
 inline TensorSpec tensor_of_bytes(std::string name, std::string dtype,
@@ -82,49 +58,6 @@ inline std::string safetensors_bytes(std::string_view header, std::string_view d
   const auto length = static_cast<std::uint64_t>(header.size());
   std::string file(reinterpret_cast<const char*>(&length), sizeof(length));
   return file.append(header).append(data);
-}
-
-inline void write_safetensors(const std::filesystem::path& path,
-                              std::span<const TensorSpec> tensors) {
-  OrderedJson header = {{"__metadata__", {{"format", "pt"}}}};
-  std::int64_t offset = 0;
-  for (const TensorSpec& tensor : tensors) {
-    header[tensor.name] = {{"dtype", tensor.dtype},
-                           {"shape", tensor.shape},
-                           {"data_offsets", {offset, offset + tensor.bytes()}}};
-    offset += tensor.bytes();
-  }
-  std::ofstream out(path, std::ios::binary);
-  out << safetensors_bytes(header.dump(), "");
-  for (const TensorSpec& tensor : tensors) {
-    const auto begin = out.tellp();
-    tensor.write(out);
-    if (out.tellp() - begin != tensor.bytes()) {
-      throw std::logic_error("tensor " + tensor.name + " wrote a wrong number of bytes");
-    }
-  }
-  if (!out.flush()) throw std::runtime_error("cannot write " + path.string());
-}
-
-// config.json, and the tensors in one file; or, for `num_shards` > 1, dealt out over shards that
-// are numbered from 0 as OpenAI's are ("of" names the last), with an index.
-inline void write_checkpoint(const std::filesystem::path& directory, const Json& config,
-                             const TensorSpecs& tensors, std::size_t num_shards = 1) {
-  std::filesystem::create_directories(directory);
-  write_file(directory / "config.json", config.dump(1));
-  if (num_shards == 1) {
-    write_safetensors(directory / "model.safetensors", tensors);
-    return;
-  }
-  Json weight_map = Json::object();
-  for (std::size_t shard = 0; shard < num_shards; ++shard) {
-    const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", shard, num_shards - 1);
-    TensorSpecs part;
-    for (std::size_t i = shard; i < tensors.size(); i += num_shards) part.push_back(tensors[i]);
-    for (const TensorSpec& tensor : part) weight_map[tensor.name] = name;
-    write_safetensors(directory / name, part);
-  }
-  write_file(directory / "model.safetensors.index.json", Json{{"weight_map", weight_map}}.dump(1));
 }
 
 // --- Editing a checkpoint that exists -----------------------------------------------------------
@@ -169,174 +102,6 @@ inline std::vector<float> floats_of(const TensorSpec& tensor) {
     if (tensor.dtype == "F16") values[i] = to_float(load_unaligned<f16>(bytes.data() + 2 * i));
   }
   return values;
-}
-
-// --- Synthetic gpt-oss checkpoints --------------------------------------------------------------
-
-// The defaults make a tiny model with every feature on: a window shorter than a page or two, YaRN,
-// grouped heads, heads wider together than the hidden size.
-struct SyntheticShape {
-  std::int64_t num_layers = 2;
-  std::int64_t hidden_size = 64;
-  std::int64_t intermediate_size = 64;
-  std::int64_t num_heads = 4;
-  std::int64_t num_kv_heads = 2;
-  std::int64_t head_dim = 32;
-  std::int64_t num_experts = 4;
-  std::int64_t top_k = 2;
-  std::int64_t vocab_size = 128;
-  std::int64_t sliding_window = 8;
-  std::int64_t max_context = 256;
-  std::int64_t original_context = 32;
-};
-
-// gpt-oss-20b cut down to `num_layers`: 0.45 GB a layer, and 2.3 GB for a full vocabulary.
-inline SyntheticShape gpt_oss_20b_shape(std::int64_t num_layers = 1,
-                                        std::int64_t vocab_size = 201088) {
-  return {num_layers, 2880, 2880, 64, 8, 64, 32, 4, vocab_size, 128, 131072, 4096};
-}
-
-inline Json synthetic_config(const SyntheticShape& shape) {
-  Json layer_types = Json::array();
-  for (std::int64_t l = 0; l < shape.num_layers; ++l) {
-    layer_types.push_back(l % 2 == 0 ? "sliding_attention" : "full_attention");
-  }
-  return {{"model_type", "gpt_oss"},
-          {"num_hidden_layers", shape.num_layers},
-          {"hidden_size", shape.hidden_size},
-          {"intermediate_size", shape.intermediate_size},
-          {"num_attention_heads", shape.num_heads},
-          {"num_key_value_heads", shape.num_kv_heads},
-          {"head_dim", shape.head_dim},
-          {"num_local_experts", shape.num_experts},
-          {"num_experts_per_tok", shape.top_k},
-          {"vocab_size", shape.vocab_size},
-          {"sliding_window", shape.sliding_window},
-          {"max_position_embeddings", shape.max_context},
-          {"rms_norm_eps", 1e-5},
-          {"swiglu_limit", 7.0},
-          {"rope_theta", 150000},
-          {"rope_scaling",
-           {{"rope_type", "yarn"},
-            {"factor", std::max<std::int64_t>(1, shape.max_context / shape.original_context)},
-            {"beta_fast", 32.0},
-            {"beta_slow", 1.0},
-            {"original_max_position_embeddings", shape.original_context},
-            {"truncate", false}}},
-          {"attention_bias", true},
-          {"tie_word_embeddings", false},
-          {"eos_token_id", shape.vocab_size - 1},
-          {"layer_types", layer_types}};
-}
-
-// 16-byte pieces of the random stream that `seed` and the tensor's name choose, turned into bytes
-// by `convert(words) -> std::array<std::byte, N>` and written in chunks.
-template <class Convert>
-void write_random(std::ostream& out, std::int64_t bytes, std::uint64_t seed, std::string_view name,
-                  const Convert& convert) {
-  const std::uint64_t stream = fnv1a64(name);
-  std::string chunk;
-  chunk.reserve((1 << 20) + 64);
-  for (std::uint64_t counter = 0; bytes > 0; ++counter) {
-    const auto piece = convert(
-        philox4x32({static_cast<std::uint32_t>(counter), static_cast<std::uint32_t>(counter >> 32),
-                    static_cast<std::uint32_t>(stream), static_cast<std::uint32_t>(stream >> 32)},
-                   {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)}));
-    const auto length = std::min(bytes, static_cast<std::int64_t>(piece.size()));
-    chunk.append(reinterpret_cast<const char*>(piece.data()), static_cast<std::size_t>(length));
-    bytes -= length;
-    if (chunk.size() >= (1 << 20) || bytes == 0) {
-      out.write(chunk.data(), static_cast<std::streamsize>(chunk.size()));
-      chunk.clear();
-    }
-  }
-}
-
-// Normally distributed bf16 numbers.
-inline TensorSpec random_tensor(std::string name, std::vector<std::int64_t> shape,
-                                std::uint64_t seed, double mean, double deviation) {
-  TensorSpec tensor{std::move(name), "BF16", std::move(shape), nullptr};
-  tensor.write = [name = tensor.name, bytes = tensor.bytes(), seed, mean,
-                  deviation](std::ostream& out) {
-    // 4096 draws of the distribution, of which each number is one: the transform once, not always.
-    std::vector<bf16> table(4096);
-    RandomStream stream(seed, fnv1a64("normal"));
-    for (bf16& entry : table) {
-      const double radius = std::sqrt(-2.0 * std::log(1.0 - stream.uniform()));
-      const double normal = radius * std::cos(2.0 * std::numbers::pi * stream.uniform());
-      entry = to_bf16(static_cast<float>(mean + deviation * normal));
-    }
-    write_random(out, bytes, seed, name, [&](const std::array<std::uint32_t, 4>& words) {
-      std::array<std::byte, 16> piece;
-      for (std::size_t i = 0; i < 8; ++i) {
-        const bf16 value = table[(words[i / 2] >> (i % 2 * 16)) & 0xfff];
-        std::memcpy(piece.data() + 2 * i, &value, sizeof(value));
-      }
-      return piece;
-    });
-  };
-  return tensor;
-}
-
-// MXFP4 blocks with every code equally likely, or their scales: bytes `base` - 1, `base`, `base`
-// + 1.
-inline TensorSpec random_bytes(std::string name, std::vector<std::int64_t> shape,
-                               std::uint64_t seed, int base = -1) {
-  TensorSpec tensor{std::move(name), "U8", std::move(shape), nullptr};
-  tensor.write = [name = tensor.name, bytes = tensor.bytes(), seed, base](std::ostream& out) {
-    write_random(out, bytes, seed, name, [&](const std::array<std::uint32_t, 4>& words) {
-      auto piece = std::bit_cast<std::array<std::uint8_t, 16>>(words);
-      if (base >= 0) {
-        for (std::uint8_t& byte : piece) byte = static_cast<std::uint8_t>(base - 1 + byte % 3);
-      }
-      return piece;
-    });
-  };
-  return tensor;
-}
-
-// The tensors of a gpt-oss checkpoint in the Hugging Face layout. Activations stay near size 1:
-// weights have a deviation of about 1 / sqrt(columns).
-inline TensorSpecs synthetic_tensors(const SyntheticShape& s, std::uint64_t seed) {
-  TensorSpecs tensors;
-  const std::int64_t q_rows = s.num_heads * s.head_dim;
-  const std::int64_t kv_rows = s.num_kv_heads * s.head_dim;
-  const auto add = [&](const std::string& name, std::vector<std::int64_t> shape, double mean,
-                       double deviation) {
-    tensors.push_back(random_tensor(name, std::move(shape), seed, mean, deviation));
-  };
-  const auto add_linear = [&](const std::string& stem, std::int64_t rows, std::int64_t cols,
-                              double gain) {
-    add(stem + ".weight", {rows, cols}, 0, gain / std::sqrt(static_cast<double>(cols)));
-    add(stem + ".bias", {rows}, 0, 0.1);
-  };
-  const auto add_experts = [&](const std::string& stem, std::int64_t rows, std::int64_t cols) {
-    if (cols % 32 != 0) throw std::logic_error(stem + ": columns are not a multiple of 32");
-    // Uniform E2M1 codes have a deviation of 2.93.
-    const double scale = std::log2(1.0 / std::sqrt(static_cast<double>(cols)) / 2.93);
-    tensors.push_back(random_bytes(stem + "_blocks", {s.num_experts, rows, cols / 32, 16}, seed));
-    tensors.push_back(random_bytes(stem + "_scales", {s.num_experts, rows, cols / 32}, seed,
-                                   127 + static_cast<int>(std::lround(scale))));
-    add(stem + "_bias", {s.num_experts, rows}, 0, 0.1);
-  };
-  add("model.embed_tokens.weight", {s.vocab_size, s.hidden_size}, 0, 1);
-  for (std::int64_t l = 0; l < s.num_layers; ++l) {
-    const std::string layer = fmt::format("model.layers.{}.", l);
-    add(layer + "input_layernorm.weight", {s.hidden_size}, 1, 0.1);
-    add_linear(layer + "self_attn.q_proj", q_rows, s.hidden_size, 1);
-    add_linear(layer + "self_attn.k_proj", kv_rows, s.hidden_size, 1);
-    add_linear(layer + "self_attn.v_proj", kv_rows, s.hidden_size, 1);
-    add_linear(layer + "self_attn.o_proj", s.hidden_size, q_rows, 1);
-    add(layer + "self_attn.sinks", {s.num_heads}, 0, 1);
-    add(layer + "post_attention_layernorm.weight", {s.hidden_size}, 1, 0.1);
-    add_linear(layer + "mlp.router", s.num_experts, s.hidden_size, 2);
-    add_experts(layer + "mlp.experts.gate_up_proj", 2 * s.intermediate_size, s.hidden_size);
-    add_experts(layer + "mlp.experts.down_proj", s.hidden_size, s.intermediate_size);
-  }
-  add("model.norm.weight", {s.hidden_size}, 1, 0.1);
-  add("lm_head.weight", {s.vocab_size, s.hidden_size}, 0,
-      3.0 / std::sqrt(static_cast<double>(s.hidden_size)));
-  return tensors;
 }
 
 // A whole checkpoint directory. Equal shapes and seeds give equal bytes.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -15,10 +16,11 @@ namespace moebench::test {
 class EncodedStack {
  public:
   // `values`: [count, rows, cols]. Elements and scales start at odd addresses, because a checkpoint
-  // promises no alignment.
+  // promises no alignment. `layout` none: row-major.
   EncodedStack(Format format, std::int64_t count, std::int64_t rows, std::int64_t cols,
-               std::span<const float> values)
+               std::span<const float> values, std::optional<RowLayout> layout = std::nullopt)
       : format_(format),
+        layout_(layout.value_or(RowLayout::kRowMajor)),
         count_(count),
         rows_(rows),
         cols_(cols),
@@ -31,16 +33,17 @@ class EncodedStack {
       const auto read_row = [&](std::int64_t row, float* out) {
         std::copy(matrix + row * cols, matrix + (row + 1) * cols, out);
       };
-      const auto first = static_cast<std::size_t>(m * rows);
+      const auto first = static_cast<std::size_t>(m * stored_rows(layout_, rows));
       error_.add(encode_matrix(codec(format), rows, cols, read_row,
                                data_.data() + 1 + first * codec(format).row_data_bytes(cols),
                                scales_.data() + 1 + first * codec(format).row_scale_bytes(cols),
-                               &tensor_scales_[static_cast<std::size_t>(m)], "a test", pool));
+                               &tensor_scales_[static_cast<std::size_t>(m)], "a test", pool, layout_));
     }
   }
 
   MatrixStackView stack() const {
-    return {format_, count_, rows_, cols_, data_.data() + 1, scales_.data() + 1, tensor_scales_};
+    return {format_,           count_,         rows_,  cols_, data_.data() + 1,
+            scales_.data() + 1, tensor_scales_, layout_};
   }
   MatrixView matrix() const { return stack()[0]; }
   std::span<const std::byte> data() const { return std::span(data_).subspan(1); }
@@ -58,10 +61,11 @@ class EncodedStack {
 
  private:
   std::size_t row_bytes(std::size_t (*of_row)(std::int64_t)) const {
-    return static_cast<std::size_t>(count_ * rows_) * of_row(cols_);
+    return static_cast<std::size_t>(count_ * stored_rows(layout_, rows_)) * of_row(cols_);
   }
 
   Format format_;
+  RowLayout layout_;
   std::int64_t count_;
   std::int64_t rows_;
   std::int64_t cols_;

@@ -1,0 +1,61 @@
+// Which variant runs each op of a model under a plan.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "engine/model_config.h"
+#include "engine/op_table.h"
+#include "engine/plan.h"
+#include "engine/weights.h"
+
+namespace moebench {
+
+struct ModelLimits {
+  std::int64_t max_step_tokens = 256;
+  std::int64_t max_logit_rows = 32;
+  std::int64_t max_context = 4096;  // longest sequence, in positions
+};
+
+// Calls visit(op_name, member of OpTable, problem) for everything the ops of a model must be able
+// to run: each op, with each format and shape it meets.
+template <class Visitor>
+void visit_problems(const ModelConfig& c, const WeightLayout& layout, const Plan& plan,
+                    const ModelLimits& limits, Visitor&& visit) {
+  const std::int64_t tokens = limits.max_step_tokens;
+  visit("embedding", &OpTable::embedding,
+        embedding::Problem{layout.embedding.format, tokens, c.vocab_size, c.hidden_size});
+  visit("rms_norm", &OpTable::rms_norm, rms_norm::Problem{tokens, c.hidden_size});
+  visit("rope", &OpTable::rope, rope::Problem{tokens, c.num_heads, c.head_dim});
+  visit("kv_write", &OpTable::kv_write,
+        kv_write::Problem{plan.kv, tokens, c.num_kv_heads, c.head_dim});
+  for (const std::int64_t window : {std::int64_t{0}, c.sliding_window}) {
+    visit("attention", &OpTable::attention,
+          attention::Problem{plan.kv, tokens, c.num_heads, c.num_kv_heads, c.head_dim, window,
+                             limits.max_context});
+  }
+  visit("router", &OpTable::router, router::Problem{tokens, c.num_experts, c.top_k});
+  const auto linear = [&](const WeightPlacement& w, std::int64_t rows_of_x) {
+    visit("linear", &OpTable::linear, linear::Problem{w.format, rows_of_x, w.rows, w.cols});
+  };
+  linear(layout.unembedding, limits.max_logit_rows);
+  for (const LayerPlacements& layer : layout.layers) {
+    for (const WeightPlacement* w :
+         {&layer.query, &layer.key, &layer.value, &layer.attention_out, &layer.router}) {
+      linear(*w, tokens);
+    }
+    visit("moe_experts", &OpTable::moe_experts,
+          moe_experts::Problem{layer.gate_up.format, tokens, c.hidden_size, c.intermediate_size,
+                               c.num_experts, c.top_k});
+  }
+}
+
+// The variant that the plan names for an op, or else the first of the plan's family that can run
+// all of the model's problems on this machine. Throws Error(kInvalidArgument) for names that do not
+// exist, Error(kUnsupported) for a named variant that cannot run.
+OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout);
+
+// "linear avx2_int8, attention avx2_f32, ...": what a table holds, for records.
+std::map<std::string, std::string> op_variant_names(const OpTable& ops);
+
+}  // namespace moebench
