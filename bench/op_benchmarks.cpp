@@ -5,6 +5,7 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -84,19 +85,23 @@ struct Weights {
   }
 };
 
-void set_rates(benchmark::State& state, const Bench& bench, double tokens, double weight_bytes,
-               double operations) {
-  using benchmark::Counter;
-  const auto per_second = [&](double amount) {
-    return Counter(amount, Counter::kIsIterationInvariantRate);
-  };
-  state.counters["tokens/s"] = per_second(tokens);
-  state.counters["GB/s"] = per_second(weight_bytes / 1e9);
-  state.counters["Gop/s"] = per_second(operations / 1e9);
-  // Of the limits: what fraction of the machine's bandwidth and of its fastest arithmetic.
-  state.counters["of_read"] = per_second(weight_bytes / 1e9 / bench.limits.read_gb_per_s);
+// What one call does.
+struct Work {
+  double tokens = 0;
+  double bytes = 0;       // of weights or cache that it must read
+  double operations = 0;  // two per multiply-add
+};
+
+void set_rates(benchmark::State& state, const Bench& bench, const Work& work,
+               double calls_per_second) {
+  const double gb = work.bytes / 1e9 * calls_per_second;
+  const double gop = work.operations / 1e9 * calls_per_second;
   const double fastest = std::max(bench.limits.int8_gop_per_s, bench.limits.f32_gflop_per_s);
-  state.counters["of_peak"] = per_second(operations / 1e9 / fastest);
+  state.counters["tokens/s"] = work.tokens * calls_per_second;
+  state.counters["GB/s"] = gb;
+  state.counters["Gop/s"] = gop;
+  state.counters["%_of_read"] = 100 * gb / bench.limits.read_gb_per_s;
+  state.counters["%_of_peak"] = 100 * gop / fastest;
 }
 
 template <class V>
@@ -120,7 +125,7 @@ double nmse_of(std::span<const float> got, std::span<const float> want) {
 // Times run(iteration), after comparing `got` with `want`.
 template <class Run>
 void time_checked(benchmark::State& state, Bench& bench, std::span<const float> got,
-                  std::span<const float> want, const Run& run) {
+                  std::span<const float> want, const Work& work, const Run& run) {
   run(0);
   const double nmse = nmse_of(got, want);
   if (!(nmse <= kMaxNmse)) {
@@ -129,7 +134,11 @@ void time_checked(benchmark::State& state, Bench& bench, std::span<const float> 
     return;
   }
   std::int64_t iteration = 0;
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now();
   for (auto _ : state) run(++iteration);
+  const std::chrono::duration<double> took = Clock::now() - begin;
+  set_rates(state, bench, work, static_cast<double>(iteration) / took.count());
 }
 
 void time_linear(benchmark::State& state, Bench& bench, const linear::Variant& variant,
@@ -150,11 +159,11 @@ void time_linear(benchmark::State& state, Bench& bench, const linear::Variant& v
   Context reference = make_context(linear::reference, p, bench.pool, workspace);
   linear::reference.run(args(0, want), reference);
   Context context = make_context(variant, p, bench.pool, workspace);
-  time_checked(state, bench, out, want,
-               [&](std::int64_t i) { variant.run(args(i, out), context); });
   const auto tokens = static_cast<double>(p.num_tokens);
-  set_rates(state, bench, tokens, static_cast<double>(one),
-            2.0 * static_cast<double>(p.rows * p.cols) * tokens);
+  time_checked(
+      state, bench, out, want,
+      {tokens, static_cast<double>(one), 2.0 * static_cast<double>(p.rows * p.cols) * tokens},
+      [&](std::int64_t i) { variant.run(args(i, out), context); });
 }
 
 void time_experts(benchmark::State& state, Bench& bench, const moe_experts::Variant& variant,
@@ -208,14 +217,14 @@ void time_experts(benchmark::State& state, Bench& bench, const moe_experts::Vari
   Context reference = make_context(moe_experts::reference, p, bench.pool, workspace);
   moe_experts::reference.run(args(0, want), reference);
   Context context = make_context(variant, p, bench.pool, workspace);
-  time_checked(state, bench, out, want,
-               [&](std::int64_t i) { variant.run(args(i, out), context); });
   const double expert_bytes =
       static_cast<double>(matrix_bytes(p.format, wide, p.hidden_size) +
                           matrix_bytes(p.format, p.hidden_size, p.intermediate_size));
   const auto tokens = static_cast<double>(p.num_tokens);
-  set_rates(state, bench, tokens, touched * expert_bytes,
-            6.0 * static_cast<double>(p.hidden_size * p.intermediate_size * p.top_k) * tokens);
+  const double operations =
+      6.0 * static_cast<double>(p.hidden_size * p.intermediate_size * p.top_k) * tokens;
+  time_checked(state, bench, out, want, {tokens, touched * expert_bytes, operations},
+               [&](std::int64_t i) { variant.run(args(i, out), context); });
 }
 
 // One sequence whose last `num_tokens` positions are computed.
@@ -272,7 +281,6 @@ void time_attention(benchmark::State& state, Bench& bench, const attention::Vari
   Context reference = make_context(attention::reference, p, bench.pool, workspace);
   attention::reference.run(args(want), reference);
   Context context = make_context(variant, p, bench.pool, workspace);
-  time_checked(state, bench, out, want, [&](std::int64_t) { variant.run(args(out), context); });
   double visible = 0;
   for (const std::int64_t position : positions) {
     visible += static_cast<double>(p.window > 0 ? std::min(position + 1, p.window) : position + 1);
@@ -280,9 +288,12 @@ void time_attention(benchmark::State& state, Bench& bench, const attention::Vari
   const double longest =
       static_cast<double>(p.window > 0 ? std::min(p.max_context, p.window + p.num_tokens - 1)
                                        : p.max_context);
-  set_rates(state, bench, static_cast<double>(p.num_tokens),
-            longest * 2.0 * static_cast<double>(p.num_kv_heads) * static_cast<double>(kv.row_bytes),
-            4.0 * visible * static_cast<double>(p.num_heads * p.head_dim));
+  time_checked(
+      state, bench, out, want,
+      {static_cast<double>(p.num_tokens),
+       longest * 2.0 * static_cast<double>(p.num_kv_heads) * static_cast<double>(kv.row_bytes),
+       4.0 * visible * static_cast<double>(p.num_heads * p.head_dim)},
+      [&](std::int64_t) { variant.run(args(out), context); });
 }
 
 // Registers `time(state, bench, variant, problem)` for each variant that is wanted and can run.

@@ -146,6 +146,18 @@ struct Avx2 {
     std::memcpy(&value, from, sizeof(value));
     return _mm256_set1_ps(value);
   }
+  static I32 multiply_halves(I32 a, I32 b) { return _mm256_mullo_epi16(a, b); }  // wraps
+  // The sums of words 0 to 3 and of words 4 to 7, as pairs of int16 that wrap.
+  static void sum_word_halves(I32 a, std::int32_t* low, std::int32_t* high) {
+    a = _mm256_add_epi16(a, _mm256_shuffle_epi32(a, 0x4e));
+    a = _mm256_add_epi16(a, _mm256_shuffle_epi32(a, 0xb1));
+    *low = _mm256_extract_epi32(a, 0);
+    *high = _mm256_extract_epi32(a, 4);
+  }
+  // Two pairs of int16, added apart.
+  static std::int32_t add_two_halves(std::int32_t a, std::int32_t b) {
+    return _mm_cvtsi128_si32(_mm_add_epi16(_mm_cvtsi32_si128(a), _mm_cvtsi32_si128(b)));
+  }
   static I32 sub_halves(I32 a, I32 b) { return _mm256_sub_epi16(a, b); }
   static I32 add_halves(I32 a, I32 b) { return _mm256_add_epi16(a, b); }
   // int16 lane i = a[2i] * b[2i] + a[2i+1] * b[2i+1], saturating; a unsigned bytes, b signed bytes.
@@ -161,9 +173,10 @@ struct Avx2 {
     return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
   }
 
-  // The same value, of which the compiler now knows nothing: for loops that measure instructions.
+  // The same value, of which the compiler now knows nothing. GCC would otherwise turn a chain of
+  // integer additions into a tree, for which there are not registers enough.
   static I32 opaque(I32 a) {
-    asm volatile("" : "+x"(a));
+    asm("" : "+x"(a));
     return a;
   }
 

@@ -13,20 +13,16 @@ namespace moebench::linear {
 template <const RowProducts& (*kProducts)(Format)>
 struct ByRows {
   struct Scratch {
-    std::byte* prepared;       // [num_tokens, prepared_stride]
-    const std::byte** inputs;  // [num_tokens]
-    float* floats;             // [num_threads, scratch_floats]
+    std::byte* prepared;  // tiles of inputs, or
+    const float** x;      // [num_tokens]
+    float* floats;        // [num_threads, scratch_floats]
   };
-
-  static std::size_t prepared_stride(const RowProducts& products, std::int64_t cols) {
-    return (products.prepared_bytes(cols) + 63) / 64 * 64;
-  }
 
   static Scratch take_scratch(Workspace& workspace, const RowProducts& products,
                               std::int64_t num_tokens, std::int64_t cols, int num_threads) {
-    const auto stride = static_cast<std::int64_t>(prepared_stride(products, cols));
-    return {workspace.take<std::byte>(num_tokens * stride),
-            workspace.take<const std::byte*>(num_tokens),
+    return {workspace.take<std::byte>(
+                static_cast<std::int64_t>(tile_bytes(products, num_tokens, cols))),
+            workspace.take<const float*>(num_tokens),
             workspace.take<float>(scratch_floats(cols) * num_threads)};
   }
 
@@ -49,17 +45,13 @@ struct ByRows {
     Workspace workspace(context.workspace);
     const Scratch scratch =
         take_scratch(workspace, products, num_tokens, cols, context.pool.num_threads());
-    const std::size_t stride = prepared_stride(products, cols);
     context.pool.parallel_for(num_tokens, 4, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t t = begin; t < end; ++t) {
-        const float* x = args.x[t].data;
-        if (products.prepare == nullptr) {
-          scratch.inputs[t] = reinterpret_cast<const std::byte*>(x);
-          continue;
-        }
-        std::byte* prepared = scratch.prepared + static_cast<std::size_t>(t) * stride;
-        products.prepare(x, cols, prepared);
-        scratch.inputs[t] = prepared;
+        scratch.x[t] = args.x[t].data;
+        if (products.prepare == nullptr) continue;
+        const std::int64_t tile = t / kInputTile * kInputTile;
+        products.prepare(scratch.x[t], cols,
+                         scratch.prepared + tile_bytes(products, tile, cols), t - tile, 0);
       }
     });
     constexpr std::int64_t kRows = 4 * kRowGroup;
@@ -71,7 +63,8 @@ struct ByRows {
           product.begin_row = begin * kRows;
           product.end_row = std::min(rows, end * kRows);
           product.bias = args.bias.data;
-          product.inputs = scratch.inputs;
+          product.x = scratch.x;
+          product.prepared = scratch.prepared;
           product.num_tokens = num_tokens;
           product.out = args.out.data + product.begin_row;
           product.out_stride = rows;

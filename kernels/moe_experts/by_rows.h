@@ -23,37 +23,38 @@ struct ByRows {
 
   struct Scratch {
     ExpertGroups groups;
-    std::int32_t* place;         // [num_pairs]: where in groups.pairs a pair stands
-    std::byte* prepared;         // [num_tokens, x_stride]
-    const std::byte** inputs;    // [num_pairs], grouped: the input of each pair
-    std::byte* hidden;           // [num_pairs, hidden_stride], grouped: activated features
-    const std::byte** features;  // [num_pairs], grouped: where those begin
-    float* projected;            // [num_pairs, hidden_size], grouped
-    float* gate_up;              // [num_threads, kTokenBlock, kStrip]
-    float* floats;               // [num_threads, scratch_floats]
+    std::int32_t* place;       // [num_pairs]: where in groups.pairs a pair stands
+    std::int64_t* first_tile;  // [num_experts]: the tiles of an expert's prepared inputs
+    std::byte* inputs;         // tiles of prepared inputs of hidden_size columns, or
+    const float** x;           // [num_pairs], grouped: the inputs themselves
+    std::byte* features;       // tiles of prepared activated features, or
+    float* activated;          // [num_pairs, intermediate_size], grouped
+    const float** rows;        // [num_pairs]: rows of `activated`
+    float* projected;          // [num_pairs, hidden_size], grouped
+    float* gate_up;            // [num_threads, kTokenBlock, kStrip]
+    float* floats;             // [num_threads, scratch_floats]
   };
 
-  static std::size_t input_stride(std::int64_t cols, Format format) {
-    return (kProducts(format).prepared_bytes(cols) + 63) / 64 * 64;
-  }
-  // Activated features, prepared or as floats.
-  static std::size_t hidden_stride(std::int64_t cols, Format format) {
-    const std::size_t prepared = input_stride(cols, format);
-    return prepared > 0 ? prepared : static_cast<std::size_t>((cols + 15) / 16 * 64);
-  }
-
   static Scratch take_scratch(Workspace& workspace, const Problem& p, int num_threads) {
+    const RowProducts& products = kProducts(p.format);
     const std::int64_t num_pairs = p.num_tokens * p.top_k;
-    const auto bytes = [](std::size_t n) { return static_cast<std::int64_t>(n); };
+    const bool prepares = products.prepare != nullptr;
+    // Each expert's tokens begin a tile.
+    const std::int64_t slots =
+        num_pairs + (kInputTile - 1) * std::min(num_pairs, p.num_experts) + kInputTile;
+    const auto tiles = [&](std::int64_t cols) {
+      return workspace.take<std::byte>(
+          static_cast<std::int64_t>(tile_bytes(products, slots, cols)));
+    };
     Scratch s;
     s.groups = take_expert_groups(workspace, num_pairs, p.num_experts);
     s.place = workspace.take<std::int32_t>(num_pairs);
-    s.prepared =
-        workspace.take<std::byte>(p.num_tokens * bytes(input_stride(p.hidden_size, p.format)));
-    s.inputs = workspace.take<const std::byte*>(num_pairs);
-    s.hidden =
-        workspace.take<std::byte>(num_pairs * bytes(hidden_stride(p.intermediate_size, p.format)));
-    s.features = workspace.take<const std::byte*>(num_pairs);
+    s.first_tile = workspace.take<std::int64_t>(p.num_experts);
+    s.inputs = tiles(p.hidden_size);
+    s.x = workspace.take<const float*>(num_pairs);
+    s.features = tiles(p.intermediate_size);
+    s.activated = workspace.take<float>(prepares ? 0 : num_pairs * p.intermediate_size);
+    s.rows = workspace.take<const float*>(num_pairs);
     s.projected = workspace.take<float>(num_pairs * p.hidden_size);
     s.gate_up = workspace.take<float>(num_threads * kTokenBlock * kStrip);
     s.floats = workspace.take<float>(
@@ -74,28 +75,38 @@ struct ByRows {
     return workspace.used();
   }
 
-  // Groups the pairs, and prepares each token's input once.
+  // The tile of token `t` of expert `e`, for inputs of `cols` columns.
+  static std::byte* tile_of(const RowProducts& products, const Scratch& s, std::byte* tiles,
+                            std::int64_t e, std::int64_t t, std::int64_t cols) {
+    const std::int64_t tile = s.first_tile[e] + t / kInputTile;
+    return tiles + tile_bytes(products, tile * kInputTile, cols);
+  }
+
+  // Groups the pairs, and prepares each one's input. (A token's input is prepared anew for each of
+  // its experts: that costs less than gathering it from elsewhere whenever it is read.)
   static void prepare(const Args& args, const RowProducts& products, Scratch& s,
                       ThreadPool& pool) {
     const std::int64_t top_k = args.expert_ids.shape[1];
-    const std::size_t stride = input_stride(args.x.shape[1], args.gate_up.format);
+    const std::int64_t hidden_size = args.x.shape[1];
     group_by_expert(args.expert_ids, args.gate_up.count, s.groups);
-    pool.parallel_for(args.x.shape[0], 4, [&](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t t = begin; products.prepare != nullptr && t < end; ++t) {
-        products.prepare(args.x[t].data, args.x.shape[1],
-                         s.prepared + static_cast<std::size_t>(t) * stride);
+    std::int64_t tiles = 0;
+    for (std::int64_t e = 0; e < args.gate_up.count; ++e) {
+      s.first_tile[e] = tiles;
+      tiles += (s.groups.begin[e + 1] - s.groups.begin[e] + kInputTile - 1) / kInputTile;
+    }
+    pool.parallel_for(args.expert_ids.size(), 4, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t p = begin; p < end; ++p) {
+        const std::int64_t pair = s.groups.pairs[p];
+        s.place[pair] = static_cast<std::int32_t>(p);
+        s.x[p] = args.x[pair / top_k].data;
+        s.rows[p] = s.activated + p * args.down.cols;
+        if (products.prepare == nullptr) continue;
+        const std::int64_t e = args.expert_ids.data[pair];
+        const std::int64_t t = p - s.groups.begin[e];
+        products.prepare(s.x[p], hidden_size,
+                         tile_of(products, s, s.inputs, e, t, hidden_size), t % kInputTile, 0);
       }
     });
-    const std::size_t wide = hidden_stride(args.down.cols, args.down.format);
-    for (std::int64_t p = 0; p < args.expert_ids.size(); ++p) {
-      const std::int64_t pair = s.groups.pairs[p];
-      const std::int64_t token = pair / top_k;
-      s.place[pair] = static_cast<std::int32_t>(p);
-      s.inputs[p] = products.prepare != nullptr
-                        ? s.prepared + static_cast<std::size_t>(token) * stride
-                        : reinterpret_cast<const std::byte*>(args.x[token].data);
-      s.features[p] = s.hidden + static_cast<std::size_t>(p) * wide;
-    }
   }
 
   // One strip of gate and up rows of expert `e`, for all its tokens.
@@ -111,22 +122,25 @@ struct ByRows {
     product.scratch = floats;
     const std::int64_t first_feature = product.begin_row / 2;
     const std::int64_t features = (product.end_row - product.begin_row) / 2;
-    const std::size_t wide = hidden_stride(args.down.cols, args.down.format);
-    const std::int64_t end = s.groups.begin[e + 1];
-    for (std::int64_t p = s.groups.begin[e]; p < end; p += kTokenBlock) {
-      product.inputs = s.inputs + p;
-      product.num_tokens = std::min(kTokenBlock, end - p);
+    const std::int64_t begin = s.groups.begin[e];
+    const std::int64_t count = s.groups.begin[e + 1] - begin;
+    for (std::int64_t first = 0; first < count; first += kTokenBlock) {
+      product.x = s.x + begin + first;
+      product.prepared = tile_of(products, s, s.inputs, e, first, args.x.shape[1]);
+      product.num_tokens = std::min(kTokenBlock, count - first);
       products.multiply(product);
       for (std::int64_t t = 0; t < product.num_tokens; ++t) {
-        std::byte* to = s.hidden + static_cast<std::size_t>(p + t) * wide;
+        const float* from = gate_up + t * kStrip;
         if (products.prepare == nullptr) {
-          kSwiglu(gate_up + t * kStrip, features, args.swiglu_alpha, args.swiglu_limit,
-                  reinterpret_cast<float*>(to) + first_feature);
+          kSwiglu(from, features, args.swiglu_alpha, args.swiglu_limit,
+                  s.activated + (begin + first + t) * args.down.cols + first_feature);
           continue;
         }
         float activated[kStrip / 2];
-        kSwiglu(gate_up + t * kStrip, features, args.swiglu_alpha, args.swiglu_limit, activated);
-        products.prepare(activated, features, to + products.prepared_bytes(first_feature));
+        kSwiglu(from, features, args.swiglu_alpha, args.swiglu_limit, activated);
+        products.prepare(activated, features,
+                         tile_of(products, s, s.features, e, first + t, args.down.cols),
+                         t % kInputTile, first_feature);
       }
     }
   }
@@ -141,7 +155,8 @@ struct ByRows {
     product.out_stride = product.weight.rows;
     product.scratch = floats;
     const std::int64_t begin = s.groups.begin[e];
-    product.inputs = s.features + begin;
+    product.x = s.rows + begin;
+    product.prepared = tile_of(products, s, s.features, e, 0, args.down.cols);
     product.num_tokens = s.groups.begin[e + 1] - begin;
     product.out = s.projected + begin * product.weight.rows + product.begin_row;
     products.multiply(product);

@@ -51,9 +51,18 @@ std::int64_t scale_stride(const MatrixView& weight) {
 }
 
 constexpr std::int64_t kVectorBytes = 32;
+constexpr std::int64_t kLineBytes = 64;
+
 // How far ahead of its use memory is asked for: far enough for its latency, near enough to stay in
-// the first cache. (Hardware prefetchers stop at every page of 4 KiB.)
+// the first cache. (Hardware prefetchers stop at every page of 4 KiB.) `offset` is within one of
+// `groups` that are read side by side and `group_bytes` long: past its end comes what is read next,
+// the same place of the group that many further on.
 constexpr std::int64_t kPrefetchBytes = 1024;
+[[maybe_unused]] std::int64_t prefetch_distance(std::int64_t offset, std::int64_t group_bytes,
+                                                int groups) {
+  return offset + kPrefetchBytes < group_bytes ? kPrefetchBytes
+                                               : kPrefetchBytes + (groups - 1) * group_bytes;
+}
 
 // kTokens tokens by kGroups groups of eight rows, weights decoded on the way.
 template <class S, class W, int kTokens, int kGroups>
@@ -69,7 +78,7 @@ void stream_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
   }
   const float* x[kTokens];
   for (int t = 0; t < kTokens; ++t) {
-    x[t] = reinterpret_cast<const float*>(p.inputs[token + t]);
+    x[t] = p.x[token + t];
   }
   F32 sums[kTokens][kGroups];
   for (auto& of_token : sums) {
@@ -77,6 +86,8 @@ void stream_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
   }
   const std::int64_t block = W::kBlock > 0 ? W::kBlock : weight.cols;
   const std::int64_t stride = scale_stride<W>(weight);
+  const auto row_bytes = static_cast<std::int64_t>(codec(weight.format).row_data_bytes(weight.cols));
+  const std::int64_t end = row_bytes * kRowGroup;
   std::int64_t offset = 0;
   for (std::int64_t begin = 0, b = 0; begin < weight.cols; begin += block, ++b) {
     F32 scale[kGroups];
@@ -85,8 +96,11 @@ void stream_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
     }
     for (std::int64_t c = begin; c < begin + block; c += W::kColumns, offset += kVectorBytes) {
       F32 w[kGroups][W::kColumns];
+      if (offset % kLineBytes == 0) {
+        const std::int64_t ahead = prefetch_distance(offset, end, kGroups);
+        for (int g = 0; g < kGroups; ++g) S::prefetch(data[g] + offset + ahead);
+      }
       for (int g = 0; g < kGroups; ++g) {
-        S::prefetch(data[g] + offset + kPrefetchBytes);
         W::template decode<S>(S::load_words(data[g] + offset), scale[g], w[g]);
       }
       for (int i = 0; i < W::kColumns; ++i) {
@@ -131,7 +145,7 @@ void panel_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
   using F32 = typename S::F32;
   const float* x[kTokens];
   for (int t = 0; t < kTokens; ++t) {
-    x[t] = reinterpret_cast<const float*>(p.inputs[token + t]);
+    x[t] = p.x[token + t];
   }
   F32 sums[kTokens][kGroups];
   for (auto& of_token : sums) {

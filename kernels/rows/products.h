@@ -25,13 +25,17 @@ enum class Activations : std::uint8_t {
            // With int8 weights both of these are int16 (max / 32767), which costs no more.
 };
 
+// Prepared inputs lie in tiles of this many tokens, block by block.
+inline constexpr std::int64_t kInputTile = 4;
+
 // Some rows, and the inputs of some tokens.
 struct RowProduct {
   MatrixView weight;               // interleaved
   std::int64_t begin_row = 0;      // a multiple of kRowGroup
   std::int64_t end_row = 0;        // at most weight.rows; a multiple of kRowGroup or weight.rows
   const float* bias = nullptr;     // [weight.rows], or null
-  const std::byte* const* inputs;  // [num_tokens], each as `prepare` made it
+  const float* const* x = nullptr;      // [num_tokens]: the inputs, if there is nothing to prepare
+  const std::byte* prepared = nullptr;  // or tiles of them, as `prepare` made them
   std::int64_t num_tokens = 0;
   float* out = nullptr;         // out[t * out_stride + r - begin_row]
   std::int64_t out_stride = 0;  // floats
@@ -40,10 +44,11 @@ struct RowProduct {
 
 // The functions for one instruction set, weight format and kind of activations.
 struct RowProducts {
-  // Bytes of one prepared input; 0: there is nothing to prepare, the floats themselves are read.
-  // Blocks of 32 columns are prepared one by one and stand one after the other.
+  // Bytes of one token's part of a tile; 0: there is nothing to prepare, the floats are read.
   std::size_t (*prepared_bytes)(std::int64_t cols);
-  void (*prepare)(const float* x, std::int64_t cols, std::byte* to);
+  // Columns [first_column, first_column + cols), whole blocks of 32, of token `slot` of a tile.
+  void (*prepare)(const float* x, std::int64_t cols, std::byte* tile, std::int64_t slot,
+                  std::int64_t first_column);
   void (*multiply)(const RowProduct& product);
 };
 
@@ -60,5 +65,12 @@ double rounding_bound(Format format, Activations activations);
 
 const RowProducts& avx2_products(Format format, Activations activations);
 const RowProducts& portable_products(Format format);  // float32 activations
+
+// Bytes of the tiles that hold `num_tokens` prepared inputs.
+inline std::size_t tile_bytes(const RowProducts& products, std::int64_t num_tokens,
+                              std::int64_t cols) {
+  const std::int64_t tiles = (num_tokens + kInputTile - 1) / kInputTile;
+  return static_cast<std::size_t>(tiles * kInputTile) * products.prepared_bytes(cols);
+}
 
 }  // namespace moebench
