@@ -33,8 +33,11 @@ Sizes sizes_for(const ModelConfig& config, const Plan& plan, const EngineOptions
   sizes.cache.format = plan.kv;
   sizes.cache.max_sequences = options.max_batch + 1;  // and one shared prefix
   sizes.cache.max_step = std::min(sizes.limits.max_step_tokens, sizes.limits.max_context);
+  // Whole pages for each: otherwise the last sequences of a full batch would wait for the first.
+  const std::int64_t page = sizes.cache.page_size;
+  const std::int64_t whole_pages = (sizes.limits.max_context + page - 1) / page * page;
   sizes.cache.max_tokens =
-      options.kv_tokens > 0 ? options.kv_tokens : options.max_batch * sizes.limits.max_context;
+      options.kv_tokens > 0 ? options.kv_tokens : options.max_batch * whole_pages;
   return sizes;
 }
 

@@ -171,15 +171,17 @@ void panel_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
 
 template <class S, class W, int kGroups>
 void stream_tokens(const RowProduct& p, std::int64_t row) {
-  switch (p.num_tokens) {
+  std::int64_t token = 0;
+  for (; token + 4 <= p.num_tokens; token += 4) stream_tile<S, W, 4, kGroups>(p, row, token);
+  switch (p.num_tokens - token) {
     case 1:
-      return stream_tile<S, W, 1, kGroups>(p, row, 0);
+      return stream_tile<S, W, 1, kGroups>(p, row, token);
     case 2:
-      return stream_tile<S, W, 2, kGroups>(p, row, 0);
+      return stream_tile<S, W, 2, kGroups>(p, row, token);
     case 3:
-      return stream_tile<S, W, 3, kGroups>(p, row, 0);
+      return stream_tile<S, W, 3, kGroups>(p, row, token);
     default:
-      return stream_tile<S, W, 4, kGroups>(p, row, 0);
+      return;
   }
 }
 
@@ -208,7 +210,9 @@ void panel_tokens(const RowProduct& p, std::int64_t row) {
 
 template <class S, class W>
 void multiply_floats(const RowProduct& p) {
-  constexpr std::int64_t kStreamed = 4;
+  // Up to how many tokens decoding the weights again for every four (from the second-level cache)
+  // beats decoding them once into memory.
+  constexpr std::int64_t kStreamed = W::kColumns <= 2 ? 16 : 4;
   std::int64_t row = p.begin_row;
   if (p.num_tokens == 1) {
     // Four groups: four running sums in flight, to hide the latency of multiply-add.

@@ -5,6 +5,8 @@
 #include <memory>
 
 #include "engine/scheduler.h"
+
+#include "engine/engine.h"
 #include "kernels/core/random.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/throws.h"
@@ -323,6 +325,28 @@ TEST_CASE("scheduler: tokens are told one by one, as they come") {
   CHECK(std::is_sorted(results[0].token_ns.begin(), results[0].token_ns.end()));
   CHECK(results[0].submitted_ns <= results[0].token_ns.front());
   CHECK(results[0].token_ns.back() <= results[0].finished_ns);
+}
+
+TEST_CASE("scheduler: a full batch of the longest sequences runs together, whatever a page holds") {
+  for (const std::int64_t context : {33, 34, 47, 48, 49}) {
+    INFO("context " << context);
+    ThreadPool pool(1);
+    Engine engine = load_engine(golden("gpt-oss-tiny-a"), {},
+                                {.max_batch = 8, .max_context = context, .step_tokens = 16}, pool);
+    Scheduler scheduler(*engine.model, *engine.cache);
+    for (std::uint64_t id = 0; id < 8; ++id) {
+      Request request;
+      request.id = id;
+      request.prompt = {static_cast<std::int32_t>(id + 1)};
+      request.max_tokens = context - 1;
+      request.detect_loops = false;
+      scheduler.submit(request);
+    }
+    std::int64_t steps = 0;
+    while (scheduler.step()) ++steps;
+    CHECK(scheduler.take_results().size() == 8);
+    CHECK(steps <= context);  // one sequence that waited would need as many again
+  }
 }
 
 }  // namespace moebench::test
