@@ -230,6 +230,7 @@ void CaseRunner::load(const Case& one, Record& record) {
   record.details["max_context"] = state->options.max_context;
   record.details["plan"] = OrderedJson(plan_to_json(one.plan));
   record.details["plan_text"] = one.plan.describe();
+  record.details["variants"] = op_variant_names(state->engine.weights->layout.ops);
   record.details["baseline_rss_bytes"] = baseline;
   record.details["memory_predicted"] = budget_json(predicted);
   record.details["memory_taken"] = budget_json(taken);
@@ -237,6 +238,7 @@ void CaseRunner::load(const Case& one, Record& record) {
   record.details["output_check"] = {{"passed", check.passed},
                                     {"what", check.reason},
                                     {"nmse", check.nmse},
+                                    {"total_nmse", check.total_nmse},
                                     {"max_abs", check.max_abs},
                                     {"against_reference", check.against_reference},
                                     {"digest", check.digest}};

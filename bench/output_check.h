@@ -10,7 +10,10 @@ namespace moebench {
 struct OutputCheck {
   bool passed = false;
   std::string reason;  // what is wrong, or what was compared
-  double nmse = 0;     // sum (got - want)^2 / sum want^2 over the logits of the fixed prompt
+  // sum (got - want)^2 / sum want^2 over the logits of a position: the median of the positions
+  // compared, and the same over all of them together.
+  double nmse = 0;
+  double total_nmse = 0;
   double max_abs = 0;
   bool against_reference = false;  // false: the plan runs reference ops only
   std::string digest;              // of the logits
@@ -18,7 +21,9 @@ struct OutputCheck {
 
 // Runs a fixed prompt. Logits must be finite; and if the plan names variants, they must agree with
 // the reference ops on the same weights: rounding activations to int8 gives an NMSE around 1e-4, a
-// wrong index or a missing bias one near 1, and the bound lies between, at 1e-2.
+// wrong index or a missing bias one near 1. The bound lies between: 1e-2 for the median position. All
+// together may reach 0.25, for where two experts are all but equal a rounding chooses the other one,
+// and the positions after it differ by more than roundings.
 OutputCheck check_outputs(Engine& engine, const EngineOptions& options, ThreadPool& pool);
 
 }  // namespace moebench

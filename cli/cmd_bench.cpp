@@ -28,6 +28,7 @@ struct BenchOptions {
   std::int64_t repetitions = 5;
   int threads = 0;
   std::string output = "text";
+  bool autotune = false;
 };
 
 // One measured test, with what the output formats want to know.
@@ -103,11 +104,11 @@ std::vector<Test> make_tests(const BenchOptions& o) {
 // Adds a row for each test. Throws Error(kInterrupted), with the rows measured so far in place.
 void measure(const BenchOptions& o, std::vector<BenchRow>& rows) {
   std::vector<std::string> plans = o.plans;
-  if (plans.empty()) plans.push_back("reference");
+  if (plans.empty()) plans.push_back("fast");
   const std::filesystem::path directory = resolve_model(o.model);
   const ModelConfig config = load_model_config(directory);
   for (const std::string& name : plans) {
-    const Plan plan = parse_plan(name);
+    const Plan plan = read_plan(name, o.autotune, o.model, o.threads);
     std::vector<Test> tests = make_tests(o);
     std::vector<Case> cases;
     for (const Test& test : tests) cases.push_back({"bench", o.model, plan, test.scenario});
@@ -309,7 +310,7 @@ void add_bench(CLI::App& app, Action& action) {
       add_command(app, action, "bench", "Prefill and decode speed, in the manner of llama-bench",
                   options, run_bench);
   add_model_option(command, options->model);
-  command->add_option("--plan", options->plans, std::string(kPlanHelp) + "; repeatable")
+  command->add_option("--plan", options->plans, std::string(kPlanHelp) + " (default fast); repeatable")
       ->type_name("P")
       ->check(is_plan());
   const auto add_list = [&](const char* name, std::vector<std::int64_t>& target, const char* help,
@@ -329,6 +330,7 @@ void add_bench(CLI::App& app, Action& action) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   add_threads_option(command, options->threads);
+  add_autotune_flag(command, options->autotune);
   command->add_option("-o,--output", options->output, "text, json, jsonl, csv, md or gbench")
       ->type_name("FORMAT")
       ->check(CLI::IsMember({"text", "json", "jsonl", "csv", "md", "gbench"}))

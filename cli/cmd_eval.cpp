@@ -24,6 +24,7 @@ struct EvalOptions {
   std::int64_t seed = 0;
   std::int64_t max_batch = 32;
   int threads = 0;
+  bool autotune = false;
   std::string out;
   bool resume = false;
 };
@@ -39,8 +40,11 @@ int run_eval(const EvalOptions& options) {
   suite.threads = options.threads;
   suite.engine.max_batch = options.max_batch;
   suite.timeout_s = std::int64_t{30} * 24 * 3600;  // an evaluation of a large model takes days
-  for (const std::string& plan : options.plans) suite.plans.push_back(parse_plan(plan));
-  if (suite.plans.empty()) suite.plans.push_back(parse_plan("reference"));
+  const std::vector<std::string> plans =
+      options.plans.empty() ? std::vector<std::string>{"accurate"} : options.plans;
+  for (const std::string& plan : plans) {
+    suite.plans.push_back(read_plan(plan, options.autotune, options.model, options.threads));
+  }
   suite.scenarios.emplace_back(LoadScenario{});
   const std::vector<std::string> efforts =
       options.efforts.empty() ? std::vector<std::string>{"medium"} : options.efforts;
@@ -93,7 +97,7 @@ void add_eval(CLI::App& app, Action& action) {
   command->add_option("--task", options->tasks, "Task: " + names + "; repeatable")
       ->type_name("NAME")
       ->check(read_by([](const std::string& name) { find_task(name); }));
-  command->add_option("--plan", options->plans, std::string(kPlanHelp) + "; repeatable")
+  command->add_option("--plan", options->plans, std::string(kPlanHelp) + " (default accurate); repeatable")
       ->type_name("P")
       ->check(is_plan());
   command
@@ -136,6 +140,7 @@ void add_eval(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   add_threads_option(command, options->threads);
+  add_autotune_flag(command, options->autotune);
   command->add_option("--out", options->out, "Folder of the run (default: moebench-out/...)")
       ->type_name("DIR");
   command->add_flag("--resume", options->resume, "Continue the evaluation in --out");

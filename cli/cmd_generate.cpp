@@ -23,6 +23,7 @@ struct GenerateOptions {
   std::int64_t max_tokens = 512;
   SamplingParams sampling;
   bool raw = false;
+  bool autotune = false;
   bool stats = false;
 };
 
@@ -90,7 +91,10 @@ int run_generate(const GenerateOptions& options) {
   EngineOptions engine_options;
   engine_options.max_batch = 1;
   Engine engine =
-      load_engine(options.common.model, parse_plan(options.common.plan), engine_options, pool);
+      load_engine(options.common.model,
+                  read_plan(options.common.plan, options.autotune, options.common.model,
+                            options.common.threads),
+                  engine_options, pool);
   const Tokenizer& tokenizer = engine.require_tokenizer();
   Request request;
   request.sampling = options.sampling;
@@ -159,6 +163,7 @@ void add_generate(CLI::App& app, Action& action) {
       ->type_name("E")
       ->check(is_effort())
       ->capture_default_str();
+  options->common.plan = "accurate";
   add_plan_option(command, options->common.plan);
   command->add_option("--max-tokens", options->max_tokens, "Output tokens, at most")
       ->type_name("N")
@@ -180,6 +185,7 @@ void add_generate(CLI::App& app, Action& action) {
       ->type_name("S")
       ->capture_default_str();
   add_threads_option(command, options->common.threads);
+  add_autotune_flag(command, options->autotune);
   command->add_flag("--raw", options->raw,
                     "The prompt as it is (special tokens by name), the output unparsed");
   command->add_flag("--stats", options->stats, "Tokens and times on standard error");

@@ -1,9 +1,12 @@
 // Options that several commands share.
 #pragma once
 
+#include <fmt/core.h>
+
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "bench/autotune.h"
 #include "engine/harmony.h"
 #include "engine/plan.h"
 #include "kernels/core/error.h"
@@ -50,8 +53,22 @@ inline void add_threads_option(CLI::App* command, int& threads) {
 }
 
 inline constexpr const char* kPlanHelp =
-    "reference, a format for the experts (int4, nvfp4, ...), or group=format,... "
-    "as in experts=int4,kv=fp8_e4m3";
+    "reference, fast, accurate, a format for the experts (int4, nvfp4, ...), or choices one by "
+    "one as in experts=int4,kv=fp8_e4m3,ops=accurate";
+
+inline void add_autotune_flag(CLI::App* command, bool& wanted) {
+  command->add_flag("--autotune", wanted,
+                    "Measure which variants are fastest here, and remember it");
+}
+
+// `text` as a plan, with variants chosen by measuring if that is wanted.
+inline Plan read_plan(const std::string& text, bool wants_autotune, const std::string& model,
+                      int threads) {
+  const Plan plan = parse_plan(text);
+  if (!wants_autotune) return plan;
+  return autotune(plan, model, threads,
+                  [](std::string_view line) { fmt::print(stderr, "{}\n", line); });
+}
 
 inline void add_plan_option(CLI::App* command, std::string& plan) {
   command->add_option("--plan", plan, kPlanHelp)

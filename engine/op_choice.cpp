@@ -44,27 +44,33 @@ std::string cannot_run(const V& variant, std::string_view op, const Plan& plan,
   return reason;
 }
 
+// The variants of `op` that may run, in order of preference. Throws if there is none.
 template <class V>
-const V* choose(std::string_view op, std::span<const V* const> variants, const Plan& plan,
-                const ModelConfig& config, const WeightLayout& layout) {
+std::vector<const V*> choices(std::string_view op, std::span<const V* const> variants,
+                              const Plan& plan, const ModelConfig& config,
+                              const WeightLayout& layout) {
   const auto named = plan.ops.find(std::string(op));
   if (named != plan.ops.end()) {
     const V& variant = find_variant(variants, op, named->second);
     const std::string reason = cannot_run(variant, op, plan, config, layout);
     require_or(ErrorCode::kUnsupported, reason.empty(), "use variant '{}' of {}: {}", variant.name,
                op, reason);
-    return &variant;
+    return {&variant};
   }
+  std::vector<const V*> result;
   std::string reason;
   for (const std::string_view name : names_of(plan.family)) {
     for (const V* variant : variants) {
       if (variant->name != name) continue;
-      reason = cannot_run(*variant, op, plan, config, layout);
-      if (reason.empty()) return variant;
+      const std::string why = cannot_run(*variant, op, plan, config, layout);
+      if (why.empty()) result.push_back(variant);
+      if (!why.empty()) reason = why;
     }
   }
-  fail(ErrorCode::kUnsupported, "choose a variant of {}: none of plan '{}' can run this model: {}",
-       op, plan.name, reason);
+  require_or(ErrorCode::kUnsupported, !result.empty(),
+             "choose a variant of {}: none of plan '{}' can run this model: {}", op, plan.name,
+             reason);
+  return result;
 }
 
 }  // namespace
@@ -72,7 +78,25 @@ const V* choose(std::string_view op, std::span<const V* const> variants, const P
 OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout) {
   OpTable ops;
   for_each_op_member([&](std::string_view name, auto member, auto variants) {
-    ops.*member = choose(name, variants, plan, config, layout);
+    ops.*member = choices(name, variants, plan, config, layout).front();
+  });
+  return ops;
+}
+
+std::map<std::string, std::vector<std::string>> variants_to_choose_from(
+    const Plan& plan, const ModelConfig& config, const WeightLayout& layout) {
+  std::map<std::string, std::vector<std::string>> names;
+  for_each_op_member([&](std::string_view op, auto, auto variants) {
+    for (const auto* variant : choices(op, variants, plan, config, layout)) {
+      names[std::string(op)].emplace_back(variant->name);
+    }
+  });
+  return names;
+}
+
+OpTable with_variant(OpTable ops, std::string_view op, std::string_view variant) {
+  for_each_op_member([&](std::string_view name, auto member, auto variants) {
+    if (name == op) ops.*member = &find_variant(variants, op, variant);
   });
   return ops;
 }

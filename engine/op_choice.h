@@ -1,8 +1,10 @@
 // Which variant runs each op of a model under a plan.
 #pragma once
 
-#include <array>
+#include <map>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/model_config.h"
 #include "engine/op_table.h"
@@ -54,6 +56,14 @@ void visit_problems(const ModelConfig& c, const WeightLayout& layout, const Plan
 // all of the model's problems on this machine. Throws Error(kInvalidArgument) for names that do not
 // exist, Error(kUnsupported) for a named variant that cannot run.
 OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout);
+
+// What choose_ops chooses from, for each op: the variant that the plan names, or those of its family
+// that can run, in order of preference.
+std::map<std::string, std::vector<std::string>> variants_to_choose_from(
+    const Plan& plan, const ModelConfig& config, const WeightLayout& layout);
+
+// `ops` with `variant` in the place of `op`.
+OpTable with_variant(OpTable ops, std::string_view op, std::string_view variant);
 
 // "linear avx2_int8, attention avx2_f32, ...": what a table holds, for records.
 std::map<std::string, std::string> op_variant_names(const OpTable& ops);

@@ -269,8 +269,50 @@ TEST_CASE("cli bench: a test that cannot run costs its row, exit code 2, and not
       run_moebench("bench --model " + tiny() + " -p 8,9000000 -n 0 -r 1 -o json");
   CHECK(result.exit_code == 2);
   CHECK(Json::parse(result.out).size() == 1);
-  CHECK_THAT(result.err, Catch::StartsWith("error: benchmark reference pp9000000: unsupported: ") &&
+  CHECK_THAT(result.err, Catch::StartsWith("error: benchmark fast pp9000000: unsupported: ") &&
                              Catch::Contains("positions of context"));
+}
+
+TEST_CASE("cli model synth: a model of the asked shape that runs, the same for the same seed") {
+  const TemporaryDirectory folder;
+  const auto make = [&](const std::string& name, const std::string& options) {
+    return output_of("model synth --shape nano --layers 1 --vocab 96 --out " +
+                     (folder.path() / name).string() + " " + options);
+  };
+  CHECK_THAT(make("a", "--seed 3 --gguf bf16 --gguf int8"),
+             Catch::Contains("model.safetensors") && Catch::Contains("model-bf16.gguf") &&
+                 Catch::Contains("model-int8.gguf"));
+  make("b", "--seed 3");
+  make("c", "--seed 4");
+  const auto weights = [&](const char* name) {
+    return read_file(folder.path() / name / "model.safetensors");
+  };
+  CHECK(weights("a") == weights("b"));
+  CHECK(weights("a") != weights("c"));
+  const Json logits = Json::parse(output_of("model logits --model " + (folder.path() / "a").string() +
+                                            " --tokens 1,2,3 --plan fast --json"));
+  CHECK(logits.at("logits")[0].size() == 96);
+  const ProcessResult again =
+      run_moebench("model synth --shape nano --out " + (folder.path() / "a").string());
+  CHECK(again.exit_code == 2);
+  CHECK_THAT(again.err, Catch::Contains("holds a model already"));
+}
+
+TEST_CASE("cli kernels bench: Google Benchmark's JSON, with rates and parts of the limits") {
+  const Json json = Json::parse(
+      output_of("kernels bench --op linear --shape nano --format mxfp4 --tokens 1 --variant "
+                "portable_f32 --min-time 0.001 --json"));
+  CHECK(std::stod(json.at("context").at("read_gb_per_s").get<std::string>()) > 0);
+  REQUIRE(json.at("benchmarks").size() == 1);
+  const Json& one = json.at("benchmarks")[0];
+  CHECK_THAT(one.at("name").get<std::string>(),
+             Catch::StartsWith("linear/portable_f32/mxfp4/256x128/t1"));
+  for (const char* counter : {"GB/s", "Gop/s", "tokens/s", "%_of_read", "%_of_peak"}) {
+    CHECK(one.at(counter).get<double>() > 0);
+  }
+  const ProcessResult none = run_moebench("kernels bench --op rope --min-time 0.001");
+  CHECK(none.exit_code == 2);
+  CHECK_THAT(none.err, Catch::Contains("no variant fits"));
 }
 
 TEST_CASE("cli eval: a folder with ledger and report, and resuming it asks nothing again") {
