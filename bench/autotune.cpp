@@ -48,10 +48,9 @@ Json read_cache(const std::filesystem::path& path) {
 
 // Everything that a choice depends on.
 std::string key_of(const Plan& plan, const std::filesystem::path& directory, int threads) {
-  const std::string text =
-      fmt::format("{}|{}|{}|{}|{}", read_environment().cpu, threads,
-                  std::string(build_info::kGitCommit), plan.canonical_text(),
-                  read_text_file(directory / "config.json"));
+  const std::string text = fmt::format("{}|{}|{}|{}|{}", read_environment().cpu, threads,
+                                       std::string(build_info::kGitCommit), plan.canonical_text(),
+                                       read_text_file(directory / "config.json"));
   return hash_hex(content_hash(text));
 }
 

@@ -235,13 +235,11 @@ void CaseRunner::load(const Case& one, Record& record) {
   record.details["memory_predicted"] = budget_json(predicted);
   record.details["memory_taken"] = budget_json(taken);
   record.details["encoding"] = encoding_json(state->engine.weights->errors);
-  record.details["output_check"] = {{"passed", check.passed},
-                                    {"what", check.reason},
-                                    {"nmse", check.nmse},
-                                    {"total_nmse", check.total_nmse},
-                                    {"max_abs", check.max_abs},
-                                    {"against_reference", check.against_reference},
-                                    {"digest", check.digest}};
+  record.details["output_check"] = {
+      {"passed", check.passed},   {"what", check.reason},
+      {"nmse", check.nmse},       {"total_nmse", check.total_nmse},
+      {"max_abs", check.max_abs}, {"against_reference", check.against_reference},
+      {"digest", check.digest}};
   state_ = std::move(state);
 }
 

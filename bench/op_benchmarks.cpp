@@ -74,14 +74,9 @@ struct Weights {
           },
           data.data(), scales.data(), tensor_scales.data(), "random weights", pool, order);
     }
-    view = {format,
-            count,
-            rows,
-            cols,
-            data.data(),
-            scales.size() > 0 ? scales.data() : nullptr,
-            tensor_scales,
-            order};
+    view = {format,        count,       rows,
+            cols,          data.data(), scales.size() > 0 ? scales.data() : nullptr,
+            tensor_scales, order};
   }
 };
 
@@ -249,10 +244,10 @@ void time_attention(benchmark::State& state, Bench& bench, const attention::Vari
   for (std::int64_t j = 0; j < num_pages * kPageSize; ++j) {
     for (std::int64_t h = 0; h < p.num_kv_heads; ++h) {
       const auto page = static_cast<std::int32_t>(j / kPageSize);
-      kv.encode(kv.row(kv.keys, page, j % kPageSize, h), &vectors[static_cast<std::size_t>(
-                                                            (j * 5 + h) % 64 * p.head_dim)]);
-      kv.encode(kv.row(kv.values, page, j % kPageSize, h), &vectors[static_cast<std::size_t>(
-                                                              (j * 3 + h) % 64 * p.head_dim)]);
+      kv.encode(kv.row(kv.keys, page, j % kPageSize, h),
+                &vectors[static_cast<std::size_t>((j * 5 + h) % 64 * p.head_dim)]);
+      kv.encode(kv.row(kv.values, page, j % kPageSize, h),
+                &vectors[static_cast<std::size_t>((j * 3 + h) % 64 * p.head_dim)]);
     }
   }
   const auto queries = random_floats(8, p.num_tokens * p.num_heads * p.head_dim);
@@ -285,9 +280,8 @@ void time_attention(benchmark::State& state, Bench& bench, const attention::Vari
   for (const std::int64_t position : positions) {
     visible += static_cast<double>(p.window > 0 ? std::min(position + 1, p.window) : position + 1);
   }
-  const double longest =
-      static_cast<double>(p.window > 0 ? std::min(p.max_context, p.window + p.num_tokens - 1)
-                                       : p.max_context);
+  const double longest = static_cast<double>(
+      p.window > 0 ? std::min(p.max_context, p.window + p.num_tokens - 1) : p.max_context);
   time_checked(
       state, bench, out, want,
       {static_cast<double>(p.num_tokens),
@@ -307,11 +301,10 @@ void add(Bench& bench, std::string_view op, std::span<const V* const> variants,
     if (!variant->unsupported(problem).empty()) continue;
     // The oracle is not there to be fast: minutes for a number that nobody asks for.
     if (variant->name == "reference" && o.variant != "reference") continue;
-    benchmark::RegisterBenchmark(
-        fmt::format("{}/{}/{}", op, variant->name, what).c_str(),
-        [&bench, variant, problem, time](benchmark::State& state) {
-          time(state, bench, *variant, problem);
-        })
+    benchmark::RegisterBenchmark(fmt::format("{}/{}/{}", op, variant->name, what).c_str(),
+                                 [&bench, variant, problem, time](benchmark::State& state) {
+                                   time(state, bench, *variant, problem);
+                                 })
         ->UseRealTime()
         ->Unit(benchmark::kMicrosecond)
         ->MinTime(o.min_time_s)
@@ -335,8 +328,7 @@ void add_all(Bench& bench) {
     if (wanted("linear")) {
       for (const Format f : formats({Format::kBf16, Format::kInt8, Format::kMxfp4})) {
         const std::int64_t rows = s.num_heads * s.head_dim;
-        add(bench, "linear", linear::variants(),
-            name(f, fmt::format("{}x{}", rows, s.hidden_size)),
+        add(bench, "linear", linear::variants(), name(f, fmt::format("{}x{}", rows, s.hidden_size)),
             {f, tokens, rows, s.hidden_size}, time_linear);
       }
     }
@@ -344,8 +336,7 @@ void add_all(Bench& bench) {
       for (const Format f : formats({Format::kMxfp4})) {
         add(bench, "moe_experts", moe_experts::variants(),
             name(f, fmt::format("{}x{}of{}", s.top_k, s.hidden_size, s.num_experts)),
-            {f, tokens, s.hidden_size, s.intermediate_size, s.num_experts, s.top_k},
-            time_experts);
+            {f, tokens, s.hidden_size, s.intermediate_size, s.num_experts, s.top_k}, time_experts);
       }
     }
     if (wanted("attention")) {
@@ -354,8 +345,8 @@ void add_all(Bench& bench) {
           if (context < tokens) continue;
           for (const std::int64_t window : {std::int64_t{0}, s.sliding_window}) {
             add(bench, "attention", attention::variants(),
-                name(f, fmt::format("ctx{}{}", context,
-                                    window > 0 ? fmt::format("w{}", window) : "")),
+                name(f,
+                     fmt::format("ctx{}{}", context, window > 0 ? fmt::format("w{}", window) : "")),
                 {f, tokens, s.num_heads, s.num_kv_heads, s.head_dim, window, context},
                 time_attention);
           }
@@ -374,15 +365,15 @@ int run_op_benchmarks(const OpBenchmarkOptions& options) {
   benchmark::AddCustomContext("read_gb_per_s", fmt::format("{:.1f}", bench.limits.read_gb_per_s));
   benchmark::AddCustomContext("f32_gflop_per_s",
                               fmt::format("{:.1f}", bench.limits.f32_gflop_per_s));
-  benchmark::AddCustomContext("int8_gop_per_s",
-                              fmt::format("{:.1f}", bench.limits.int8_gop_per_s));
+  benchmark::AddCustomContext("int8_gop_per_s", fmt::format("{:.1f}", bench.limits.int8_gop_per_s));
   add_all(bench);
   std::vector<std::string> words = {"moebench"};
   if (!options.out.empty()) {
     words.push_back("--benchmark_out=" + options.out);
     words.emplace_back("--benchmark_out_format=json");
   }
-  words.emplace_back(options.json ? "--benchmark_format=json" : "--benchmark_counters_tabular=true");
+  words.emplace_back(options.json ? "--benchmark_format=json"
+                                  : "--benchmark_counters_tabular=true");
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   auto argc = static_cast<int>(argv.size());

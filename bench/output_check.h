@@ -21,9 +21,9 @@ struct OutputCheck {
 
 // Runs a fixed prompt. Logits must be finite; and if the plan names variants, they must agree with
 // the reference ops on the same weights: rounding activations to int8 gives an NMSE around 1e-4, a
-// wrong index or a missing bias one near 1. The bound lies between: 1e-2 for the median position. All
-// together may reach 0.25, for where two experts are all but equal a rounding chooses the other one,
-// and the positions after it differ by more than roundings.
+// wrong index or a missing bias one near 1. The bound lies between: 1e-2 for the median position.
+// All together may reach 0.25, for where two experts are all but equal a rounding chooses the other
+// one, and the positions after it differ by more than roundings.
 OutputCheck check_outputs(Engine& engine, const EngineOptions& options, ThreadPool& pool);
 
 }  // namespace moebench

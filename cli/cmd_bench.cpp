@@ -310,7 +310,8 @@ void add_bench(CLI::App& app, Action& action) {
       add_command(app, action, "bench", "Prefill and decode speed, in the manner of llama-bench",
                   options, run_bench);
   add_model_option(command, options->model);
-  command->add_option("--plan", options->plans, std::string(kPlanHelp) + " (default fast); repeatable")
+  command
+      ->add_option("--plan", options->plans, std::string(kPlanHelp) + " (default fast); repeatable")
       ->type_name("P")
       ->check(is_plan());
   const auto add_list = [&](const char* name, std::vector<std::int64_t>& target, const char* help,

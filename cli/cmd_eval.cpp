@@ -97,7 +97,9 @@ void add_eval(CLI::App& app, Action& action) {
   command->add_option("--task", options->tasks, "Task: " + names + "; repeatable")
       ->type_name("NAME")
       ->check(read_by([](const std::string& name) { find_task(name); }));
-  command->add_option("--plan", options->plans, std::string(kPlanHelp) + " (default accurate); repeatable")
+  command
+      ->add_option("--plan", options->plans,
+                   std::string(kPlanHelp) + " (default accurate); repeatable")
       ->type_name("P")
       ->check(is_plan());
   command

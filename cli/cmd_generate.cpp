@@ -90,11 +90,10 @@ int run_generate(const GenerateOptions& options) {
   ThreadPool pool(options.common.threads);
   EngineOptions engine_options;
   engine_options.max_batch = 1;
-  Engine engine =
-      load_engine(options.common.model,
-                  read_plan(options.common.plan, options.autotune, options.common.model,
-                            options.common.threads),
-                  engine_options, pool);
+  Engine engine = load_engine(options.common.model,
+                              read_plan(options.common.plan, options.autotune, options.common.model,
+                                        options.common.threads),
+                              engine_options, pool);
   const Tokenizer& tokenizer = engine.require_tokenizer();
   Request request;
   request.sampling = options.sampling;

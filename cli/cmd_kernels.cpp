@@ -103,7 +103,8 @@ int run_verify(const KernelOptions& options) {
     return all_passed ? kExitOk : kExitFailed;
   }
   if (options.verbose || !all_passed) fmt::print("{}\n", details.text());
-  Table summary({"op / variant", ">passed", ">failed", ">skipped", ">worst NMSE", ">loosest bound"});
+  Table summary(
+      {"op / variant", ">passed", ">failed", ">skipped", ">worst NMSE", ">loosest bound"});
   for (const auto& [name, t] : tallies) {
     summary.add({name, std::to_string(t.passed), std::to_string(t.failed),
                  std::to_string(t.skipped), fmt::format("{:.1e}", t.worst_nmse),

@@ -250,7 +250,6 @@ int run_render(const RenderCommandOptions& options) {
   return kExitOk;
 }
 
-
 // ---- synth
 
 struct SynthOptions {
@@ -293,9 +292,9 @@ int run_synth(const SynthOptions& options) {
 
 void add_synth(CLI::App& model, Action& action) {
   auto synth = std::make_shared<SynthOptions>();
-  CLI::App* command = add_command(
-      model, action, "synth", "A model of random weights in a real shape, to measure speed on",
-      synth, run_synth);
+  CLI::App* command = add_command(model, action, "synth",
+                                  "A model of random weights in a real shape, to measure speed on",
+                                  synth, run_synth);
   command->add_option("--shape", synth->shape, "20b, 120b (gpt-oss) or nano")
       ->type_name("SHAPE")
       ->check(CLI::IsMember({"20b", "120b", "nano"}))

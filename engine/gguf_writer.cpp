@@ -201,20 +201,16 @@ class Writer {
     }
     const std::int64_t cols = shape.back();
     require(cols % 32 == 0, "write GGUF: '{}': {} columns are not a multiple of 32", name, cols);
-    tensors_.push_back({std::move(name), innermost_first(shape), TensorType::kQ8_0,
-                        count / 32 * 34, [data = entry.data, cols](std::ostream& out) {
-                          write_q8_0(data, cols, out);
-                        }});
+    tensors_.push_back(
+        {std::move(name), innermost_first(shape), TensorType::kQ8_0, count / 32 * 34,
+         [data = entry.data, cols](std::ostream& out) { write_q8_0(data, cols, out); }});
   }
 
   // Blocks of a float16 scale and 32 signed bytes.
   static void write_q8_0(std::span<const std::byte> bf16s, std::int64_t cols, std::ostream& out) {
-    const MatrixView matrix{Format::kBf16,
-                            static_cast<std::int64_t>(bf16s.size()) / 2 / cols,
-                            cols,
-                            bf16s.data(),
-                            nullptr,
-                            1.0F};
+    const MatrixView matrix{Format::kBf16, static_cast<std::int64_t>(bf16s.size()) / 2 / cols,
+                            cols,          bf16s.data(),
+                            nullptr,       1.0F};
     const Codec& c = codec(Format::kInt8);
     std::vector<float> values(static_cast<std::size_t>(cols));
     std::vector<std::byte> data(c.row_data_bytes(cols));

@@ -19,8 +19,8 @@ std::size_t workspace_needed(const ModelConfig& c, const WeightLayout& layout, c
                  [&](std::string_view op, auto member, const auto& problem) {
                    const auto& variant = *(ops.*member);
                    const std::string reason = variant.unsupported(problem);
-                   require_or(ErrorCode::kUnsupported, reason.empty(),
-                              "use variant '{}' of {}: {}", variant.name, op, reason);
+                   require_or(ErrorCode::kUnsupported, reason.empty(), "use variant '{}' of {}: {}",
+                              variant.name, op, reason);
                    most = std::max(most, variant.workspace_bytes(problem, num_threads));
                  });
   return most;
@@ -29,10 +29,9 @@ std::size_t workspace_needed(const ModelConfig& c, const WeightLayout& layout, c
 // Throws Error(kUnsupported) if a variant wants weights in another order of bytes than they have.
 void check_layouts(const WeightLayout& layout, const OpTable& ops) {
   const auto check = [](std::string_view op, const auto& variant, const WeightPlacement& weight) {
-    require_or(ErrorCode::kUnsupported,
-               !variant.weight_layout || *variant.weight_layout == weight.layout,
-               "use variant '{}' of {}: '{}' was not laid out for it", variant.name, op,
-               weight.name);
+    require_or(
+        ErrorCode::kUnsupported, !variant.weight_layout || *variant.weight_layout == weight.layout,
+        "use variant '{}' of {}: '{}' was not laid out for it", variant.name, op, weight.name);
   };
   check("linear", *ops.linear, layout.unembedding);
   for (const LayerPlacements& l : layout.layers) {

@@ -57,10 +57,11 @@ void visit_problems(const ModelConfig& c, const WeightLayout& layout, const Plan
 // exist, Error(kUnsupported) for a named variant that cannot run.
 OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout);
 
-// What choose_ops chooses from, for each op: the variant that the plan names, or those of its family
-// that can run, in order of preference.
-std::map<std::string, std::vector<std::string>> variants_to_choose_from(
-    const Plan& plan, const ModelConfig& config, const WeightLayout& layout);
+// What choose_ops chooses from, for each op: the variant that the plan names, or those of its
+// family that can run, in order of preference.
+std::map<std::string, std::vector<std::string>> variants_to_choose_from(const Plan& plan,
+                                                                        const ModelConfig& config,
+                                                                        const WeightLayout& layout);
 
 // `ops` with `variant` in the place of `op`.
 OpTable with_variant(OpTable ops, std::string_view op, std::string_view variant);

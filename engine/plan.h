@@ -5,9 +5,9 @@
 //   fast, accurate                the same weights, run by the variants of that family
 //   int4                          as fast, with the experts re-encoded as int4 (any format name)
 //   experts=int4,kv=fp8_e4m3,ops=accurate
-//                                 one by one: experts, attention, embedding, unembedding and kv take
-//                                 a format; ops takes a family (fast unless given); the name of an
-//                                 op takes a variant, over the family's
+//                                 one by one: experts, attention, embedding, unembedding and kv
+//                                 take a format; ops takes a family (fast unless given); the name
+//                                 of an op takes a variant, over the family's
 //   {"name": ..., "experts": ..., "ops": {"default": "accurate", "linear": "reference"}}
 //                                 the same in JSON (suites, files)
 #pragma once

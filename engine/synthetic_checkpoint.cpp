@@ -56,8 +56,8 @@ SyntheticShape nano_shape(std::int64_t num_layers, std::int64_t vocab_size) {
   return {num_layers, 128, 192, 8, 2, 32, 16, 2, vocab_size, 32, 512, 128};
 }
 
-TensorSpec random_tensor(std::string name, std::vector<std::int64_t> shape,
-                                std::uint64_t seed, double mean, double deviation) {
+TensorSpec random_tensor(std::string name, std::vector<std::int64_t> shape, std::uint64_t seed,
+                         double mean, double deviation) {
   TensorSpec tensor{std::move(name), "BF16", std::move(shape), nullptr};
   tensor.write = [name = tensor.name, bytes = tensor.bytes(), seed, mean,
                   deviation](std::ostream& out) {
@@ -81,8 +81,8 @@ TensorSpec random_tensor(std::string name, std::vector<std::int64_t> shape,
   return tensor;
 }
 
-TensorSpec random_bytes(std::string name, std::vector<std::int64_t> shape,
-                               std::uint64_t seed, int base) {
+TensorSpec random_bytes(std::string name, std::vector<std::int64_t> shape, std::uint64_t seed,
+                        int base) {
   TensorSpec tensor{std::move(name), "U8", std::move(shape), nullptr};
   tensor.write = [name = tensor.name, bytes = tensor.bytes(), seed, base](std::ostream& out) {
     write_random(out, bytes, seed, name, [&](const std::array<std::uint32_t, 4>& words) {
@@ -171,8 +171,7 @@ TensorSpecs synthetic_tensors(const SyntheticShape& s, std::uint64_t seed) {
   return tensors;
 }
 
-void write_safetensors(const std::filesystem::path& path,
-                              std::span<const TensorSpec> tensors) {
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorSpec> tensors) {
   OrderedJson header = {{"__metadata__", {{"format", "pt"}}}};
   std::int64_t offset = 0;
   for (const TensorSpec& tensor : tensors) {
@@ -198,7 +197,7 @@ void write_safetensors(const std::filesystem::path& path,
 }
 
 void write_checkpoint(const std::filesystem::path& directory, const Json& config,
-                             const TensorSpecs& tensors, std::size_t num_shards) {
+                      const TensorSpecs& tensors, std::size_t num_shards) {
   std::filesystem::create_directories(directory);
   write_file_atomically(directory / "config.json", config.dump(1));
   if (num_shards == 1) {

@@ -71,8 +71,8 @@ TensorSpec random_bytes(std::string name, std::vector<std::int64_t> shape, std::
 Json synthetic_config(const SyntheticShape& shape);
 
 // The tensors of a gpt-oss checkpoint in the Hugging Face layout. Activations stay near size 1:
-// weights have a deviation of about 1 / sqrt(columns). Throws Error(kInvalidArgument) if a row of an
-// expert is not whole blocks of 32.
+// weights have a deviation of about 1 / sqrt(columns). Throws Error(kInvalidArgument) if a row of
+// an expert is not whole blocks of 32.
 TensorSpecs synthetic_tensors(const SyntheticShape& shape, std::uint64_t seed);
 
 // A safetensors file of these tensors. Throws Error(kIo) naming the file.

@@ -326,9 +326,7 @@ class WeightLoader {
       release(source);
     }
     if (!reorder_only) weights_.errors.push_back(std::move(report));
-    return {p.format,      p.count,
-            p.rows,        p.cols,
-            data,          scale_bytes > 0 ? scales : nullptr,
+    return {p.format,      p.count, p.rows, p.cols, data, scale_bytes > 0 ? scales : nullptr,
             tensor_scales, p.layout};
   }
 

@@ -29,7 +29,7 @@ struct WeightPlacement {
   std::int64_t rows = 0;
   std::int64_t cols = 0;
   Format stored = Format::kF32;
-  Format format = Format::kF32;  // what the plan holds it in
+  Format format = Format::kF32;             // what the plan holds it in
   RowLayout layout = RowLayout::kRowMajor;  // what the variant of its op reads
   bool mapped = true;                       // used where it lies in the file
 
@@ -57,8 +57,8 @@ struct LayerPlacements {
   WeightPlacement query, key, value, attention_out, router, gate_up, down;
 };
 
-// Every tensor found, checked and placed, and the variant of every op chosen, before a byte is read:
-// the dry run of a load.
+// Every tensor found, checked and placed, and the variant of every op chosen, before a byte is
+// read: the dry run of a load.
 struct WeightLayout {
   WeightPlacement embedding;
   WeightPlacement unembedding;  // equals `embedding` when they are tied

@@ -43,8 +43,8 @@ std::vector<Include> all_includes() {
 // Higher folders may include lower ones. Folders of one height may not include each other.
 int height(const std::string& path) {
   static const std::map<std::string, int> kHeights = {
-      {"kernels", 1}, {"engine", 2}, {"datasets", 2}, {"evals", 3},
-      {"bench", 4},   {"reports", 5}, {"cli", 6},     {"tests", 7}};
+      {"kernels", 1}, {"engine", 2},  {"datasets", 2}, {"evals", 3},
+      {"bench", 4},   {"reports", 5}, {"cli", 6},      {"tests", 7}};
   const auto it = kHeights.find(path.substr(0, path.find('/')));
   return it == kHeights.end() ? 0 : it->second;
 }

@@ -5,10 +5,10 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/attention/attention.h"
 #include "kernels/core/cpu_features.h"
 #include "kernels/core/float_types.h"
 #include "kernels/core/simd_avx2.h"
-#include "kernels/attention/attention.h"
 
 #if defined(__x86_64__)
 MOEBENCH_AVX2_BEGIN
@@ -20,8 +20,8 @@ void run(const Args& args, Context& context) { run_tiled<Avx2>(args, context); }
 }  // namespace moebench::attention
 MOEBENCH_AVX2_END
 #else
-#include "kernels/core/simd_portable.h"
 #include "kernels/attention/tiled.h"
+#include "kernels/core/simd_portable.h"
 namespace moebench::attention {
 namespace {
 void run(const Args& args, Context& context) { run_tiled<Portable>(args, context); }
@@ -37,7 +37,8 @@ const Variant avx2_f32 = {
     .summary = "tiles of 32 positions shared by heads and tokens, online softmax",
     .rounds = "activations: f32, softmax sums: f32",
     .max_nmse = [](const Problem&) { return 1e-11; },
-    .unsupported = [](const Problem& problem) {
+    .unsupported =
+        [](const Problem& problem) {
           const std::string reason = avx2_unsupported();
           return reason.empty() ? tiled_unsupported(problem) : reason;
         },

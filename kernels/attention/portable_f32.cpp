@@ -1,6 +1,6 @@
 // portable_f32: avx2_f32's way in the compiler's vectors.
-#include "kernels/core/simd_portable.h"
 #include "kernels/attention/tiled.h"
+#include "kernels/core/simd_portable.h"
 
 namespace moebench::attention {
 namespace {

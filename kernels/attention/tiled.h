@@ -32,7 +32,8 @@ struct TiledScratch {
   float* state;   // [kTokens, group, head_dim + 2]: the sum so far, its largest score, its weight
 };
 
-[[maybe_unused]] TiledScratch take_tiled_scratch(Workspace& workspace, std::int64_t head_dim, std::int64_t group) {
+[[maybe_unused]] TiledScratch take_tiled_scratch(Workspace& workspace, std::int64_t head_dim,
+                                                 std::int64_t group) {
   return {workspace.take<float>(8 * head_dim), workspace.take<float>(head_dim * kTile),
           workspace.take<float>(kTile * head_dim),
           workspace.take<float>(kTokens * group * (head_dim + 2))};
@@ -56,9 +57,9 @@ struct TokenBlock {
   if (problem.num_kv_heads <= 0 || problem.num_heads % problem.num_kv_heads != 0) {
     return "num_heads must be a multiple of num_kv_heads";
   }
-  return problem.head_dim % 8 == 0 ? ""
-                                   : fmt::format("head_dim {} is not a multiple of 8",
-                                                 problem.head_dim);
+  return problem.head_dim % 8 == 0
+             ? ""
+             : fmt::format("head_dim {} is not a multiple of 8", problem.head_dim);
 }
 
 // One cached vector as floats. The common formats of a cache in vectors, the others by their codec.
@@ -173,8 +174,7 @@ void take_in_tile(float* scores, const TiledScratch& s, std::int64_t head_dim, s
   const float factor = lanes[0];
   auto sum = S::zero();
   for (int i = 0; i < 4; ++i) {
-    const auto weight =
-        exponential<S>(S::sub(S::load(scores + 8 * i), S::set(new_largest)));
+    const auto weight = exponential<S>(S::sub(S::load(scores + 8 * i), S::set(new_largest)));
     S::store(scores + 8 * i, weight);
     sum = S::add(sum, weight);
   }

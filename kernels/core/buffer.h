@@ -1,8 +1,9 @@
 // Buffer: page-aligned, zeroed, move-only bytes from the operating system.
 //
 // Anonymous mappings rather than new[]: large weights are then untouched until written (no peak
-// from zeroing twice), and freed memory goes back to the system, so RSS can be predicted. Large ones
-// ask for huge pages: streaming weights through 4 KiB ones costs a fifth of the bandwidth or more.
+// from zeroing twice), and freed memory goes back to the system, so RSS can be predicted. Large
+// ones ask for huge pages: streaming weights through 4 KiB ones costs a fifth of the bandwidth or
+// more.
 #pragma once
 
 #include <cstddef>

@@ -8,9 +8,9 @@
 namespace moebench {
 
 struct LimitLoops {
-  void (*multiply_adds)();                                  // kMultiplyAddOperations
-  void (*read)(const std::byte* data, std::size_t bytes);   // bytes: a multiple of 128
-  void (*bytes)();                                          // kByteOperations; may be null
+  void (*multiply_adds)();                                 // kMultiplyAddOperations
+  void (*read)(const std::byte* data, std::size_t bytes);  // bytes: a multiple of 128
+  void (*bytes)();                                         // kByteOperations; may be null
 };
 
 const LimitLoops& avx2_limit_loops();

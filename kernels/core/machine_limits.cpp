@@ -43,19 +43,19 @@ MachineLimits measure_machine_limits(ThreadPool& pool, double seconds) {
     limits.int8_gop_per_s =
         rate_of(pool, seconds, kByteOperations, [&](std::int64_t) { loops.bytes(); }) / 1e9;
   }
-  limits.f32_gflop_per_s = rate_of(pool, seconds, kMultiplyAddOperations,
-                                   [&](std::int64_t) { loops.multiply_adds(); }) /
-                           1e9;
+  limits.f32_gflop_per_s =
+      rate_of(pool, seconds, kMultiplyAddOperations, [&](std::int64_t) { loops.multiply_adds(); }) /
+      1e9;
   // Every thread streams a part of its own; together they exceed any last-level cache.
   Buffer memory(std::size_t{512} << 20, "measuring the bandwidth of memory");
   std::memset(memory.data(), 1, memory.size());
-  const std::size_t part =
-      memory.size() / static_cast<std::size_t>(pool.num_threads()) / 128 * 128;
-  limits.read_gb_per_s = rate_of(pool, 4 * seconds, static_cast<double>(part),
-                                 [&](std::int64_t t) {
-                                   loops.read(memory.data() + static_cast<std::size_t>(t) * part, part);
-                                 }) /
-                         1e9;
+  const std::size_t part = memory.size() / static_cast<std::size_t>(pool.num_threads()) / 128 * 128;
+  limits.read_gb_per_s =
+      rate_of(pool, 4 * seconds, static_cast<double>(part),
+              [&](std::int64_t t) {
+                loops.read(memory.data() + static_cast<std::size_t>(t) * part, part);
+              }) /
+      1e9;
   return limits;
 }
 

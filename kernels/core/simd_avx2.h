@@ -18,12 +18,11 @@
 #include <cstring>
 
 #if defined(__clang__)
-#define MOEBENCH_AVX2_BEGIN                                                         \
+#define MOEBENCH_AVX2_BEGIN \
   _Pragma("clang attribute push(__attribute__((target(\"avx2,fma,f16c\"))), apply_to = function)")
 #define MOEBENCH_AVX2_END _Pragma("clang attribute pop")
 #else
-#define MOEBENCH_AVX2_BEGIN \
-  _Pragma("GCC push_options") _Pragma("GCC target(\"avx2,fma,f16c\")")
+#define MOEBENCH_AVX2_BEGIN _Pragma("GCC push_options") _Pragma("GCC target(\"avx2,fma,f16c\")")
 #define MOEBENCH_AVX2_END _Pragma("GCC pop_options")
 #endif
 
@@ -180,9 +179,7 @@ struct Avx2 {
     return a;
   }
 
-  static void prefetch(const void* at) {
-    _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T0);
-  }
+  static void prefetch(const void* at) { _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T0); }
 };
 
 }  // namespace moebench

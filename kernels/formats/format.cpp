@@ -94,8 +94,7 @@ std::string interleave_unsupported(Format format, std::int64_t cols) {
                                           cols, format_name(format), bytes, kUnit);
 }
 
-void interleave_rows(const MatrixView& from, std::byte* data, std::byte* scales,
-                     ThreadPool& pool) {
+void interleave_rows(const MatrixView& from, std::byte* data, std::byte* scales, ThreadPool& pool) {
   const Codec& c = codec(from.format);
   const std::string reason = interleave_unsupported(from.format, from.cols);
   require(from.layout == RowLayout::kRowMajor && reason.empty(), "interleave rows: {}",

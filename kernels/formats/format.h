@@ -122,8 +122,9 @@ struct EncodingError {
 };
 
 // Encodes rows [0, rows), each produced by `read_row(row, values)`, in parallel, into `data` and
-// `scales` in the given layout. `tensor_scale` receives the per-matrix scale. Throws Error(kInvalidArgument) naming `what` for a value that is
-// not finite or would become infinite, and for columns that are not a multiple of the block.
+// `scales` in the given layout. `tensor_scale` receives the per-matrix scale. Throws
+// Error(kInvalidArgument) naming `what` for a value that is not finite or would become infinite,
+// and for columns that are not a multiple of the block.
 EncodingError encode_matrix(const Codec& codec, std::int64_t rows, std::int64_t cols,
                             const std::function<void(std::int64_t, float*)>& read_row,
                             std::byte* data, std::byte* scales, float* tensor_scale,

@@ -9,8 +9,9 @@
 
 namespace moebench::linear {
 
-// `kProducts` chooses the row products of a format.
-template <const RowProducts& (*kProducts)(Format)>
+// `kProducts` chooses the row products of a format; `kMachine` says why this machine cannot run
+// them, or "".
+template <const RowProducts& (*kProducts)(Format), std::string (*kMachine)()>
 struct ByRows {
   struct Scratch {
     std::byte* prepared;  // tiles of inputs, or
@@ -27,6 +28,8 @@ struct ByRows {
   }
 
   static std::string unsupported(const Problem& problem) {
+    const std::string reason = kMachine();
+    if (!reason.empty()) return reason;
     return rows_unsupported(kProducts(problem.format), problem.format, problem.cols);
   }
 
@@ -50,27 +53,40 @@ struct ByRows {
         scratch.x[t] = args.x[t].data;
         if (products.prepare == nullptr) continue;
         const std::int64_t tile = t / kInputTile * kInputTile;
-        products.prepare(scratch.x[t], cols,
-                         scratch.prepared + tile_bytes(products, tile, cols), t - tile, 0);
+        products.prepare(scratch.x[t], cols, scratch.prepared + tile_bytes(products, tile, cols),
+                         t - tile, 0);
       }
     });
     constexpr std::int64_t kRows = 4 * kRowGroup;
     const std::int64_t rows = args.weight.rows;
-    context.pool.parallel_for(
-        (rows + kRows - 1) / kRows, 1, [&](std::int64_t begin, std::int64_t end, int thread) {
-          RowProduct product;
-          product.weight = args.weight;
-          product.begin_row = begin * kRows;
-          product.end_row = std::min(rows, end * kRows);
-          product.bias = args.bias.data;
-          product.x = scratch.x;
-          product.prepared = scratch.prepared;
-          product.num_tokens = num_tokens;
-          product.out = args.out.data + product.begin_row;
-          product.out_stride = rows;
-          product.scratch = scratch.floats + scratch_floats(cols) * thread;
-          products.multiply(product);
-        });
+    context.pool.parallel_for((rows + kRows - 1) / kRows, 1,
+                              [&](std::int64_t begin, std::int64_t end, int thread) {
+                                RowProduct product;
+                                product.weight = args.weight;
+                                product.begin_row = begin * kRows;
+                                product.end_row = std::min(rows, end * kRows);
+                                product.bias = args.bias.data;
+                                product.x = scratch.x;
+                                product.prepared = scratch.prepared;
+                                product.num_tokens = num_tokens;
+                                product.out = args.out.data + product.begin_row;
+                                product.out_stride = rows;
+                                product.scratch = scratch.floats + scratch_floats(cols) * thread;
+                                products.multiply(product);
+                              });
+  }
+
+  static constexpr Variant variant(std::string_view name, std::string_view summary,
+                                   std::string_view rounds, double (*max_nmse)(const Problem&)) {
+    return {.name = name,
+            .backend = "cpu",
+            .summary = summary,
+            .rounds = rounds,
+            .max_nmse = max_nmse,
+            .weight_layout = RowLayout::kInterleaved,
+            .unsupported = unsupported,
+            .workspace_bytes = workspace_bytes,
+            .run = run};
   }
 };
 

@@ -15,8 +15,9 @@
 
 namespace moebench::moe_experts {
 
-// `kProducts` chooses the row products of a format.
-template <const RowProducts& (*kProducts)(Format), Swiglu kSwiglu>
+// `kProducts` chooses the row products of a format; `kMachine` says why this machine cannot run
+// them, or "".
+template <const RowProducts& (*kProducts)(Format), Swiglu kSwiglu, std::string (*kMachine)()>
 struct ByRows {
   static constexpr std::int64_t kStrip = 64;       // rows
   static constexpr std::int64_t kTokenBlock = 64;  // tokens that pass a strip together
@@ -57,12 +58,14 @@ struct ByRows {
     s.rows = workspace.take<const float*>(num_pairs);
     s.projected = workspace.take<float>(num_pairs * p.hidden_size);
     s.gate_up = workspace.take<float>(num_threads * kTokenBlock * kStrip);
-    s.floats = workspace.take<float>(
-        num_threads * scratch_floats(std::max(p.hidden_size, p.intermediate_size)));
+    s.floats = workspace.take<float>(num_threads *
+                                     scratch_floats(std::max(p.hidden_size, p.intermediate_size)));
     return s;
   }
 
   static std::string unsupported(const Problem& problem) {
+    const std::string reason = kMachine();
+    if (!reason.empty()) return reason;
     const RowProducts& products = kProducts(problem.format);
     const std::string first = rows_unsupported(products, problem.format, problem.hidden_size);
     return first.empty() ? rows_unsupported(products, problem.format, problem.intermediate_size)
@@ -84,8 +87,7 @@ struct ByRows {
 
   // Groups the pairs, and prepares each one's input. (A token's input is prepared anew for each of
   // its experts: that costs less than gathering it from elsewhere whenever it is read.)
-  static void prepare(const Args& args, const RowProducts& products, Scratch& s,
-                      ThreadPool& pool) {
+  static void prepare(const Args& args, const RowProducts& products, Scratch& s, ThreadPool& pool) {
     const std::int64_t top_k = args.expert_ids.shape[1];
     const std::int64_t hidden_size = args.x.shape[1];
     group_by_expert(args.expert_ids, args.gate_up.count, s.groups);
@@ -103,8 +105,8 @@ struct ByRows {
         if (products.prepare == nullptr) continue;
         const std::int64_t e = args.expert_ids.data[pair];
         const std::int64_t t = p - s.groups.begin[e];
-        products.prepare(s.x[p], hidden_size,
-                         tile_of(products, s, s.inputs, e, t, hidden_size), t % kInputTile, 0);
+        products.prepare(s.x[p], hidden_size, tile_of(products, s, s.inputs, e, t, hidden_size),
+                         t % kInputTile, 0);
       }
     });
   }
@@ -181,24 +183,24 @@ struct ByRows {
     const std::int64_t floats = scratch_floats(std::max(hidden_size, intermediate_size));
     const auto strips = [](std::int64_t rows) { return (rows + kStrip - 1) / kStrip; };
     const std::int64_t wide_strips = strips(2 * intermediate_size);
-    context.pool.parallel_for(
-        s.groups.num_touched * wide_strips, 1,
-        [&](std::int64_t begin, std::int64_t end, int thread) {
-          for (std::int64_t item = begin; item < end; ++item) {
-            activate_strip(args, products, s, s.groups.touched[item / wide_strips],
-                           item % wide_strips, s.gate_up + thread * kTokenBlock * kStrip,
-                           s.floats + thread * floats);
-          }
-        });
+    context.pool.parallel_for(s.groups.num_touched * wide_strips, 1,
+                              [&](std::int64_t begin, std::int64_t end, int thread) {
+                                for (std::int64_t item = begin; item < end; ++item) {
+                                  activate_strip(
+                                      args, products, s, s.groups.touched[item / wide_strips],
+                                      item % wide_strips, s.gate_up + thread * kTokenBlock * kStrip,
+                                      s.floats + thread * floats);
+                                }
+                              });
     const std::int64_t down_strips = strips(hidden_size);
-    context.pool.parallel_for(
-        s.groups.num_touched * down_strips, 1,
-        [&](std::int64_t begin, std::int64_t end, int thread) {
-          for (std::int64_t item = begin; item < end; ++item) {
-            project_strip(args, products, s, s.groups.touched[item / down_strips],
-                          item % down_strips, s.floats + thread * floats);
-          }
-        });
+    context.pool.parallel_for(s.groups.num_touched * down_strips, 1,
+                              [&](std::int64_t begin, std::int64_t end, int thread) {
+                                for (std::int64_t item = begin; item < end; ++item) {
+                                  project_strip(args, products, s,
+                                                s.groups.touched[item / down_strips],
+                                                item % down_strips, s.floats + thread * floats);
+                                }
+                              });
     context.pool.parallel_for(num_tokens, 4, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t t = begin; t < end; ++t) {
         float* out = args.out[t].data;
@@ -210,6 +212,19 @@ struct ByRows {
         }
       }
     });
+  }
+
+  static constexpr Variant variant(std::string_view name, std::string_view summary,
+                                   std::string_view rounds, double (*max_nmse)(const Problem&)) {
+    return {.name = name,
+            .backend = "cpu",
+            .summary = summary,
+            .rounds = rounds,
+            .max_nmse = max_nmse,
+            .weight_layout = RowLayout::kInterleaved,
+            .unsupported = unsupported,
+            .workspace_bytes = workspace_bytes,
+            .run = run};
   }
 };
 

@@ -32,7 +32,8 @@ const Variant avx2_f32 = {
     .summary = "sums and products in vectors of 8",
     .rounds = "activations: f32, accumulate: f32",
     .max_nmse = [](const Problem&) { return 1e-12; },
-    .unsupported = [](const Problem& problem) {
+    .unsupported =
+        [](const Problem& problem) {
           const std::string reason = avx2_unsupported();
           return reason.empty() ? always_supported(problem) : reason;
         },

@@ -24,8 +24,8 @@ void normalize(const float* x, const float* weight, std::int64_t size, float eps
     for (std::int64_t j = 0; j < size; ++j) {
       squares_sum += static_cast<double>(x[j]) * static_cast<double>(x[j]);
     }
-    scale = static_cast<float>(1.0 / std::sqrt(squares_sum / static_cast<double>(size) +
-                                               static_cast<double>(epsilon)));
+    scale = static_cast<float>(
+        1.0 / std::sqrt(squares_sum / static_cast<double>(size) + static_cast<double>(epsilon)));
   }
   for (i = 0; i + 8 <= size; i += 8) {
     S::store(out + i, S::mul(S::load(weight + i), S::mul(S::load(x + i), S::set(scale))));

@@ -31,7 +31,8 @@ const Variant avx2_f32 = {
     .summary = "pairs in vectors of 8",
     .rounds = "activations: f32",
     .max_nmse = [](const Problem&) { return 1e-12; },
-    .unsupported = [](const Problem& problem) {
+    .unsupported =
+        [](const Problem& problem) {
           const std::string reason = avx2_unsupported();
           return reason.empty() ? vectors_unsupported(problem) : reason;
         },

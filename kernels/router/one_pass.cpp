@@ -28,8 +28,7 @@ void route(const float* logits, std::int64_t num_experts, std::int64_t top_k, st
     sum += std::exp(static_cast<double>(logits[ids[k]]) - largest);
   }
   for (std::int64_t k = 0; k < top_k; ++k) {
-    weights[k] =
-        static_cast<float>(std::exp(static_cast<double>(logits[ids[k]]) - largest) / sum);
+    weights[k] = static_cast<float>(std::exp(static_cast<double>(logits[ids[k]]) - largest) / sum);
   }
 }
 

@@ -23,8 +23,8 @@ typename S::F32 e4m3_to_float(typename S::I32 codes) {
   const auto sign = S::shift_left(S::bit_and(codes, S::set_words(0x80)), 24);
   const auto is_nan = S::greater(magnitude, S::set_words(0x7e));
   const auto value = S::mul(S::as_float(S::shift_left(magnitude, 20)), S::set(0x1p120F));
-  return S::as_float(S::bit_or(S::bit_or(S::as_words(value), sign),
-                               S::bit_and(is_nan, S::set_words(0x7fc00000))));
+  return S::as_float(
+      S::bit_or(S::bit_or(S::as_words(value), sign), S::bit_and(is_nan, S::set_words(0x7fc00000))));
 }
 
 // E8M0 scales: the byte is a float32's exponent. Code 0 is 2^-127, a subnormal; 255, which is NaN,

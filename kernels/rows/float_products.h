@@ -31,17 +31,21 @@ void finish(const RowProduct& p, std::int64_t row, std::int64_t token, typename 
   }
 }
 
-// Where the bytes of a group of rows begin.
+// Where the bytes of kGroups consecutive groups of rows begin.
+template <int kGroups>
 struct GroupBytes {
-  const std::byte* data;
-  const std::byte* scales;
+  const std::byte* data[kGroups];
+  const std::byte* scales[kGroups];
+
+  GroupBytes(const MatrixView& weight, std::int64_t row) {
+    const Codec& c = codec(weight.format);
+    for (int g = 0; g < kGroups; ++g) {
+      const auto first = static_cast<std::size_t>(row + g * kRowGroup);
+      data[g] = weight.data + first * c.row_data_bytes(weight.cols);
+      scales[g] = weight.scales + first * c.row_scale_bytes(weight.cols);
+    }
+  }
 };
-[[maybe_unused]] GroupBytes group_bytes(const MatrixView& weight, std::int64_t row) {
-  const Codec& c = codec(weight.format);
-  const auto first = static_cast<std::size_t>(row);
-  return {weight.data + first * c.row_data_bytes(weight.cols),
-          weight.scales + first * c.row_scale_bytes(weight.cols)};
-}
 
 // Bytes of the scales of one block in eight rows.
 template <class W>
@@ -69,13 +73,7 @@ template <class S, class W, int kTokens, int kGroups>
 void stream_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
   using F32 = typename S::F32;
   const MatrixView& weight = p.weight;
-  const std::byte* data[kGroups];
-  const std::byte* scales[kGroups];
-  for (int g = 0; g < kGroups; ++g) {
-    const GroupBytes bytes = group_bytes(weight, row + g * kRowGroup);
-    data[g] = bytes.data;
-    scales[g] = bytes.scales;
-  }
+  GroupBytes<kGroups> group(weight, row);
   const float* x[kTokens];
   for (int t = 0; t < kTokens; ++t) {
     x[t] = p.x[token + t];
@@ -86,22 +84,23 @@ void stream_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
   }
   const std::int64_t block = W::kBlock > 0 ? W::kBlock : weight.cols;
   const std::int64_t stride = scale_stride<W>(weight);
-  const auto row_bytes = static_cast<std::int64_t>(codec(weight.format).row_data_bytes(weight.cols));
+  const auto row_bytes =
+      static_cast<std::int64_t>(codec(weight.format).row_data_bytes(weight.cols));
   const std::int64_t end = row_bytes * kRowGroup;
   std::int64_t offset = 0;
   for (std::int64_t begin = 0, b = 0; begin < weight.cols; begin += block, ++b) {
     F32 scale[kGroups];
     for (int g = 0; g < kGroups; ++g) {
-      scale[g] = W::template scale<S>(scales[g] + b * stride, weight.tensor_scale);
+      scale[g] = W::template scale<S>(group.scales[g] + b * stride, weight.tensor_scale);
     }
     for (std::int64_t c = begin; c < begin + block; c += W::kColumns, offset += kVectorBytes) {
       F32 w[kGroups][W::kColumns];
       if (offset % kLineBytes == 0) {
         const std::int64_t ahead = prefetch_distance(offset, end, kGroups);
-        for (int g = 0; g < kGroups; ++g) S::prefetch(data[g] + offset + ahead);
+        for (int g = 0; g < kGroups; ++g) S::prefetch(group.data[g] + offset + ahead);
       }
       for (int g = 0; g < kGroups; ++g) {
-        W::template decode<S>(S::load_words(data[g] + offset), scale[g], w[g]);
+        W::template decode<S>(S::load_words(group.data[g] + offset), scale[g], w[g]);
       }
       for (int i = 0; i < W::kColumns; ++i) {
         for (int t = 0; t < kTokens; ++t) {
@@ -124,12 +123,12 @@ void stream_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
 template <class S, class W>
 void decode_group(const MatrixView& weight, std::int64_t row, float* panel) {
   using F32 = typename S::F32;
-  const GroupBytes bytes = group_bytes(weight, row);
+  const GroupBytes<1> group(weight, row);
   const std::int64_t block = W::kBlock > 0 ? W::kBlock : weight.cols;
   const std::int64_t stride = scale_stride<W>(weight);
-  const std::byte* data = bytes.data;
+  const std::byte* data = group.data[0];
   for (std::int64_t begin = 0, b = 0; begin < weight.cols; begin += block, ++b) {
-    const F32 scale = W::template scale<S>(bytes.scales + b * stride, weight.tensor_scale);
+    const F32 scale = W::template scale<S>(group.scales[0] + b * stride, weight.tensor_scale);
     for (std::int64_t c = begin; c < begin + block; c += W::kColumns, data += kVectorBytes) {
       F32 w[W::kColumns];
       S::prefetch(data + kPrefetchBytes);

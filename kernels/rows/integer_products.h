@@ -32,8 +32,8 @@ constexpr std::int64_t kInputBlock = 32;
 // and masking it leaves the even columns, shifting it the odd ones.
 
 template <int kPlanes, int kBlock>
-constexpr std::int64_t kNibbleRecord =
-    kPlanes * kInputBlock + 4 + 4 * kPlanes * (kInputBlock / kBlock);
+constexpr std::int64_t kNibbleRecord = kPlanes* kInputBlock + 4 +
+                                       4 * kPlanes*(kInputBlock / kBlock);
 constexpr std::int64_t kByteRecord = 2 * kInputBlock + 4;
 
 // The largest magnitude of a block; also a sum that is NaN unless all of it is finite.
@@ -171,7 +171,8 @@ struct NibblesE2m1 {
 // Sixteen rows as bytes: for each block of 32 columns 8 vectors of codes of each of two groups of
 // rows, alternating, and the scales of the block's rows as floats.
 template <class W>
-constexpr std::int64_t kPanelBlock = 16 * kVectorBytes + (kInputBlock / W::kBlock) * 2 * kVectorBytes;
+constexpr std::int64_t kPanelBlock = 16 * kVectorBytes +
+                                     (kInputBlock / W::kBlock) * 2 * kVectorBytes;
 
 // The codes of one step (8 columns): even and odd columns of the first group, then of the second.
 template <class S, class W, int kGroups>
@@ -187,13 +188,7 @@ void look_up_codes(const std::byte* const* data, std::int64_t offset, typename S
 template <class S, class W, int kGroups>
 void fill_panel(const RowProduct& p, std::int64_t row) {
   const std::int64_t scale_bytes = scale_stride<typename W::Decode>(p.weight);
-  const std::byte* data[kGroups];
-  const std::byte* scales[kGroups];
-  for (int g = 0; g < kGroups; ++g) {
-    const GroupBytes bytes = group_bytes(p.weight, row + g * kRowGroup);
-    data[g] = bytes.data;
-    scales[g] = bytes.scales;
-  }
+  GroupBytes<kGroups> group(p.weight, row);
   auto* panel = reinterpret_cast<std::byte*>(p.scratch);
   std::int64_t offset = 0;
   const std::int64_t blocks = p.weight.cols / kInputBlock;
@@ -202,9 +197,9 @@ void fill_panel(const RowProduct& p, std::int64_t row) {
       typename S::I32 codes[2 * kGroups];
       if (step % 2 == 0) {
         const std::int64_t ahead = prefetch_distance(offset, blocks * 4 * kVectorBytes, kGroups);
-        for (int g = 0; g < kGroups; ++g) S::prefetch(data[g] + offset + ahead);
+        for (int g = 0; g < kGroups; ++g) S::prefetch(group.data[g] + offset + ahead);
       }
-      look_up_codes<S, W, kGroups>(data, offset, codes);
+      look_up_codes<S, W, kGroups>(group.data, offset, codes);
       for (int i = 0; i < 2 * kGroups; ++i) {
         S::store_words(panel + (4 * step + i) * kVectorBytes, codes[i]);
       }
@@ -213,8 +208,8 @@ void fill_panel(const RowProduct& p, std::int64_t row) {
     for (int s = 0; s < kInputBlock / W::kBlock; ++s) {
       for (int g = 0; g < kGroups; ++g) {
         S::store(floats + (2 * s + g) * kRowGroup,
-                 W::Decode::template scale<S>(scales[g], p.weight.tensor_scale));
-        scales[g] += scale_bytes;
+                 W::Decode::template scale<S>(group.scales[g], p.weight.tensor_scale));
+        group.scales[g] += scale_bytes;
       }
     }
   }
@@ -230,13 +225,7 @@ void nibble_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
   constexpr int kSteps = 4 / kSubs;               // of 8 columns, under one scale
   constexpr std::int64_t kRecord = kNibbleRecord<kPlanes, W::kBlock>;
   const std::int64_t scale_bytes = scale_stride<typename W::Decode>(p.weight);
-  const std::byte* data[kGroups];
-  const std::byte* scales[kGroups];
-  for (int g = 0; g < kGroups; ++g) {
-    const GroupBytes bytes = group_bytes(p.weight, row + g * kRowGroup);
-    data[g] = bytes.data;
-    scales[g] = bytes.scales;
-  }
+  GroupBytes<kGroups> group(p.weight, row);
   const auto* panel = reinterpret_cast<const std::byte*>(p.scratch);
   const std::int64_t blocks = p.weight.cols / kInputBlock;
   const std::byte* x = p.prepared + (token / kInputTile * blocks * kInputTile) * kRecord +
@@ -253,8 +242,8 @@ void nibble_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
       I32 lanes[kTokens][kPlanes][kGroups];
       for (int t = 0; t < kTokens; ++t) {
         for (int plane = 0; plane < kPlanes; ++plane) {
-          const I32 start = S::broadcast_word(x + t * kRecord + 32 * kPlanes + 4 +
-                                              4 * (kSubs * plane + s));
+          const I32 start =
+              S::broadcast_word(x + t * kRecord + 32 * kPlanes + 4 + 4 * (kSubs * plane + s));
           for (int g = 0; g < kGroups; ++g) lanes[t][plane][g] = start;
         }
       }
@@ -267,9 +256,9 @@ void nibble_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
           }
         } else {
           if (step % 2 == 0) {
-            for (int g = 0; g < kGroups; ++g) S::prefetch(data[g] + offset + ahead);
+            for (int g = 0; g < kGroups; ++g) S::prefetch(group.data[g] + offset + ahead);
           }
-          look_up_codes<S, W, kGroups>(data, offset, codes);
+          look_up_codes<S, W, kGroups>(group.data, offset, codes);
         }
         for (int odd = 0; odd < 2; ++odd) {
           for (int t = 0; t < kTokens; ++t) {
@@ -288,8 +277,8 @@ void nibble_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
       for (int g = 0; g < kGroups; ++g) {
         scale[g] = kPanel ? S::load(reinterpret_cast<const float*>(panel + 16 * kVectorBytes) +
                                     (2 * s + g) * kRowGroup)
-                          : W::Decode::template scale<S>(scales[g], p.weight.tensor_scale);
-        scales[g] += scale_bytes;
+                          : W::Decode::template scale<S>(group.scales[g], p.weight.tensor_scale);
+        group.scales[g] += scale_bytes;
       }
       for (int t = 0; t < kTokens; ++t) {
         const F32 input_scale = S::broadcast_float(x + t * kRecord + 32 * kPlanes);
@@ -298,8 +287,7 @@ void nibble_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
           if constexpr (kPlanes == 2) {
             dot = S::add_words(S::shift_left(dot, 7), S::dot_halves(lanes[t][1][g], ones));
           }
-          sums[t][g] =
-              S::multiply_add(S::to_float(dot), S::mul(scale[g], input_scale), sums[t][g]);
+          sums[t][g] = S::multiply_add(S::to_float(dot), S::mul(scale[g], input_scale), sums[t][g]);
         }
       }
     }
@@ -316,13 +304,7 @@ template <class S, int kTokens, int kGroups>
 void byte_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
   using F32 = typename S::F32;
   using I32 = typename S::I32;
-  const std::byte* data[kGroups];
-  const std::byte* scales[kGroups];
-  for (int g = 0; g < kGroups; ++g) {
-    const GroupBytes bytes = group_bytes(p.weight, row + g * kRowGroup);
-    data[g] = bytes.data;
-    scales[g] = bytes.scales;
-  }
+  GroupBytes<kGroups> group(p.weight, row);
   const std::int64_t blocks = p.weight.cols / kInputBlock;
   const std::byte* x = p.prepared + (token / kInputTile * blocks * kInputTile) * kByteRecord +
                        token % kInputTile * kByteRecord;
@@ -341,8 +323,8 @@ void byte_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
     for (int step = 0; step < 8; ++step, offset += kVectorBytes) {
       I32 codes[2][kGroups];
       for (int g = 0; g < kGroups; ++g) {
-        if (step % 2 == 0) S::prefetch(data[g] + offset + ahead);
-        const I32 words = S::load_words(data[g] + offset);
+        if (step % 2 == 0) S::prefetch(group.data[g] + offset + ahead);
+        const I32 words = S::load_words(group.data[g] + offset);
         codes[0][g] = S::shift_signed_halves(S::shift_left_halves(words, 8), 8);
         codes[1][g] = S::shift_signed_halves(words, 8);
       }
@@ -350,14 +332,13 @@ void byte_tile(const RowProduct& p, std::int64_t row, std::int64_t token) {
         for (int t = 0; t < kTokens; ++t) {
           const I32 input = S::broadcast_word(x + t * kByteRecord + 8 * step + 4 * odd);
           for (int g = 0; g < kGroups; ++g) {
-            dots[t][g] =
-                S::opaque(S::add_words(dots[t][g], S::dot_halves(codes[odd][g], input)));
+            dots[t][g] = S::opaque(S::add_words(dots[t][g], S::dot_halves(codes[odd][g], input)));
           }
         }
       }
     }
     for (int g = 0; g < kGroups; ++g) {
-      const F32 scale = S::load_f16(scales[g] + 2 * kRowGroup * b);
+      const F32 scale = S::load_f16(group.scales[g] + 2 * kRowGroup * b);
       for (int t = 0; t < kTokens; ++t) {
         const F32 input_scale = S::broadcast_float(x + t * kByteRecord + 64);
         sums[t][g] =

@@ -4,6 +4,8 @@
 
 namespace moebench {
 
-const RowProducts& portable_products(Format format) { return rows::float_products<Portable>(format); }
+const RowProducts& portable_products(Format format) {
+  return rows::float_products<Portable>(format);
+}
 
 }  // namespace moebench

@@ -1,6 +1,7 @@
 // What row products can take, and what rounding their inputs may cost.
-#include "kernels/core/error.h"
 #include "kernels/rows/products.h"
+
+#include "kernels/core/error.h"
 
 namespace moebench {
 

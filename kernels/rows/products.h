@@ -30,11 +30,11 @@ inline constexpr std::int64_t kInputTile = 4;
 
 // Some rows, and the inputs of some tokens.
 struct RowProduct {
-  MatrixView weight;               // interleaved
-  std::int64_t begin_row = 0;      // a multiple of kRowGroup
-  std::int64_t end_row = 0;        // at most weight.rows; a multiple of kRowGroup or weight.rows
-  const float* bias = nullptr;     // [weight.rows], or null
-  const float* const* x = nullptr;      // [num_tokens]: the inputs, if there is nothing to prepare
+  MatrixView weight;                // interleaved
+  std::int64_t begin_row = 0;       // a multiple of kRowGroup
+  std::int64_t end_row = 0;         // at most weight.rows; a multiple of kRowGroup or weight.rows
+  const float* bias = nullptr;      // [weight.rows], or null
+  const float* const* x = nullptr;  // [num_tokens]: the inputs, if there is nothing to prepare
   const std::byte* prepared = nullptr;  // or tiles of them, as `prepare` made them
   std::int64_t num_tokens = 0;
   float* out = nullptr;         // out[t * out_stride + r - begin_row]
@@ -59,8 +59,8 @@ std::string rows_unsupported(const RowProducts& products, Format format, std::in
 inline std::int64_t scratch_floats(std::int64_t cols) { return 2 * kRowGroup * cols; }
 
 // The largest NMSE of a product of random rows with uniformly random inputs, with a factor of about
-// 4 to spare. Rounding a block to +-n steps leaves errors of at most half a step, uniform: a twelfth
-// of a step squared, against a third of n squared.
+// 4 to spare. Rounding a block to +-n steps leaves errors of at most half a step, uniform: a
+// twelfth of a step squared, against a third of n squared.
 double rounding_bound(Format format, Activations activations);
 
 const RowProducts& avx2_products(Format format, Activations activations);

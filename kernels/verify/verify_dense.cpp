@@ -107,13 +107,13 @@ void check_linear(Check& check) {
       check.each<linear::Variant>(linear::variants(), "linear", s.name, c->name, problem,
                                   [&](const linear::Variant& variant, VerifyResult& r) {
                                     std::vector<float> out(want.size(), std::nanf(""));
-                                    run_variant(variant, problem,
-                                                {{x.data(), {s.num_tokens, s.cols}},
-                                                 weight.in_layout(variant.weight_layout,
-                                                                  check.pool)[0],
-                                                 {bias.data(), {s.rows}},
-                                                 {out.data(), {s.num_tokens, s.rows}}},
-                                                check.pool);
+                                    run_variant(
+                                        variant, problem,
+                                        {{x.data(), {s.num_tokens, s.cols}},
+                                         weight.in_layout(variant.weight_layout, check.pool)[0],
+                                         {bias.data(), {s.rows}},
+                                         {out.data(), {s.num_tokens, s.rows}}},
+                                        check.pool);
                                     compare(out, want, r);
                                   });
     }

@@ -146,9 +146,9 @@ void check_moe_experts(Check& check) {
     for (const Codec* c : codecs()) {
       RandomStream random(check.seed, 8);
       RandomMatrices gate_up(random, c->format, s.num_experts, 2 * s.intermediate_size,
-                                   s.hidden_size, check.pool);
-      RandomMatrices down(random, c->format, s.num_experts, s.hidden_size,
-                                s.intermediate_size, check.pool);
+                             s.hidden_size, check.pool);
+      RandomMatrices down(random, c->format, s.num_experts, s.hidden_size, s.intermediate_size,
+                          check.pool);
       const auto gate_up_bias = random_floats(random, s.num_experts * 2 * s.intermediate_size, 1);
       const auto down_bias = random_floats(random, s.num_experts * s.hidden_size, 1);
       // Large inputs, so that both clamps are met.
@@ -169,19 +169,17 @@ void check_moe_experts(Check& check) {
           static_cast<double>(args.swiglu_limit));
       const moe_experts::Problem problem{c->format,           s.num_tokens,  s.hidden_size,
                                          s.intermediate_size, s.num_experts, s.top_k};
-      check.each<moe_experts::Variant>(moe_experts::variants(), "moe_experts", s.name, c->name,
-                                       problem,
-                                       [&](const moe_experts::Variant& variant, VerifyResult& r) {
-                                         std::vector<float> out(want.size(), std::nanf(""));
-                                         moe_experts::Args run_args = args;
-                                         run_args.gate_up =
-                                             gate_up.in_layout(variant.weight_layout, check.pool);
-                                         run_args.down =
-                                             down.in_layout(variant.weight_layout, check.pool);
-                                         run_args.out = {out.data(), {s.num_tokens, s.hidden_size}};
-                                         run_variant(variant, problem, run_args, check.pool);
-                                         compare(out, want, r);
-                                       });
+      check.each<moe_experts::Variant>(
+          moe_experts::variants(), "moe_experts", s.name, c->name, problem,
+          [&](const moe_experts::Variant& variant, VerifyResult& r) {
+            std::vector<float> out(want.size(), std::nanf(""));
+            moe_experts::Args run_args = args;
+            run_args.gate_up = gate_up.in_layout(variant.weight_layout, check.pool);
+            run_args.down = down.in_layout(variant.weight_layout, check.pool);
+            run_args.out = {out.data(), {s.num_tokens, s.hidden_size}};
+            run_variant(variant, problem, run_args, check.pool);
+            compare(out, want, r);
+          });
     }
   }
 }

@@ -1,9 +1,8 @@
 // Autotuning names a variant for every op, and remembers.
-#include "bench/autotune.h"
-
 #include <catch2/catch.hpp>
 #include <cstdlib>
 
+#include "bench/autotune.h"
 #include "engine/op_table.h"
 #include "kernels/core/append_file.h"
 #include "tests/support/files.h"

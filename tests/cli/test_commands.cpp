@@ -289,8 +289,9 @@ TEST_CASE("cli model synth: a model of the asked shape that runs, the same for t
   };
   CHECK(weights("a") == weights("b"));
   CHECK(weights("a") != weights("c"));
-  const Json logits = Json::parse(output_of("model logits --model " + (folder.path() / "a").string() +
-                                            " --tokens 1,2,3 --plan fast --json"));
+  const Json logits =
+      Json::parse(output_of("model logits --model " + (folder.path() / "a").string() +
+                            " --tokens 1,2,3 --plan fast --json"));
   CHECK(logits.at("logits")[0].size() == 96);
   const ProcessResult again =
       run_moebench("model synth --shape nano --out " + (folder.path() / "a").string());

@@ -1,10 +1,9 @@
 // The GGUF file holds the numbers of the checkpoint: read back here by a reader of its own.
-#include "engine/gguf_writer.h"
-
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <map>
 
+#include "engine/gguf_writer.h"
 #include "engine/weights.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/throws.h"

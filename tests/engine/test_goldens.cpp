@@ -139,10 +139,10 @@ TEST_CASE("model: logits and every layer agree with the float64 reference, in bo
 
 TEST_CASE("model: the variants of a family stay near the float64 reference") {
   // Largest error of a logit; logits here have a deviation of about 2.
-  const auto [plan, tolerance] =
-      GENERATE(std::pair{"ops=accurate", 2e-3}, std::pair{"ops=fast", 0.3},
-               std::pair{"linear=portable_f32,moe_experts=portable_f32,rms_norm=portable_f32", 1e-4},
-               std::pair{"linear=avx2_f32,moe_experts=avx2_f32", 1e-4});
+  const auto [plan, tolerance] = GENERATE(
+      std::pair{"ops=accurate", 2e-3}, std::pair{"ops=fast", 0.3},
+      std::pair{"linear=portable_f32,moe_experts=portable_f32,rms_norm=portable_f32", 1e-4},
+      std::pair{"linear=avx2_f32,moe_experts=avx2_f32", 1e-4});
   if (std::string(plan).find("avx2") != std::string::npos && !cpu_has_avx2()) return;
   INFO(plan);
   Fixture fixture("", parse_plan(plan));

@@ -1,8 +1,7 @@
 // Which variants a plan gets: by name, or by family.
-#include "engine/op_choice.h"
-
 #include <catch2/catch.hpp>
 
+#include "engine/op_choice.h"
 #include "kernels/core/cpu_features.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/throws.h"

@@ -107,9 +107,9 @@ TEST_CASE("plan: the short spelling of every choice there is survives being writ
 
 TEST_CASE("plan: the canonical text tells apart whatever acts differently") {
   std::vector<std::string> seen;
-  for (const char* text : {"reference", "int4", "experts=int8", "attention=int4", "embedding=int4",
-                           "unembedding=int4", "kv=int4", "kv=bf16", "fast", "accurate",
-                           "linear=reference"}) {
+  for (const char* text :
+       {"reference", "int4", "experts=int8", "attention=int4", "embedding=int4", "unembedding=int4",
+        "kv=int4", "kv=bf16", "fast", "accurate", "linear=reference"}) {
     const std::string canonical = parse_plan(text).canonical_text();
     CHECK(std::find(seen.begin(), seen.end(), canonical) == seen.end());
     seen.push_back(canonical);

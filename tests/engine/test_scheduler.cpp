@@ -4,9 +4,8 @@
 #include <map>
 #include <memory>
 
-#include "engine/scheduler.h"
-
 #include "engine/engine.h"
+#include "engine/scheduler.h"
 #include "kernels/core/random.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/throws.h"

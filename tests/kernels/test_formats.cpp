@@ -390,8 +390,8 @@ TEST_CASE("formats: interleaved rows decode to the same numbers, and tails are z
       std::vector<std::byte> scales(padded * c->row_scale_bytes(kCols), std::byte{0xff});
       interleave_rows(plain.stack()[1], data.data(), scales.data(), pool);
       CHECK(std::equal(data.begin(), data.end(), encoded.data().begin() + long(data.size())));
-      CHECK(std::equal(scales.begin(), scales.end(),
-                       encoded.scales().begin() + long(scales.size())));
+      CHECK(
+          std::equal(scales.begin(), scales.end(), encoded.scales().begin() + long(scales.size())));
       CHECK(padded * row_bytes(c->format, kCols) ==
             matrix_bytes(c->format, rows, kCols, RowLayout::kInterleaved));
     }

@@ -202,9 +202,9 @@ TEST_CASE("linear: outputs do not depend on threads or on the other tokens, bit 
       CHECK(linear_outputs(variant, weight.matrix(), x, bias, 3) == want);
       CHECK(linear_outputs(variant, weight.matrix(), x, bias, 7) == want);
       for (std::size_t count = 1; count < kTokens; ++count) {
-        const auto some = linear_outputs(
-            variant, weight.matrix(), std::span(x).subspan(96 * (kTokens - count), 96 * count),
-            bias);
+        const auto some =
+            linear_outputs(variant, weight.matrix(),
+                           std::span(x).subspan(96 * (kTokens - count), 96 * count), bias);
         CHECK(std::equal(some.begin(), some.end(),
                          want.begin() + static_cast<long>(101 * (kTokens - count))));
       }

@@ -37,13 +37,14 @@ class EncodedStack {
       error_.add(encode_matrix(codec(format), rows, cols, read_row,
                                data_.data() + 1 + first * codec(format).row_data_bytes(cols),
                                scales_.data() + 1 + first * codec(format).row_scale_bytes(cols),
-                               &tensor_scales_[static_cast<std::size_t>(m)], "a test", pool, layout_));
+                               &tensor_scales_[static_cast<std::size_t>(m)], "a test", pool,
+                               layout_));
     }
   }
 
   MatrixStackView stack() const {
-    return {format_,           count_,         rows_,  cols_, data_.data() + 1,
-            scales_.data() + 1, tensor_scales_, layout_};
+    return {format_,        count_, rows_, cols_, data_.data() + 1, scales_.data() + 1,
+            tensor_scales_, layout_};
   }
   MatrixView matrix() const { return stack()[0]; }
   std::span<const std::byte> data() const { return std::span(data_).subspan(1); }
