@@ -1,6 +1,7 @@
 // kernels verify: every variant of every op against float64, and proof that it can fail.
 #include <catch2/catch.hpp>
 
+#include "kernels/core/cpu_features.h"
 #include "kernels/linear/linear.h"
 #include "kernels/verify/compare.h"
 #include "kernels/verify/verify.h"
@@ -12,9 +13,11 @@ TEST_CASE("verify: every variant agrees with float64 on every shape and format")
   const std::uint64_t seed = GENERATE(1U, 7U);
   const auto results = verify_variants({}, seed, pool);
   CHECK(results.size() > 100);
+  const std::string lacking = avx2_unsupported();
+  if (!lacking.empty()) WARN("the avx2 variants were not checked: " << lacking);
   for (const VerifyResult& r : results) {
     INFO(r.op << " / " << r.variant << " / " << r.shape << " / " << r.format << ": " << r.reason);
-    CHECK(r.outcome == VerifyResult::Outcome::kPassed);
+    if (lacking.empty() || r.reason != lacking) CHECK(r.outcome == VerifyResult::Outcome::kPassed);
   }
 }
 
