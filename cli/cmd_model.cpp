@@ -326,7 +326,8 @@ void add_synth(CLI::App& model, Action& action) {
 }  // namespace
 
 void add_model(CLI::App& app, Action& action) {
-  CLI::App* model = app.add_subcommand("model", "Look at a model: sizes, logits, tokens, prompts");
+  CLI::App* model =
+      app.add_subcommand("model", "Look at a model (sizes, logits, tokens, prompts), or make one");
   model->require_subcommand(1);
   add_examples(model, {"moebench model info --model nano",
                        "moebench model logits --model nano --tokens 1,2,3 --json"});
