@@ -18,7 +18,7 @@ grep -q '</html>' "$page" || fail "report.html is cut off"
 if grep -Eqi '(src|href)="(https?:)?//' "$page"; then
   fail "report.html reaches outside: $(grep -Eoi '(src|href)="(https?:)?//[^"]*' "$page" | head -n 1)"
 fi
-for plan in reference bf16 nvfp4 int4; do
+for plan in reference accurate fast nvfp4 int4; do
   grep -q ">$plan<" "$page" || fail "plan $plan is not in the page"
 done
 echo "report is whole: $(wc -l <"$run/results.jsonl") cases, $(wc -c <"$page") bytes of HTML"
