@@ -69,6 +69,12 @@ bool take_cached(const Json& entry, const std::map<std::string, std::vector<std:
   return true;
 }
 
+// Without the oracle, which is not there to be fast, unless it is all there is.
+std::vector<std::string> worth_timing(std::vector<std::string> names) {
+  if (names.size() > 1) std::erase(names, "reference");
+  return names;
+}
+
 // Seconds of a chunk and of a decoded token.
 struct StepTimes {
   std::vector<double> chunk, token;
@@ -104,11 +110,17 @@ Plan autotune(const Plan& plan, const std::filesystem::path& model, int threads,
   const ModelConfig config = load_model_config(directory);
   const auto choices = variants_to_choose_from(
       plan, config, plan_weights(Checkpoint::open(directory), config, plan));
+  Plan tuned = plan;
+  bool is_open = false;  // whether there is anything to choose between
+  for (const auto& [op, names] : choices) {
+    tuned.ops[op] = names.front();
+    is_open = is_open || worth_timing(names).size() > 1;
+  }
+  if (!is_open) return tuned;
   ThreadPool pool(threads);
   const std::filesystem::path path = cache_file();
   const std::string key = key_of(plan, directory, pool.num_threads());
   Json cache = read_cache(path);
-  Plan tuned = plan;
   if (cache.contains(key) && take_cached(cache[key], choices, tuned)) {
     report(fmt::format("autotune {}: taken from {}", plan.name, path.string()));
     return tuned;
@@ -124,10 +136,7 @@ Plan autotune(const Plan& plan, const std::filesystem::path& model, int threads,
       cut_prompt(make_prompt_source(engine), options.max_context, 0);
   OpTable ops = engine.weights->layout.ops;
   for (const auto& [op, names] : choices) {
-    tuned.ops[op] = names.front();
-    std::vector<std::string> timed = names;
-    // The oracle is not there to be fast.
-    if (timed.size() > 1) std::erase(timed, "reference");
+    const std::vector<std::string> timed = worth_timing(names);
     if (timed.size() < 2) continue;
     std::vector<StepTimes> times(timed.size());
     std::vector<bool> hopeless(timed.size());

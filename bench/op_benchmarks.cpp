@@ -52,8 +52,8 @@ struct Weights {
     data = Buffer(all * c.row_data_bytes(cols), "weights to time");
     scales = Buffer(all * c.row_scale_bytes(cols), "weights to time");
     tensor_scales.assign(static_cast<std::size_t>(count), 1.0F);
-    // One matrix encoded, and the others copies of it with rows in another order: encoding all of
-    // them would take longer than the benchmark.
+    // One matrix encoded, and the others copies of it: encoding all of them would take longer than
+    // the benchmark.
     const std::vector<float> values = random_floats(1, 64 * cols);
     const float scale = 1.0F / std::sqrt(static_cast<float>(cols));
     const std::size_t one_data = data.size() / static_cast<std::size_t>(count);
@@ -314,9 +314,7 @@ void add(Bench& bench, std::string_view op, std::span<const V* const> variants,
 
 void add_all(Bench& bench) {
   const OpBenchmarkOptions& o = bench.options;
-  const SyntheticShape s = o.shape == "20b"    ? gpt_oss_20b_shape()
-                           : o.shape == "120b" ? gpt_oss_120b_shape()
-                                               : nano_shape();
+  const SyntheticShape s = shape_named(o.shape);
   const auto wanted = [&](std::string_view op) { return o.op.empty() || o.op == op; };
   const auto formats = [&](std::vector<Format> shipped) {
     return o.formats.empty() ? shipped : o.formats;

@@ -262,9 +262,7 @@ struct SynthOptions {
 };
 
 SyntheticShape shape_of(const SynthOptions& options) {
-  SyntheticShape shape = options.shape == "20b"    ? gpt_oss_20b_shape()
-                         : options.shape == "120b" ? gpt_oss_120b_shape()
-                                                   : nano_shape();
+  SyntheticShape shape = shape_named(options.shape);
   if (options.layers > 0) shape.num_layers = options.layers;
   if (options.vocab > 0) shape.vocab_size = options.vocab;
   return shape;

@@ -29,18 +29,17 @@ std::span<const std::string_view> names_of(OpFamily family) {
   return kReference;
 }
 
-// Empty, or why `variant` of `op` cannot run one of the model's problems.
+// Empty, or why `variant` cannot run one of the problems that the model has for its op.
 template <class V>
-std::string cannot_run(const V& variant, std::string_view op, const Plan& plan,
-                       const ModelConfig& config, const WeightLayout& layout) {
+std::string cannot_run(const V& variant, const Plan& plan, const ModelConfig& config,
+                       const WeightLayout& layout) {
   std::string reason;
-  visit_problems(config, layout, plan, {1, 1, 1},
-                 [&](std::string_view name, auto, const auto& problem) {
-                   using Problem = std::remove_cvref_t<decltype(problem)>;
-                   if constexpr (std::is_same_v<Problem, typename V::Problem>) {
-                     if (name == op && reason.empty()) reason = variant.unsupported(problem);
-                   }
-                 });
+  visit_problems(config, layout, plan, {1, 1, 1}, [&](std::string_view, auto, const auto& problem) {
+    using Problem = std::remove_cvref_t<decltype(problem)>;
+    if constexpr (std::is_same_v<Problem, typename V::Problem>) {
+      if (reason.empty()) reason = variant.unsupported(problem);
+    }
+  });
   return reason;
 }
 
@@ -52,7 +51,7 @@ std::vector<const V*> choices(std::string_view op, std::span<const V* const> var
   const auto named = plan.ops.find(std::string(op));
   if (named != plan.ops.end()) {
     const V& variant = find_variant(variants, op, named->second);
-    const std::string reason = cannot_run(variant, op, plan, config, layout);
+    const std::string reason = cannot_run(variant, plan, config, layout);
     require_or(ErrorCode::kUnsupported, reason.empty(), "use variant '{}' of {}: {}", variant.name,
                op, reason);
     return {&variant};
@@ -62,7 +61,7 @@ std::vector<const V*> choices(std::string_view op, std::span<const V* const> var
   for (const std::string_view name : names_of(plan.family)) {
     for (const V* variant : variants) {
       if (variant->name != name) continue;
-      const std::string why = cannot_run(*variant, op, plan, config, layout);
+      const std::string why = cannot_run(*variant, plan, config, layout);
       if (why.empty()) result.push_back(variant);
       if (!why.empty()) reason = why;
     }

@@ -15,6 +15,7 @@
 #include "kernels/core/float_types.h"
 #include "kernels/core/hash.h"
 #include "kernels/core/random.h"
+#include "kernels/core/suggest.h"
 
 namespace moebench {
 namespace {
@@ -54,6 +55,17 @@ SyntheticShape gpt_oss_120b_shape(std::int64_t num_layers, std::int64_t vocab_si
 
 SyntheticShape nano_shape(std::int64_t num_layers, std::int64_t vocab_size) {
   return {num_layers, 128, 192, 8, 2, 32, 16, 2, vocab_size, 32, 512, 128};
+}
+
+SyntheticShape shape_named(std::string_view name) {
+  switch (index_of_name(kShapeNames, name, "choose a shape", "shape")) {
+    case 0:
+      return gpt_oss_20b_shape();
+    case 1:
+      return gpt_oss_120b_shape();
+    default:
+      return nano_shape();
+  }
 }
 
 TensorSpec random_tensor(std::string name, std::vector<std::int64_t> shape, std::uint64_t seed,

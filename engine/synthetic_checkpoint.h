@@ -5,6 +5,7 @@
 // that a model of many gigabytes needs no more memory than a tiny one.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -58,6 +59,9 @@ SyntheticShape gpt_oss_20b_shape(std::int64_t num_layers = 24, std::int64_t voca
 SyntheticShape gpt_oss_120b_shape(std::int64_t num_layers = 36, std::int64_t vocab_size = 201088);
 // The shape of the model that ships.
 SyntheticShape nano_shape(std::int64_t num_layers = 4, std::int64_t vocab_size = 768);
+// Those three by name. Throws Error(kInvalidArgument) for another.
+inline constexpr std::array<std::string_view, 3> kShapeNames = {"20b", "120b", "nano"};
+SyntheticShape shape_named(std::string_view name);
 
 // Normally distributed bf16 numbers, chosen by `seed` and the tensor's name.
 TensorSpec random_tensor(std::string name, std::vector<std::int64_t> shape, std::uint64_t seed,

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <vector>
 
 #include "kernels/attention/attention.h"
 #include "kernels/core/cpu_features.h"

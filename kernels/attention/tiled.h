@@ -10,7 +10,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <vector>
 
 #include "kernels/attention/attention.h"
 #include "kernels/core/float_types.h"
@@ -47,6 +46,7 @@ struct TokenBlock {
 [[maybe_unused]] std::size_t tiled_workspace_bytes(const Problem& problem, int num_threads) {
   Workspace workspace;
   workspace.take<TokenBlock>(problem.num_tokens);
+  workspace.take<TiledScratch>(num_threads);
   for (int i = 0; i < num_threads; ++i) {
     take_tiled_scratch(workspace, problem.head_dim, problem.num_heads / problem.num_kv_heads);
   }
@@ -286,14 +286,13 @@ void run_tiled(const Args& args, Context& context) {
   const std::int64_t num_kv_heads = args.kv.num_kv_heads;
   Workspace workspace(context.workspace);
   auto* blocks = workspace.take<TokenBlock>(args.queries.shape[0]);
-  std::vector<TiledScratch> scratch;
+  auto* scratch = workspace.take<TiledScratch>(context.pool.num_threads());
   for (int i = 0; i < context.pool.num_threads(); ++i) {
-    scratch.push_back(
-        take_tiled_scratch(workspace, args.kv.head_dim, args.queries.shape[1] / num_kv_heads));
+    scratch[i] =
+        take_tiled_scratch(workspace, args.kv.head_dim, args.queries.shape[1] / num_kv_heads);
   }
   const std::int64_t num_blocks = find_blocks(args.places, blocks);
-  context.pool.parallel_for(num_blocks * num_kv_heads, 1,
-                            AttendParts<S>{args, blocks, scratch.data()});
+  context.pool.parallel_for(num_blocks * num_kv_heads, 1, AttendParts<S>{args, blocks, scratch});
 }
 
 }  // namespace

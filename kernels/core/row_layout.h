@@ -6,9 +6,8 @@
 namespace moebench {
 
 //   kRowMajor      row after row, as in a checkpoint
-//   kInterleaved   8 rows side by side: the first 4 bytes of each of the 8, then the next 4 bytes
-//   of
-//                  each, ...; scales likewise, one of each row at a time. One vector load then
+//   kInterleaved   8 rows side by side: 4 bytes of each of the 8, then the next 4 bytes of each,
+//                  and so on; scales likewise, one of each row at a time. One vector load then
 //                  holds the same columns of 8 rows, so that a kernel reads a column of the input
 //                  once for all 8 and finishes 8 sums without adding across lanes. Rows are filled
 //                  up with zeros to a multiple of 8.

@@ -10,7 +10,7 @@ const RowProducts& products(Format format) { return avx2_products(format, Activa
 
 }  // namespace
 
-const Variant avx2_int15 = ByRows<products, avx2_unsupported>::variant(
+const Variant avx2_int15 = variant_by_rows<Variant, ByRows<products, avx2_unsupported>>(
     "avx2_int15", "4- and 8-bit codes times 15-bit inputs in integers; others as avx2_f32",
     "activations: 15 bits per 32 (16 for int8 weights, f32 for float formats), "
     "accumulate: exact per 32, then f32",

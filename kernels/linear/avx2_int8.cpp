@@ -9,7 +9,7 @@ const RowProducts& products(Format format) { return avx2_products(format, Activa
 
 }  // namespace
 
-const Variant avx2_int8 = ByRows<products, avx2_unsupported>::variant(
+const Variant avx2_int8 = variant_by_rows<Variant, ByRows<products, avx2_unsupported>>(
     "avx2_int8", "4-bit codes times int8 inputs in integers; others as avx2_int15",
     "activations: int8 per 32 (int16 for int8 weights, f32 for float formats), "
     "accumulate: exact per 32, then f32",

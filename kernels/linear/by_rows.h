@@ -6,6 +6,7 @@
 
 #include "kernels/linear/linear.h"
 #include "kernels/rows/products.h"
+#include "kernels/rows/variant.h"
 
 namespace moebench::linear {
 
@@ -74,19 +75,6 @@ struct ByRows {
                                 product.scratch = scratch.floats + scratch_floats(cols) * thread;
                                 products.multiply(product);
                               });
-  }
-
-  static constexpr Variant variant(std::string_view name, std::string_view summary,
-                                   std::string_view rounds, double (*max_nmse)(const Problem&)) {
-    return {.name = name,
-            .backend = "cpu",
-            .summary = summary,
-            .rounds = rounds,
-            .max_nmse = max_nmse,
-            .weight_layout = RowLayout::kInterleaved,
-            .unsupported = unsupported,
-            .workspace_bytes = workspace_bytes,
-            .run = run};
   }
 };
 

@@ -9,7 +9,7 @@ std::string runs_anywhere() { return ""; }
 
 }  // namespace
 
-const Variant portable_f32 = ByRows<products, runs_anywhere>::variant(
+const Variant portable_f32 = variant_by_rows<Variant, ByRows<products, runs_anywhere>>(
     "portable_f32", "8 rows at a time, decoded in registers, in vectors of 4",
     "activations: f32, accumulate: f32", [](const Problem&) { return 1e-11; });
 

@@ -9,7 +9,7 @@ const RowProducts& products(Format format) { return avx2_products(format, Activa
 
 }  // namespace
 
-const Variant avx2_f32 = ByRows<products, avx2_swiglu, avx2_unsupported>::variant(
+const Variant avx2_f32 = variant_by_rows<Variant, ByRows<products, avx2_swiglu, avx2_unsupported>>(
     "avx2_f32", "tokens grouped by expert; rows decoded in registers, activation fused",
     "activations: f32, accumulate: f32", [](const Problem&) { return 1e-11; });
 

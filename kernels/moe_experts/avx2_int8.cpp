@@ -11,7 +11,7 @@ const RowProducts& products(Format format) { return avx2_products(format, Activa
 
 // Two products, one after the other; the activation between them is at most about twice as steep as
 // a straight line.
-const Variant avx2_int8 = ByRows<products, avx2_swiglu, avx2_unsupported>::variant(
+const Variant avx2_int8 = variant_by_rows<Variant, ByRows<products, avx2_swiglu, avx2_unsupported>>(
     "avx2_int8", "tokens grouped by expert; codes times int8 inputs, activation fused",
     "activations: int8 per 32 (int16 for int8 weights, f32 for float formats), "
     "accumulate: exact per 32, then f32",

@@ -12,6 +12,7 @@
 #include "kernels/moe_experts/routing.h"
 #include "kernels/moe_experts/swiglu.h"
 #include "kernels/rows/products.h"
+#include "kernels/rows/variant.h"
 
 namespace moebench::moe_experts {
 
@@ -212,19 +213,6 @@ struct ByRows {
         }
       }
     });
-  }
-
-  static constexpr Variant variant(std::string_view name, std::string_view summary,
-                                   std::string_view rounds, double (*max_nmse)(const Problem&)) {
-    return {.name = name,
-            .backend = "cpu",
-            .summary = summary,
-            .rounds = rounds,
-            .max_nmse = max_nmse,
-            .weight_layout = RowLayout::kInterleaved,
-            .unsupported = unsupported,
-            .workspace_bytes = workspace_bytes,
-            .run = run};
   }
 };
 

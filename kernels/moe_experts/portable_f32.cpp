@@ -9,8 +9,9 @@ std::string runs_anywhere() { return ""; }
 
 }  // namespace
 
-const Variant portable_f32 = ByRows<products, portable_swiglu, runs_anywhere>::variant(
-    "portable_f32", "tokens grouped by expert; rows decoded in registers, in vectors of 4",
-    "activations: f32, accumulate: f32", [](const Problem&) { return 1e-11; });
+const Variant portable_f32 =
+    variant_by_rows<Variant, ByRows<products, portable_swiglu, runs_anywhere>>(
+        "portable_f32", "tokens grouped by expert; rows decoded in registers, in vectors of 4",
+        "activations: f32, accumulate: f32", [](const Problem&) { return 1e-11; });
 
 }  // namespace moebench::moe_experts

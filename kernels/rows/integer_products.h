@@ -39,12 +39,11 @@ constexpr std::int64_t kByteRecord = 2 * kInputBlock + 4;
 // The largest magnitude of a block; also a sum that is NaN unless all of it is finite.
 template <class S>
 float block_magnitude(const typename S::F32 (&x)[4], float* zero_if_finite) {
-  const auto sign = S::set_words(std::numeric_limits<std::int32_t>::min());
+  const auto all_but_sign = S::set_words(0x7fffffff);
   auto largest = S::zero();
   auto zeros = S::zero();
   for (const auto& v : x) {
-    const auto bits = S::as_words(v);
-    largest = S::max(largest, S::as_float(S::bit_xor(S::bit_and(bits, sign), bits)));
+    largest = S::max(largest, S::as_float(S::bit_and(S::as_words(v), all_but_sign)));
     zeros = S::multiply_add(v, S::zero(), zeros);
   }
   *zero_if_finite = S::sum(zeros);
@@ -76,7 +75,7 @@ typename S::I32 evens_then_odds_of_bytes(typename S::I32 bytes) {
 
 // Where the sums of one plane start: -offset * (sum of the inputs that a 16-bit lane will meet).
 template <class S, int kBlock>
-void store_starts(typename S::I32 bytes, float offset, std::byte* to) {
+void store_starts(typename S::I32 bytes, std::int16_t offset, std::byte* to) {
   const auto pairs = S::multiply_halves(S::dot_bytes(S::set_bytes(1), bytes),
                                         S::set_halves(static_cast<std::int16_t>(-offset)));
   std::int32_t low = 0;
@@ -84,11 +83,10 @@ void store_starts(typename S::I32 bytes, float offset, std::byte* to) {
   S::sum_word_halves(pairs, &low, &high);
   if constexpr (kBlock == 32) {
     low = S::add_two_halves(low, high);
-    std::memcpy(to, &low, 4);
   } else {
-    std::memcpy(to, &low, 4);
     std::memcpy(to + 4, &high, 4);
   }
+  std::memcpy(to, &low, 4);
 }
 
 template <class S, class W, int kPlanes>
@@ -143,7 +141,7 @@ void prepare_byte_input(const float* x, std::int64_t cols, std::byte* tile, std:
 
 struct NibblesInt4 {
   static constexpr int kBlock = 32;
-  static constexpr float kOffset = 8.0F;
+  static constexpr std::int16_t kOffset = 8;
   static constexpr float kUnit = 1.0F;
   using Decode = DecodeInt4;
   template <class S>
@@ -155,7 +153,7 @@ struct NibblesInt4 {
 template <class DecodeType>
 struct NibblesE2m1 {
   static constexpr int kBlock = DecodeType::kBlock;
-  static constexpr float kOffset = 12.0F;
+  static constexpr std::int16_t kOffset = 12;
   static constexpr float kUnit = 0.5F;  // codes are doubled values
   using Decode = DecodeType;
   template <class S>
