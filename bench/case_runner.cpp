@@ -12,6 +12,7 @@
 #include "evals/invariance.h"
 #include "evals/run_task.h"
 #include "kernels/core/append_file.h"
+#include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "kernels/core/hash.h"
 
@@ -210,6 +211,8 @@ void CaseRunner::load(const Case& one, Record& record) {
   state->options = options_for(cases_, options_.engine, config.max_context);
   const MemoryBudget predicted =
       predict_memory(one.model, one.plan, state->options, state->pool.num_threads());
+  const bool on_gpu = one.plan.backend == PlanBackend::kCuda;
+  const std::size_t free_before = on_gpu ? gpu::device().free_bytes() : 0;
   state->engine = load_engine(one.model, one.plan, state->options, state->pool);
   const double load_s = seconds_since(start);
   const MemoryBudget taken = state->engine.memory();
@@ -223,14 +226,24 @@ void CaseRunner::load(const Case& one, Record& record) {
   record.metrics["load_seconds"] = plain_metric(load_s, "s", "lower");
   record.metrics["weights_bytes"] =
       plain_metric(static_cast<double>(taken.total_weights()), "bytes", "lower");
-  record.metrics["predicted_rss_bytes"] = plain_metric(
-      static_cast<double>(baseline) + static_cast<double>(predicted.total()), "bytes", "lower");
+  if (on_gpu) {
+    record.metrics["predicted_device_bytes"] =
+        plain_metric(static_cast<double>(predicted.total()), "bytes", "lower");
+    record.metrics["device_bytes"] = plain_metric(
+        static_cast<double>(free_before) - static_cast<double>(gpu::device().free_bytes()), "bytes",
+        "lower");
+  } else {
+    record.metrics["predicted_rss_bytes"] = plain_metric(
+        static_cast<double>(baseline) + static_cast<double>(predicted.total()), "bytes", "lower");
+  }
   record.details["threads"] = state->pool.num_threads();
   record.details["max_batch"] = state->options.max_batch;
   record.details["max_context"] = state->options.max_context;
   record.details["plan"] = OrderedJson(plan_to_json(one.plan));
   record.details["plan_text"] = one.plan.describe();
   record.details["variants"] = op_variant_names(state->engine.weights->layout.ops);
+  record.details["variants_for_many_tokens"] =
+      op_variant_names(state->engine.weights->layout.many_ops);
   record.details["baseline_rss_bytes"] = baseline;
   record.details["memory_predicted"] = budget_json(predicted);
   record.details["memory_taken"] = budget_json(taken);

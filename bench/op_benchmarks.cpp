@@ -1,5 +1,6 @@
 // Weights are rotated through more memory than any cache holds, since in a model nothing is read
-// twice before everything else was read once.
+// twice before everything else was read once. On the GPU calls are enqueued in batches between two
+// events, so that what is timed is the device's work and not the way to it.
 #include "bench/op_benchmarks.h"
 
 #include <benchmark/benchmark.h>
@@ -8,27 +9,60 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <optional>
 
 #include "engine/synthetic_checkpoint.h"
 #include "kernels/attention/attention.h"
 #include "kernels/core/buffer.h"
+#include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "kernels/core/random.h"
 #include "kernels/linear/linear.h"
 #include "kernels/moe_experts/moe_experts.h"
+#include "kernels/verify/operands.h"
 
 namespace moebench {
 namespace {
 
 constexpr std::size_t kRotated = std::size_t{256} << 20;  // bytes of weights
 constexpr double kMaxNmse = 1e-3;                         // against the reference
+constexpr int kGpuBatch = 16;                             // calls between two events
+
+// What one call does.
+struct Work {
+  double tokens = 0;
+  double bytes = 0;       // of weights or cache that it must read
+  double operations = 0;  // two per multiply-add
+};
+
+// One variant on one problem, with everything it needs.
+struct Prepared {
+  std::string name;
+  bool on_gpu = false;
+  verify::Operands operands;
+  std::vector<std::shared_ptr<void>> inputs;  // what the operands refer to
+  std::function<void(std::int64_t iteration)> run;
+  std::vector<float> got, want;
+  Work work;
+
+  explicit Prepared(std::string_view backend) : on_gpu(backend == "cuda"), operands(backend) {}
+
+  // A copy of `value` that lives as long as this.
+  template <class T>
+  T& keep(T value) {
+    auto kept = std::make_shared<T>(std::move(value));
+    inputs.push_back(kept);
+    return *kept;
+  }
+};
 
 struct Bench {
   const OpBenchmarkOptions& options;
   ThreadPool& pool;
-  MachineLimits limits;
+  MachineLimits limits;  // of the CPU
   int num_wrong = 0;
+  std::unique_ptr<Prepared> prepared;  // of the benchmark under way: calibration calls it again
 };
 
 std::vector<float> random_floats(std::uint64_t seed, std::int64_t count) {
@@ -80,13 +114,6 @@ struct Weights {
   }
 };
 
-// What one call does.
-struct Work {
-  double tokens = 0;
-  double bytes = 0;       // of weights or cache that it must read
-  double operations = 0;  // two per multiply-add
-};
-
 void set_rates(benchmark::State& state, const Bench& bench, const Work& work,
                double calls_per_second) {
   const double gb = work.bytes / 1e9 * calls_per_second;
@@ -95,15 +122,9 @@ void set_rates(benchmark::State& state, const Bench& bench, const Work& work,
   state.counters["tokens/s"] = work.tokens * calls_per_second;
   state.counters["GB/s"] = gb;
   state.counters["Gop/s"] = gop;
+  if (bench.prepared->on_gpu) return;  // its limits are measured by another command
   state.counters["%_of_read"] = 100 * gb / bench.limits.read_gb_per_s;
   state.counters["%_of_peak"] = 100 * gop / fastest;
-}
-
-template <class V>
-Context make_context(const V& variant, const typename V::Problem& problem, ThreadPool& pool,
-                     Buffer& workspace) {
-  workspace = Buffer(variant.workspace_bytes(problem, pool.num_threads()), "scratch");
-  return {pool, workspace.span()};
 }
 
 double nmse_of(std::span<const float> got, std::span<const float> want) {
@@ -117,64 +138,125 @@ double nmse_of(std::span<const float> got, std::span<const float> want) {
   return errors / squares;
 }
 
-// Times run(iteration), after comparing `got` with `want`.
-template <class Run>
-void time_checked(benchmark::State& state, Bench& bench, std::span<const float> got,
-                  std::span<const float> want, const Work& work, const Run& run) {
-  run(0);
-  const double nmse = nmse_of(got, want);
+// Times the prepared call, after comparing its output with the reference's.
+void time_prepared(benchmark::State& state, Bench& bench) {
+  Prepared& p = *bench.prepared;
+  p.run(0);
+  p.operands.fetch();
+  const double nmse = nmse_of(p.got, p.want);
   if (!(nmse <= kMaxNmse)) {
     ++bench.num_wrong;
     state.SkipWithError(fmt::format("wrong: NMSE {:.1e} against reference", nmse).c_str());
     return;
   }
   std::int64_t iteration = 0;
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
-  for (auto _ : state) run(++iteration);
-  const std::chrono::duration<double> took = Clock::now() - begin;
-  set_rates(state, bench, work, static_cast<double>(iteration) / took.count());
+  double seconds = 0;
+  if (p.on_gpu) {
+    gpu::Device& device = gpu::device();
+    const gpu::Event begin(device.create_event());
+    const gpu::Event end(device.create_event());
+    for (auto _ : state) {
+      device.record_event(begin.get(), nullptr);
+      for (int i = 0; i < kGpuBatch; ++i) p.run(++iteration);
+      device.record_event(end.get(), nullptr);
+      device.synchronize(nullptr);
+      const double took = device.milliseconds_between(begin.get(), end.get()) / 1e3;
+      seconds += took;
+      state.SetIterationTime(took / kGpuBatch);
+    }
+  } else {
+    using Clock = std::chrono::steady_clock;
+    const auto begin = Clock::now();
+    for (auto _ : state) p.run(++iteration);
+    seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  }
+  set_rates(state, bench, p.work, static_cast<double>(iteration) / seconds);
 }
 
-void time_linear(benchmark::State& state, Bench& bench, const linear::Variant& variant,
-                 const linear::Problem& p) {
+// What `variant` is compared with: on the GPU the plainest variant there, since the CPU's reference
+// would take minutes at these sizes. `kernels verify` compares that one with float64.
+template <class V>
+const V& plainest(std::span<const V* const> variants, const V& variant) {
+  for (const V* candidate : variants) {
+    if (candidate->backend == variant.backend) return *candidate;
+  }
+  return variant;
+}
+
+// Runs the reference once, then leaves the variant ready to run. `args(variant, iteration, out)`.
+template <class V, class MakeArgs>
+void finish(Prepared& p, std::span<const V* const> variants, const V& variant,
+            const typename V::Problem& problem, ThreadPool& pool, const MakeArgs& args) {
+  const V& reference = plainest(variants, variant);
+  Context scratch = p.operands.context(reference, problem, pool);
+  float* want = p.operands.out(p.want);
+  reference.run(args(reference, 0, want), scratch);
+  p.operands.fetch();
+  float* got = p.operands.out(p.got);
+  auto& context = p.keep(p.operands.context(variant, problem, pool));
+  p.run = [&variant, &context, args, got](std::int64_t i) {
+    variant.run(args(variant, i, got), context);
+  };
+}
+
+std::unique_ptr<Prepared> prepare(const linear::Variant& variant, const linear::Problem& p,
+                                  ThreadPool& pool) {
+  auto prepared = std::make_unique<Prepared>(variant.backend);
+  verify::Operands& o = prepared->operands;
   const std::size_t one = matrix_bytes(p.format, p.rows, p.cols);
   const auto count = static_cast<std::int64_t>(kRotated / one + 1);
-  const Weights weights(p.format, count, p.rows, p.cols, variant.weight_layout, bench.pool);
-  const auto x = random_floats(2, p.num_tokens * p.cols);
-  std::vector<float> out(static_cast<std::size_t>(p.num_tokens * p.rows));
-  std::vector<float> want(out.size());
-  const auto args = [&](std::int64_t i, std::vector<float>& to) {
-    return linear::Args{{x.data(), {p.num_tokens, p.cols}},
-                        weights.view[i % count],
-                        {},
-                        {to.data(), {p.num_tokens, p.rows}}};
+  const linear::Variant& reference = plainest(linear::variants(), variant);
+  const auto weights_for = [&](std::optional<RowLayout> layout, std::int64_t n) {
+    const auto& weights =
+        *prepared->keep(std::make_shared<Weights>(p.format, n, p.rows, p.cols, layout, pool));
+    std::vector<MatrixView> matrices;
+    const MatrixStackView there = o.in(weights.view);
+    for (std::int64_t i = 0; i < n; ++i) {
+      MatrixView matrix = weights.view[i];  // for its tensor scale, a number of the host's
+      matrix.data = there.data + (matrix.data - weights.view.data);
+      if (matrix.scales != nullptr) {
+        matrix.scales = there.scales + (matrix.scales - weights.view.scales);
+      }
+      matrices.push_back(matrix);
+    }
+    return matrices;
   };
-  Buffer workspace;
-  Context reference = make_context(linear::reference, p, bench.pool, workspace);
-  linear::reference.run(args(0, want), reference);
-  Context context = make_context(variant, p, bench.pool, workspace);
+  const auto& rotated = prepared->keep(weights_for(variant.weight_layout, count));
+  const auto& first = prepared->keep(weights_for(reference.weight_layout, 1));
+  const float* x = o.in(prepared->keep(random_floats(2, p.num_tokens * p.cols)));
+  prepared->want.resize(static_cast<std::size_t>(p.num_tokens * p.rows));
+  prepared->got.resize(prepared->want.size());
   const auto tokens = static_cast<double>(p.num_tokens);
-  time_checked(
-      state, bench, out, want,
-      {tokens, static_cast<double>(one), 2.0 * static_cast<double>(p.rows * p.cols) * tokens},
-      [&](std::int64_t i) { variant.run(args(i, out), context); });
+  prepared->work = {tokens, static_cast<double>(one),
+                    2.0 * static_cast<double>(p.rows * p.cols) * tokens};
+  finish(*prepared, linear::variants(), variant, p, pool,
+         [=, &rotated, &first, &variant](const linear::Variant& v, std::int64_t i, float* out) {
+           return linear::Args{
+               {x, {p.num_tokens, p.cols}},
+               &v == &variant ? rotated[static_cast<std::size_t>(i % count)] : first[0],
+               {},
+               {out, {p.num_tokens, p.rows}}};
+         });
+  return prepared;
 }
 
-void time_experts(benchmark::State& state, Bench& bench, const moe_experts::Variant& variant,
-                  const moe_experts::Problem& p) {
+std::unique_ptr<Prepared> prepare(const moe_experts::Variant& variant,
+                                  const moe_experts::Problem& p, ThreadPool& pool) {
+  auto prepared = std::make_unique<Prepared>(variant.backend);
+  verify::Operands& o = prepared->operands;
   const std::int64_t wide = 2 * p.intermediate_size;
-  const Weights gate_up(p.format, p.num_experts, wide, p.hidden_size, variant.weight_layout,
-                        bench.pool);
-  const Weights down(p.format, p.num_experts, p.hidden_size, p.intermediate_size,
-                     variant.weight_layout, bench.pool);
-  const auto x = random_floats(2, p.num_tokens * p.hidden_size);
-  const auto expert_weights = random_floats(3, p.num_tokens * p.top_k);
-  const auto wide_bias = random_floats(4, p.num_experts * wide);
-  const auto down_bias = random_floats(5, p.num_experts * p.hidden_size);
+  moe_experts::Args common;
+  common.x = {o.in(prepared->keep(random_floats(2, p.num_tokens * p.hidden_size))),
+              {p.num_tokens, p.hidden_size}};
+  common.expert_weights = {o.in(prepared->keep(random_floats(3, p.num_tokens * p.top_k))),
+                           {p.num_tokens, p.top_k}};
+  common.gate_up_bias = {o.in(prepared->keep(random_floats(4, p.num_experts * wide))),
+                         {p.num_experts, wide}};
+  common.down_bias = {o.in(prepared->keep(random_floats(5, p.num_experts * p.hidden_size))),
+                      {p.num_experts, p.hidden_size}};
   // Several routings, so that no experts stay in a cache.
   constexpr std::int64_t kRoutings = 8;
-  std::vector<std::vector<std::int32_t>> routings;
+  std::vector<const std::int32_t*> routings;
   double touched = 0;
   RandomStream random(6);
   for (std::int64_t r = 0; r < kRoutings; ++r) {
@@ -182,7 +264,7 @@ void time_experts(benchmark::State& state, Bench& bench, const moe_experts::Vari
     std::vector<bool> used(static_cast<std::size_t>(p.num_experts));
     for (std::int64_t t = 0; t < p.num_tokens; ++t) {
       std::vector<std::int32_t> left(static_cast<std::size_t>(p.num_experts));
-      for (std::size_t e = 0; e < left.size(); ++e) left[e] = static_cast<std::int32_t>(e);
+      std::iota(left.begin(), left.end(), 0);
       for (std::int64_t k = 0; k < p.top_k; ++k) {
         const auto pick = random.below(static_cast<std::int64_t>(left.size()));
         ids.push_back(left[static_cast<std::size_t>(pick)]);
@@ -191,40 +273,50 @@ void time_experts(benchmark::State& state, Bench& bench, const moe_experts::Vari
       }
     }
     touched += static_cast<double>(std::count(used.begin(), used.end(), true)) / kRoutings;
-    routings.push_back(std::move(ids));
+    routings.push_back(o.in(prepared->keep(std::move(ids))));
   }
-  std::vector<float> out(static_cast<std::size_t>(p.num_tokens * p.hidden_size));
-  std::vector<float> want(out.size());
-  const auto args = [&](std::int64_t i, std::vector<float>& to) {
-    moe_experts::Args a;
-    a.x = {x.data(), {p.num_tokens, p.hidden_size}};
-    a.expert_ids = {routings[static_cast<std::size_t>(i % kRoutings)].data(),
-                    {p.num_tokens, p.top_k}};
-    a.expert_weights = {expert_weights.data(), {p.num_tokens, p.top_k}};
-    a.gate_up = gate_up.view;
-    a.gate_up_bias = {wide_bias.data(), {p.num_experts, wide}};
-    a.down = down.view;
-    a.down_bias = {down_bias.data(), {p.num_experts, p.hidden_size}};
-    a.out = {to.data(), {p.num_tokens, p.hidden_size}};
-    return a;
+  struct Matrices {
+    MatrixStackView gate_up, down;
   };
-  Buffer workspace;
-  Context reference = make_context(moe_experts::reference, p, bench.pool, workspace);
-  moe_experts::reference.run(args(0, want), reference);
-  Context context = make_context(variant, p, bench.pool, workspace);
+  const auto weights_for = [&](std::optional<RowLayout> layout) -> Matrices {
+    const auto& up = *prepared->keep(
+        std::make_shared<Weights>(p.format, p.num_experts, wide, p.hidden_size, layout, pool));
+    const auto& down = *prepared->keep(std::make_shared<Weights>(
+        p.format, p.num_experts, p.hidden_size, p.intermediate_size, layout, pool));
+    return {o.in(up.view), o.in(down.view)};
+  };
+  const moe_experts::Variant& reference = plainest(moe_experts::variants(), variant);
+  const Matrices own = weights_for(variant.weight_layout);
+  const Matrices plain =
+      variant.weight_layout == reference.weight_layout ? own : weights_for(reference.weight_layout);
+  prepared->want.resize(static_cast<std::size_t>(p.num_tokens * p.hidden_size));
+  prepared->got.resize(prepared->want.size());
   const double expert_bytes =
       static_cast<double>(matrix_bytes(p.format, wide, p.hidden_size) +
                           matrix_bytes(p.format, p.hidden_size, p.intermediate_size));
   const auto tokens = static_cast<double>(p.num_tokens);
-  const double operations =
-      6.0 * static_cast<double>(p.hidden_size * p.intermediate_size * p.top_k) * tokens;
-  time_checked(state, bench, out, want, {tokens, touched * expert_bytes, operations},
-               [&](std::int64_t i) { variant.run(args(i, out), context); });
+  prepared->work = {
+      tokens, touched * expert_bytes,
+      6.0 * static_cast<double>(p.hidden_size * p.intermediate_size * p.top_k) * tokens};
+  finish(
+      *prepared, moe_experts::variants(), variant, p, pool,
+      [=, &variant](const moe_experts::Variant& v, std::int64_t i, float* out) {
+        moe_experts::Args a = common;
+        a.expert_ids = {routings[static_cast<std::size_t>(i % kRoutings)], {p.num_tokens, p.top_k}};
+        const Matrices& matrices = &v == &variant ? own : plain;
+        a.gate_up = matrices.gate_up;
+        a.down = matrices.down;
+        a.out = {out, {p.num_tokens, p.hidden_size}};
+        return a;
+      });
+  return prepared;
 }
 
 // One sequence whose last `num_tokens` positions are computed.
-void time_attention(benchmark::State& state, Bench& bench, const attention::Variant& variant,
-                    const attention::Problem& p) {
+std::unique_ptr<Prepared> prepare(const attention::Variant& variant, const attention::Problem& p,
+                                  ThreadPool& pool) {
+  auto prepared = std::make_unique<Prepared>(variant.backend);
+  verify::Operands& o = prepared->operands;
   constexpr std::int64_t kPageSize = 16;
   const std::int64_t num_pages = (p.max_context + kPageSize - 1) / kPageSize;
   KvLayerView kv;
@@ -235,12 +327,13 @@ void time_attention(benchmark::State& state, Bench& bench, const attention::Vari
   kv.row_bytes = (row_bytes(p.kv_format, p.head_dim) + 3) / 4 * 4;
   const std::size_t half = static_cast<std::size_t>(kPageSize * p.num_kv_heads) * kv.row_bytes;
   kv.page_stride = 2 * half;
-  Buffer memory(static_cast<std::size_t>(num_pages) * kv.page_stride, "a cache to time");
+  auto& memory =
+      prepared->keep(std::vector<std::byte>(static_cast<std::size_t>(num_pages) * kv.page_stride));
   kv.keys = memory.data();
   kv.values = memory.data() + half;
   const auto vectors = random_floats(7, 64 * p.head_dim);
-  std::vector<std::int32_t> pages;
-  for (std::int64_t i = 0; i < num_pages; ++i) pages.push_back(static_cast<std::int32_t>(i));
+  std::vector<std::int32_t> pages(static_cast<std::size_t>(num_pages));
+  std::iota(pages.begin(), pages.end(), 0);
   for (std::int64_t j = 0; j < num_pages * kPageSize; ++j) {
     for (std::int64_t h = 0; h < p.num_kv_heads; ++h) {
       const auto page = static_cast<std::int32_t>(j / kPageSize);
@@ -250,50 +343,49 @@ void time_attention(benchmark::State& state, Bench& bench, const attention::Vari
                 &vectors[static_cast<std::size_t>((j * 3 + h) % 64 * p.head_dim)]);
     }
   }
-  const auto queries = random_floats(8, p.num_tokens * p.num_heads * p.head_dim);
-  const auto sinks = random_floats(9, p.num_heads);
-  std::vector<std::int64_t> positions;
-  for (std::int64_t t = 0; t < p.num_tokens; ++t) {
-    positions.push_back(p.max_context - p.num_tokens + t);
-  }
-  const std::vector<std::int32_t> sequences(positions.size(), 0);
-  const std::vector<std::span<const std::int32_t>> tables = {pages};
-  std::vector<float> out(queries.size());
-  std::vector<float> want(queries.size());
-  const auto args = [&](std::vector<float>& to) {
-    attention::Args a;
-    a.queries = {queries.data(), {p.num_tokens, p.num_heads, p.head_dim}};
-    a.kv = kv;
-    a.places = {positions, sequences, tables};
-    a.sinks = {sinks.data(), {p.num_heads}};
-    a.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(p.head_dim)));
-    a.window = p.window;
-    a.max_context = p.max_context;
-    a.out = {to.data(), {p.num_tokens, p.num_heads, p.head_dim}};
-    return a;
-  };
-  Buffer workspace;
-  Context reference = make_context(attention::reference, p, bench.pool, workspace);
-  attention::reference.run(args(want), reference);
-  Context context = make_context(variant, p, bench.pool, workspace);
+  std::vector<std::int32_t> positions(static_cast<std::size_t>(p.num_tokens));
+  std::iota(positions.begin(), positions.end(),
+            static_cast<std::int32_t>(p.max_context - p.num_tokens));
   double visible = 0;
   for (const std::int64_t position : positions) {
     visible += static_cast<double>(p.window > 0 ? std::min(position + 1, p.window) : position + 1);
   }
   const double longest = static_cast<double>(
       p.window > 0 ? std::min(p.max_context, p.window + p.num_tokens - 1) : p.max_context);
-  time_checked(
-      state, bench, out, want,
-      {static_cast<double>(p.num_tokens),
-       longest * 2.0 * static_cast<double>(p.num_kv_heads) * static_cast<double>(kv.row_bytes),
-       4.0 * visible * static_cast<double>(p.num_heads * p.head_dim)},
-      [&](std::int64_t) { variant.run(args(out), context); });
+
+  attention::Args common;
+  common.queries = {o.in(prepared->keep(random_floats(8, p.num_tokens * p.num_heads * p.head_dim))),
+                    {p.num_tokens, p.num_heads, p.head_dim}};
+  common.kv = kv;
+  common.kv.keys = o.out(memory);
+  common.kv.values = common.kv.keys + half;
+  const std::vector<std::int32_t> sequences(positions.size(), 0);
+  common.places = {{o.in(prepared->keep(std::move(positions))), {p.num_tokens}},
+                   {o.in(prepared->keep(sequences)), {p.num_tokens}},
+                   {o.in(prepared->keep(std::move(pages))), {1, num_pages}}};
+  common.sinks = {o.in(prepared->keep(random_floats(9, p.num_heads))), {p.num_heads}};
+  common.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(p.head_dim)));
+  common.window = p.window;
+  common.max_context = p.max_context;
+  prepared->want.resize(static_cast<std::size_t>(common.queries.size()));
+  prepared->got.resize(prepared->want.size());
+  prepared->work = {
+      static_cast<double>(p.num_tokens),
+      longest * 2.0 * static_cast<double>(p.num_kv_heads) * static_cast<double>(kv.row_bytes),
+      4.0 * visible * static_cast<double>(p.num_heads * p.head_dim)};
+  finish(*prepared, attention::variants(), variant, p, pool,
+         [=](const attention::Variant&, std::int64_t, float* out) {
+           attention::Args a = common;
+           a.out = {out, {p.num_tokens, p.num_heads, p.head_dim}};
+           return a;
+         });
+  return prepared;
 }
 
-// Registers `time(state, bench, variant, problem)` for each variant that is wanted and can run.
-template <class V, class Time>
+// Registers a benchmark for each variant that is wanted and can run.
+template <class V>
 void add(Bench& bench, std::string_view op, std::span<const V* const> variants,
-         const std::string& what, const typename V::Problem& problem, Time time) {
+         const std::string& what, const typename V::Problem& problem) {
   const OpBenchmarkOptions& o = bench.options;
   for (const V* variant : variants) {
     if (!o.variant.empty() && o.variant != variant->name) continue;
@@ -301,14 +393,22 @@ void add(Bench& bench, std::string_view op, std::span<const V* const> variants,
     if (!variant->unsupported(problem).empty()) continue;
     // The oracle is not there to be fast: minutes for a number that nobody asks for.
     if (variant->name == "reference" && o.variant != "reference") continue;
-    benchmark::RegisterBenchmark(fmt::format("{}/{}/{}", op, variant->name, what).c_str(),
-                                 [&bench, variant, problem, time](benchmark::State& state) {
-                                   time(state, bench, *variant, problem);
-                                 })
-        ->UseRealTime()
-        ->Unit(benchmark::kMicrosecond)
-        ->MinTime(o.min_time_s)
-        ->Repetitions(o.repetitions);
+    const std::string name = fmt::format("{}/{}/{}", op, variant->name, what);
+    const auto time = [&bench, variant, problem, name](benchmark::State& state) {
+      if (bench.prepared == nullptr || bench.prepared->name != name) {
+        bench.prepared.reset();  // the last one's memory first
+        bench.prepared = prepare(*variant, problem, bench.pool);
+        bench.prepared->name = name;
+      }
+      time_prepared(state, bench);
+    };
+    auto* registered = benchmark::RegisterBenchmark(name.c_str(), time);
+    if (variant->backend == "cuda") {
+      registered->UseManualTime();
+    } else {
+      registered->UseRealTime();
+    }
+    registered->Unit(benchmark::kMicrosecond)->MinTime(o.min_time_s)->Repetitions(o.repetitions);
   }
 }
 
@@ -327,14 +427,14 @@ void add_all(Bench& bench) {
       for (const Format f : formats({Format::kBf16, Format::kInt8, Format::kMxfp4})) {
         const std::int64_t rows = s.num_heads * s.head_dim;
         add(bench, "linear", linear::variants(), name(f, fmt::format("{}x{}", rows, s.hidden_size)),
-            {f, tokens, rows, s.hidden_size}, time_linear);
+            {f, tokens, rows, s.hidden_size});
       }
     }
     if (wanted("moe_experts")) {
       for (const Format f : formats({Format::kMxfp4})) {
         add(bench, "moe_experts", moe_experts::variants(),
             name(f, fmt::format("{}x{}of{}", s.top_k, s.hidden_size, s.num_experts)),
-            {f, tokens, s.hidden_size, s.intermediate_size, s.num_experts, s.top_k}, time_experts);
+            {f, tokens, s.hidden_size, s.intermediate_size, s.num_experts, s.top_k});
       }
     }
     if (wanted("attention")) {
@@ -345,8 +445,7 @@ void add_all(Bench& bench) {
             add(bench, "attention", attention::variants(),
                 name(f,
                      fmt::format("ctx{}{}", context, window > 0 ? fmt::format("w{}", window) : "")),
-                {f, tokens, s.num_heads, s.num_kv_heads, s.head_dim, window, context},
-                time_attention);
+                {f, tokens, s.num_heads, s.num_kv_heads, s.head_dim, window, context});
           }
         }
       }
@@ -358,7 +457,7 @@ void add_all(Bench& bench) {
 
 int run_op_benchmarks(const OpBenchmarkOptions& options) {
   ThreadPool pool(options.threads);
-  Bench bench{options, pool, measure_machine_limits(pool)};
+  Bench bench{options, pool, measure_machine_limits(pool), 0, nullptr};
   benchmark::AddCustomContext("threads", fmt::format("{}", pool.num_threads()));
   benchmark::AddCustomContext("read_gb_per_s", fmt::format("{:.1f}", bench.limits.read_gb_per_s));
   benchmark::AddCustomContext("f32_gflop_per_s",

@@ -53,7 +53,9 @@ OutputCheck check_outputs(Engine& engine, const EngineOptions& options, ThreadPo
     check.reason = "reference ops; logits of the fixed prompt are finite";
     return check;
   }
-  Engine reference = with_ops(engine, options, OpTable{}, pool);
+  const Weights& weights = *engine.weights;
+  const OpTable plain = reference_ops(weights.plan, weights.config, weights.layout);
+  Engine reference = with_ops(engine, options, plain, pool);
   const std::vector<float> want = last_logits(reference, prompt);
   const auto vocab = static_cast<std::size_t>(engine.model->config().vocab_size);
   std::vector<double> by_position;

@@ -37,6 +37,11 @@ void run_prefill(Engine& engine, const PrefillScenario& scenario, const Workload
 void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHooks& hooks,
                 Record& record);
 
+// Where the time of one step goes: {"step": what it holds, "total_ms": ..., "ms": {op: ...}}, the
+// medians over some runs of that step. The last token of each prompt is a decode step; all of one
+// prompt that a step can hold, prefill.
+OrderedJson time_by_op(Engine& engine, std::span<const Request> requests, bool decode);
+
 // What every latency metric is derived from. Times in milliseconds.
 struct LatencySamples {
   std::vector<double> ttft;  // one per request: submission to first output token

@@ -31,6 +31,7 @@ Sizes sizes_for(const ModelConfig& config, const Plan& plan, const EngineOptions
   // A step must at least hold one token of every sequence.
   sizes.limits.max_step_tokens = std::max(options.step_tokens, options.max_batch);
   sizes.cache.format = plan.kv;
+  sizes.cache.place = plan.place();
   sizes.cache.max_sequences = options.max_batch + 1;  // and one shared prefix
   sizes.cache.max_step = std::min(sizes.limits.max_step_tokens, sizes.limits.max_context);
   // Whole pages for each: otherwise the last sequences of a full batch would wait for the first.
@@ -109,7 +110,7 @@ MemoryBudget predict_memory(const std::filesystem::path& model, const Plan& plan
     budget.weights[static_cast<std::size_t>(g)] = layout.bytes(static_cast<WeightGroup>(g));
   }
   const Model::Memory memory =
-      Model::memory_needed(config, layout, plan, sizes.limits, num_threads, layout.ops);
+      Model::memory_needed(config, layout, plan, sizes.limits, num_threads);
   budget.kv_cache = KvCache::bytes_needed(config, sizes.cache);
   budget.activations = memory.activations;
   budget.workspace = memory.workspace;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/core/device.h"
 #include "kernels/core/error.h"
 
 namespace moebench {
@@ -50,7 +51,7 @@ KvCache::KvCache(const ModelConfig& config, const KvCacheOptions& options)
           "make a KV cache: head_dim {} is not a multiple of {}, the block of {}", config.head_dim,
           c.block, c.name);
   const Sizes sizes(config, options);
-  memory_ = Buffer(sizes.bytes(kFull) + sizes.bytes(kSliding), "the KV cache");
+  memory_ = Buffer(sizes.bytes(kFull) + sizes.bytes(kSliding), "the KV cache", options.place);
   for (std::size_t kind = 0; kind < 2; ++kind) {
     Pool& pool = pools_[kind];
     pool.page_stride = sizes.page_stride[kind];
@@ -131,9 +132,14 @@ std::int32_t KvCache::fork(std::int32_t source, std::int64_t length) {
       const std::int32_t page = take_page(kind);
       to.pages[kind].push_back(page);
       const std::int32_t original = pages[static_cast<std::size_t>(shared)];
-      std::memcpy(pool.memory + static_cast<std::size_t>(page) * pool.page_stride,
-                  pool.memory + static_cast<std::size_t>(original) * pool.page_stride,
-                  pool.page_stride);
+      std::byte* copy_to = pool.memory + static_cast<std::size_t>(page) * pool.page_stride;
+      const std::byte* copy_from =
+          pool.memory + static_cast<std::size_t>(original) * pool.page_stride;
+      if (options_.place == Place::kDevice) {
+        gpu::device().copy(copy_to, copy_from, pool.page_stride, gpu::Copy::kOnDevice, nullptr);
+      } else {
+        std::memcpy(copy_to, copy_from, pool.page_stride);
+      }
     }
   } catch (...) {
     release(copy);

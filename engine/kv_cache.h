@@ -22,6 +22,7 @@ struct KvCacheOptions {
   std::int64_t max_sequences = 16;  // alive at once, shared prefixes included
   std::int64_t max_tokens = 8192;   // positions over all sequences that full layers can hold
   std::int64_t max_step = 256;      // most positions one sequence grows by between two trims
+  Place place = Place::kHost;
 };
 
 class KvCache {

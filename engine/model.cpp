@@ -1,11 +1,17 @@
 // gpt-oss, top to bottom.
+//
+// What follows runs on either backend: ops get views, of host memory or of the GPU's, and read what
+// differs between two steps of one shape (tokens, positions, page tables) from memory only.
 // Source: openai/gpt-oss, gpt_oss/torch/model.py, Transformer.forward.
 #include "engine/model.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
+#include "engine/uploader.h"
 #include "kernels/core/error.h"
+#include "kernels/core/trace.h"
 
 namespace moebench {
 namespace {
@@ -35,24 +41,13 @@ void check_layouts(const WeightLayout& layout, const OpTable& ops) {
   };
   check("linear", *ops.linear, layout.unembedding);
   for (const LayerPlacements& l : layout.layers) {
-    for (const WeightPlacement* p : {&l.query, &l.key, &l.value, &l.attention_out, &l.router}) {
+    for (const WeightPlacement* p : {&l.query, &l.key, &l.value, &l.attention_out}) {
       check("linear", *ops.linear, *p);
     }
+    check("linear", *ops.router_linear, l.router);
     check("moe_experts", *ops.moe_experts, l.gate_up);
     check("moe_experts", *ops.moe_experts, l.down);
   }
-}
-
-void add_to(View<float, 2> residual, View<const float, 2> branch, ThreadPool& pool) {
-  pool.parallel_for(residual.shape[0], 32, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t i = begin * residual.shape[1]; i < end * residual.shape[1]; ++i) {
-      residual.data[i] += branch.data[i];
-    }
-  });
-}
-
-View<const float, 1> view_of(const std::vector<float>& values) {
-  return {values.data(), {static_cast<std::int64_t>(values.size())}};
 }
 
 }  // namespace
@@ -74,34 +69,135 @@ Model::Activations::Activations(Workspace& workspace, const ModelConfig& c, std:
 }
 
 Model::Memory Model::memory_needed(const ModelConfig& config, const WeightLayout& layout,
+                                   const Plan& plan, const ModelLimits& limits, int num_threads) {
+  return memory_needed(config, layout, plan, limits, num_threads, {layout.ops, layout.many_ops});
+}
+
+Model::Memory Model::memory_needed(const ModelConfig& config, const WeightLayout& layout,
                                    const Plan& plan, const ModelLimits& limits, int num_threads,
-                                   const OpTable& ops) {
+                                   const Ops& ops) {
   Workspace measure;
   Activations(measure, config, limits.max_step_tokens);
-  return {measure.used(), workspace_needed(config, layout, plan, limits, num_threads, ops),
+  ModelLimits few = limits;
+  few.max_step_tokens = std::min(few.max_step_tokens, kFewTokens);
+  few.max_logit_rows = std::min(few.max_logit_rows, kFewTokens);
+  std::size_t workspace = workspace_needed(config, layout, plan, few, num_threads, ops.few);
+  if (limits.max_step_tokens > kFewTokens || limits.max_logit_rows > kFewTokens) {
+    workspace =
+        std::max(workspace, workspace_needed(config, layout, plan, limits, num_threads, ops.many));
+  }
+  return {measure.used(), workspace,
           static_cast<std::size_t>(limits.max_logit_rows * config.vocab_size) * sizeof(float)};
 }
+
+// A step that was met before, and its graph once it was met twice.
+struct Model::CapturedStep {
+  StepShape shape;
+  const KvCache* cache;
+  std::int64_t generation;  // of the inputs' block
+  gpu::Graph graph;
+};
+
+// Times between ops: the clock's on the CPU, the device's own on the GPU.
+class Model::OpClock {
+ public:
+  explicit OpClock(gpu::Stream stream) : stream_(stream) {}
+
+  void begin(std::string_view op, std::int64_t layer) {
+    times_.push_back({op, layer, 0});
+    if (stream_ != nullptr) {
+      events_.push_back(record());
+    } else {
+      start_ = std::chrono::steady_clock::now();
+    }
+  }
+  void end() {
+    if (stream_ != nullptr) {
+      events_.push_back(record());
+    } else {
+      const std::chrono::duration<double, std::milli> time =
+          std::chrono::steady_clock::now() - start_;
+      times_.back().milliseconds = time.count();
+    }
+  }
+  // After all was waited for.
+  std::vector<OpTime> take() {
+    for (std::size_t i = 0; i < times_.size() && stream_ != nullptr; ++i) {
+      times_[i].milliseconds =
+          gpu::device().milliseconds_between(events_[2 * i].get(), events_[2 * i + 1].get());
+    }
+    return std::move(times_);
+  }
+
+ private:
+  gpu::Event record() {
+    gpu::Event event(gpu::device().create_event());
+    gpu::device().record_event(event.get(), stream_);
+    return event;
+  }
+
+  gpu::Stream stream_;
+  std::vector<OpTime> times_;
+  std::vector<gpu::Event> events_;
+  std::chrono::steady_clock::time_point start_;
+};
 
 Model::Model(std::shared_ptr<const Weights> weights, const ModelLimits& limits, ThreadPool& pool,
              const OpTable* ops)
     : weights_(std::move(weights)),
       limits_(limits),
       pool_(pool),
-      ops_(ops != nullptr ? *ops : weights_->layout.ops),
+      ops_(ops != nullptr ? Ops{*ops, *ops} : Ops{weights_->layout.ops, weights_->layout.many_ops}),
+      place_(weights_->plan.place()),
       rope_(make_rope_table(weights_->config.rope, weights_->config.head_dim)),
-      context_{pool, {}} {
+      context_{pool, {}},
+      inputs_(place_) {
   require(limits.max_step_tokens > 0 && limits.max_logit_rows > 0 && limits.max_context > 0,
           "set up the model: limits must be positive (step {}, logit rows {}, context {})",
           limits.max_step_tokens, limits.max_logit_rows, limits.max_context);
-  check_layouts(weights_->layout, ops_);
+  check_layouts(weights_->layout, ops_.few);
+  check_layouts(weights_->layout, ops_.many);
   const Memory needed =
       memory_needed(config(), weights_->layout, weights_->plan, limits_, pool.num_threads(), ops_);
-  activation_memory_ = Buffer(needed.activations, "activations");
-  workspace_memory_ = Buffer(needed.workspace, "the workspace of ops");
-  logit_memory_ = Buffer(needed.logits, "logits");
+  activation_memory_ = Buffer(needed.activations, "activations", place_);
+  workspace_memory_ = Buffer(needed.workspace, "the workspace of ops", place_);
+  logit_memory_ = Buffer(needed.logits, "logits", place_);
   context_.workspace = workspace_memory_.span();
   Workspace workspace(activation_memory_.span());
   act_ = Activations(workspace, weights_->config, limits_.max_step_tokens);
+  drawn_memory_ = Buffer(static_cast<std::size_t>(limits_.max_logit_rows) *
+                             (sizeof(double) + 2 * sizeof(std::int32_t)),
+                         "sampled tokens", place_);
+  if (place_ == Place::kDevice) set_up_device();
+}
+
+void Model::set_up_device() {
+  gpu::Device& device = gpu::device();
+  stream_ = gpu::OwnedStream(device.create_stream());
+  context_.stream = stream_.get();
+  logits_on_host_ = gpu::PinnedMemory(device.allocate_pinned(logit_memory_.size(), "logits"));
+  drawn_on_host_ =
+      gpu::PinnedMemory(device.allocate_pinned(drawn_memory_.size(), "sampled tokens"));
+  const std::int64_t half = config().head_dim / 2;
+  const std::int64_t count = limits_.max_context * half;
+  std::vector<float> table(static_cast<std::size_t>(2 * count));
+  pool_.parallel_for(limits_.max_context, 64, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t p = begin; p < end; ++p) {
+      float* cos = table.data() + p * half;
+      rope_.fill(p, cos, cos + count);
+    }
+  });
+  rope_memory_ = Buffer(table.size() * sizeof(float), "the rotary table", place_);
+  Uploader(pool_).copy(rope_memory_.data(), std::as_bytes(std::span(table)));
+}
+
+Model::~Model() {
+  if (!stream_) return;
+  try {
+    wait();  // memory must outlive what was enqueued
+  } catch (const Error&) {
+    // Whoever uses the device next sees what is wrong with it.
+  }
 }
 
 Model::Memory Model::memory() const {
@@ -133,95 +229,211 @@ void Model::check(const Step& step) const {
   }
 }
 
-void Model::linear(View<const float, 2> x, const MatrixView& weight, const std::vector<float>& bias,
+const OpTable& Model::ops(std::int64_t num_tokens) const {
+  return num_tokens > kFewTokens ? ops_.many : ops_.few;
+}
+
+template <class V>
+void Model::run(const char* op, const V& variant, const typename V::Args& args) {
+  const TraceRange range(op, layer_);
+  if (clock_ != nullptr) clock_->begin(op, layer_);
+  variant.run(args, context_);
+  if (clock_ != nullptr) clock_->end();
+}
+
+void Model::linear(View<const float, 2> x, const MatrixView& weight, View<const float, 1> bias,
                    View<float, 2> out) {
-  ops_.linear->run({x, weight, view_of(bias), out}, context_);
+  run("linear", *ops(x.shape[0]).linear, {x, weight, bias, out});
+}
+
+void Model::wait() {
+  if (place_ == Place::kDevice) gpu::device().synchronize(stream_.get());
+}
+
+// `values` if the host can read them, else a copy.
+template <class T, std::size_t Rank>
+View<const T, Rank> Model::on_host(View<const T, Rank> values, std::vector<T>& copy) {
+  if (place_ == Place::kHost) return values;
+  copy.resize(static_cast<std::size_t>(values.size()));
+  gpu::device().copy(copy.data(), values.data, copy.size() * sizeof(T), gpu::Copy::kToHost,
+                     stream_.get());
+  wait();
+  return {copy.data(), values.shape};
+}
+
+void Model::observe(const Observer* observer, std::string_view name, std::int64_t layer,
+                    View<const float, 2> values) {
+  if (observer == nullptr || !observer->tensor) return;
+  std::vector<float> copy;
+  observer->tensor(name, layer, on_host(values, copy));
 }
 
 View<const float, 2> Model::forward(const Step& step, KvCache& cache, const Observer* observer) {
   check(step);
-  const ModelConfig& c = config();
-  const auto num_tokens = static_cast<std::int64_t>(step.tokens.size());
-  const View<float, 2> residual{act_.residual, {num_tokens, c.hidden_size}};
-  const auto observe = [&](std::string_view name, View<const float, 2> values) {
-    if (observer != nullptr && observer->tensor) observer->tensor(name, -1, values);
-  };
-
-  ops_.embedding->run({{step.tokens.data(), {num_tokens}}, weights_->embedding, residual},
-                      context_);
-  observe("embed", residual);
-
-  for (std::int64_t t = 0; t < num_tokens; ++t) {
-    const std::int64_t half = c.head_dim / 2;
-    rope_.fill(step.positions[static_cast<std::size_t>(t)], act_.cos + t * half,
-               act_.sin + t * half);
+  inputs_.pack(step, cache, {});
+  compute(cache, observer);
+  View<const float, 2> logits{logit_memory_.as<float>(),
+                              {inputs_.shape().num_rows, config().vocab_size}};
+  if (place_ == Place::kDevice) {
+    auto* host = reinterpret_cast<float*>(logits_on_host_.get());
+    gpu::device().copy(host, logits.data, static_cast<std::size_t>(logits.size()) * sizeof(float),
+                       gpu::Copy::kToHost, stream_.get());
+    logits.data = host;
+    wait();
   }
-
-  // Page tables of the sequences in this step, by kind; tokens then name them by small numbers.
-  std::vector<std::int32_t> handles;
-  std::vector<std::int32_t> local(step.tokens.size());
-  for (std::size_t t = 0; t < step.tokens.size(); ++t) {
-    // Tokens of one sequence usually stand together: look at the last handle first.
-    auto found = handles.empty() || handles.back() != step.sequences[t]
-                     ? std::find(handles.begin(), handles.end(), step.sequences[t])
-                     : handles.end() - 1;
-    if (found == handles.end()) found = handles.insert(handles.end(), step.sequences[t]);
-    local[t] = static_cast<std::int32_t>(found - handles.begin());
-  }
-  std::array<std::vector<std::span<const std::int32_t>>, 2> tables;
-  for (const std::int32_t handle : handles) {
-    for (const auto kind : {KvCache::kFull, KvCache::kSliding}) {
-      tables[kind].push_back(cache.page_table(handle, kind));
-    }
-  }
-  for (std::size_t t = 0; t < step.tokens.size(); ++t) {
-    require(step.positions[t] < cache.length(step.sequences[t]),
-            "run a step: position {} has no room in the KV cache", step.positions[t]);
-  }
-
-  for (std::int64_t l = 0; l < c.num_layers; ++l) {
-    const TokenPlaces places{step.positions, local, tables[cache.kind_of(l)]};
-    run_layer(l, step, cache, places, observer);
-  }
-
-  const View<float, 2> normed{act_.normed, {num_tokens, c.hidden_size}};
-  ops_.rms_norm->run(
-      {residual, view_of(weights_->final_norm), static_cast<float>(c.rms_norm_epsilon), normed},
-      context_);
-  observe("final_norm", normed);
-
-  // Gather the wanted rows (the branch buffer is free by now), then one product with the
-  // unembedding.
-  const auto num_rows = static_cast<std::int64_t>(step.logit_rows.size());
-  const View<float, 2> logits{logit_memory_.as<float>(), {num_rows, c.vocab_size}};
-  if (num_rows == 0) return logits;
-  for (std::int64_t r = 0; r < num_rows; ++r) {
-    const float* from = normed[step.logit_rows[static_cast<std::size_t>(r)]].data;
-    std::copy(from, from + c.hidden_size, act_.branch + r * c.hidden_size);
-  }
-  ops_.linear->run({{act_.branch, {num_rows, c.hidden_size}}, weights_->unembedding, {}, logits},
-                   context_);
   return logits;
 }
 
-void Model::run_layer(std::int64_t l, const Step& step, KvCache& cache, const TokenPlaces& places,
-                      const Observer* observer) {
+Model::Drawn Model::drawn(std::byte* memory) const {
+  const std::int64_t rows = inputs_.shape().num_rows;
+  auto* log_probabilities = reinterpret_cast<double*>(memory);
+  auto* tokens = reinterpret_cast<std::int32_t*>(log_probabilities + limits_.max_logit_rows);
+  return {{log_probabilities, {rows}}, {tokens, {rows}}, {tokens + limits_.max_logit_rows, {rows}}};
+}
+
+std::span<const Model::Draw> Model::forward_and_sample(const Step& step, KvCache& cache,
+                                                       std::span<const sample::RowParams> draws) {
+  check(step);
+  inputs_.pack(step, cache, draws);
+  compute(cache, nullptr);
+  wait();
+  const Drawn result =
+      drawn(place_ == Place::kDevice ? drawn_on_host_.get() : drawn_memory_.data());
+  draws_.clear();
+  for (std::int64_t r = 0; r < inputs_.shape().num_rows; ++r) {
+    draws_.push_back({result.tokens[r], result.status[r], result.log_probabilities[r]});
+  }
+  return draws_;
+}
+
+std::vector<Model::OpTime> Model::time_ops(const Step& step, KvCache& cache) {
+  OpClock clock(stream_.get());
+  clock_ = &clock;
+  try {
+    forward(step, cache);
+  } catch (...) {
+    clock_ = nullptr;
+    throw;
+  }
+  clock_ = nullptr;
+  return clock.take();
+}
+
+std::int64_t Model::num_graphs() const {
+  return std::count_if(captured_.begin(), captured_.end(),
+                       [](const CapturedStep& c) { return static_cast<bool>(c.graph); });
+}
+
+void Model::compute(KvCache& cache, const Observer* observer) {
+  const StepShape& shape = inputs_.shape();
+  const TraceRange range("step", shape.num_tokens);
+  const bool as_graph = place_ == Place::kDevice && graphs_on_ && observer == nullptr &&
+                        clock_ == nullptr && shape.num_tokens <= kFewTokens;
+  if (!as_graph) {
+    enqueue(cache, observer);
+    return;
+  }
+  // Another block of inputs, and every address in the graphs of the last one is stale.
+  std::erase_if(captured_,
+                [&](const CapturedStep& c) { return c.generation != inputs_.generation(); });
+  const auto known = std::find_if(captured_.begin(), captured_.end(), [&](const CapturedStep& c) {
+    return c.shape == shape && c.cache == &cache;
+  });
+  if (known == captured_.end()) {
+    // Not captured at once: the first run of a kernel may have to load it.
+    captured_.push_back({shape, &cache, inputs_.generation(), {}});
+    enqueue(cache, nullptr);
+    return;
+  }
+  gpu::Device& device = gpu::device();
+  if (!known->graph) {
+    device.begin_capture(stream_.get());
+    try {
+      enqueue(cache, nullptr);
+    } catch (...) {
+      gpu::Graph(device.end_capture(stream_.get()));
+      throw;
+    }
+    known->graph = gpu::Graph(device.end_capture(stream_.get()));
+  }
+  device.launch_graph(known->graph.get(), stream_.get());
+}
+
+void Model::enqueue(KvCache& cache, const Observer* observer) {
+  const ModelConfig& c = config();
+  const StepShape& shape = inputs_.shape();
+  const std::int64_t n = shape.num_tokens;
+  const std::int64_t half = c.head_dim / 2;
+  const View<float, 2> residual{act_.residual, {n, c.hidden_size}};
+  const View<float, 2> normed{act_.normed, {n, c.hidden_size}};
+  const OpTable& table = ops(n);
+  layer_ = -1;
+
+  inputs_.upload(stream_.get());
+  run("embedding", *table.embedding, {inputs_.tokens(), weights_->embedding, residual});
+  observe(observer, "embed", -1, residual);
+
+  if (place_ == Place::kDevice) {
+    const std::byte* memory = rope_memory_.data();
+    for (float* out : {act_.cos, act_.sin}) {
+      const MatrixView rows{Format::kF32, limits_.max_context, half, memory};
+      run("embedding", *table.embedding, {inputs_.positions(), rows, {out, {n, half}}});
+      memory += rope_memory_.size() / 2;
+    }
+  } else {
+    for (std::int64_t t = 0; t < n; ++t) {
+      rope_.fill(inputs_.positions()[t], act_.cos + t * half, act_.sin + t * half);
+    }
+  }
+
+  for (layer_ = 0; layer_ < c.num_layers; ++layer_) run_layer(layer_, cache, observer);
+  layer_ = -1;
+
+  run("rms_norm", *table.rms_norm,
+      {residual,
+       {c.num_layers > 0 ? act_.branch : nullptr, {n, c.hidden_size}},
+       weights_->final_norm,
+       static_cast<float>(c.rms_norm_epsilon),
+       normed});
+  observe(observer, "resid_mlp", c.num_layers - 1, residual);
+  observe(observer, "final_norm", -1, normed);
+
+  // Gather the wanted rows (the branch buffer is free by now), then one product with the
+  // unembedding.
+  if (shape.num_rows == 0) return;
+  const View<float, 2> wanted{act_.branch, {shape.num_rows, c.hidden_size}};
+  const MatrixView rows{Format::kF32, n, c.hidden_size,
+                        reinterpret_cast<const std::byte*>(act_.normed)};
+  run("embedding", *table.embedding, {inputs_.logit_rows(), rows, wanted});
+  const View<float, 2> logits{logit_memory_.as<float>(), {shape.num_rows, c.vocab_size}};
+  linear(wanted, weights_->unembedding, {}, logits);
+  if (!shape.samples) return;
+  const Drawn result = drawn(drawn_memory_.data());
+  run("sample", *table.sample,
+      {logits, inputs_.draws(), result.tokens, result.log_probabilities, result.status});
+  if (place_ == Place::kDevice) {
+    gpu::device().copy(drawn_on_host_.get(), drawn_memory_.data(), drawn_memory_.size(),
+                       gpu::Copy::kToHost, stream_.get());
+  }
+}
+
+void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) {
   const ModelConfig& c = config();
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(l)];
-  const auto n = static_cast<std::int64_t>(step.tokens.size());
+  const std::int64_t n = inputs_.shape().num_tokens;
   const std::int64_t q_size = c.num_heads * c.head_dim;
   const std::int64_t kv_size = c.num_kv_heads * c.head_dim;
   const auto epsilon = static_cast<float>(c.rms_norm_epsilon);
   const View<float, 2> residual{act_.residual, {n, c.hidden_size}};
   const View<float, 2> normed{act_.normed, {n, c.hidden_size}};
   const View<float, 2> branch{act_.branch, {n, c.hidden_size}};
-  const auto observe = [&](std::string_view name, View<const float, 2> values) {
-    if (observer != nullptr && observer->tensor) observer->tensor(name, l, values);
-  };
+  const OpTable& table = ops(n);
 
-  // Attention.
-  ops_.rms_norm->run({residual, view_of(w.attention_norm), epsilon, normed}, context_);
-  observe("attn_norm", normed);
+  // Attention. What the layer before has to add arrives with the norm.
+  const View<const float, 2> from_before{l > 0 ? act_.branch : nullptr, {n, c.hidden_size}};
+  run("rms_norm", *table.rms_norm, {residual, from_before, w.attention_norm, epsilon, normed});
+  if (l > 0) observe(observer, "resid_mlp", l - 1, residual);
+  observe(observer, "attn_norm", l, normed);
   linear(normed, w.query, w.query_bias, {act_.query, {n, q_size}});
   linear(normed, w.key, w.key_bias, {act_.key, {n, kv_size}});
   linear(normed, w.value, w.value_bias, {act_.value, {n, kv_size}});
@@ -230,46 +442,44 @@ void Model::run_layer(std::int64_t l, const Step& step, KvCache& cache, const To
   const View<float, 3> queries{act_.query, {n, c.num_heads, c.head_dim}};
   const View<float, 3> keys{act_.key, {n, c.num_kv_heads, c.head_dim}};
   const View<float, 3> values{act_.value, {n, c.num_kv_heads, c.head_dim}};
-  ops_.rope->run({queries, cos, sin}, context_);
-  ops_.rope->run({keys, cos, sin}, context_);
-  observe("q", {act_.query, {n, q_size}});
-  observe("k", {act_.key, {n, kv_size}});
-  observe("v", {act_.value, {n, kv_size}});
+  run("rope", *table.rope, {queries, cos, sin});
+  run("rope", *table.rope, {keys, cos, sin});
+  observe(observer, "q", l, {act_.query, {n, q_size}});
+  observe(observer, "k", l, {act_.key, {n, kv_size}});
+  observe(observer, "v", l, {act_.value, {n, kv_size}});
   const KvLayerView kv = cache.layer(l);
-  ops_.kv_write->run({keys, values, kv, places}, context_);
+  const TokenPlaces places = inputs_.places(cache.kind_of(l));
+  run("kv_write", *table.kv_write, {keys, values, kv, places});
   const View<float, 3> heads{act_.heads, {n, c.num_heads, c.head_dim}};
   const bool sliding = cache.kind_of(l) == KvCache::kSliding;
-  ops_.attention->run({queries, kv, places, view_of(w.sinks),
-                       static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim))),
-                       sliding ? c.sliding_window : 0, limits_.max_context, heads},
-                      context_);
-  observe("attn_heads", {act_.heads, {n, q_size}});
+  // What the page tables of this step can hold: it sizes the grid of split attention.
+  const std::int64_t most_positions =
+      std::min(limits_.max_context, inputs_.shape().table_pages * kv.page_size);
+  run("attention", *table.attention,
+      {queries, kv, places, w.sinks,
+       static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim))),
+       sliding ? c.sliding_window : 0, most_positions, heads});
+  observe(observer, "attn_heads", l, {act_.heads, {n, q_size}});
   linear({act_.heads, {n, q_size}}, w.attention_out, w.attention_out_bias, branch);
-  add_to(residual, branch, pool_);
-  observe("resid_attn", residual);
 
   // Mixture of experts.
-  ops_.rms_norm->run({residual, view_of(w.ffn_norm), epsilon, normed}, context_);
+  run("rms_norm", *table.rms_norm, {residual, branch, w.ffn_norm, epsilon, normed});
+  observe(observer, "resid_attn", l, residual);
   const View<float, 2> router_logits{act_.router_logits, {n, c.num_experts}};
-  linear(normed, w.router, w.router_bias, router_logits);
-  observe("router_logits", router_logits);
+  run("linear", *table.router_linear, {normed, w.router, w.router_bias, router_logits});
+  observe(observer, "router_logits", l, router_logits);
   const View<std::int32_t, 2> expert_ids{act_.expert_ids, {n, c.top_k}};
   const View<float, 2> expert_weights{act_.expert_weights, {n, c.top_k}};
-  ops_.router->run({router_logits, expert_ids, expert_weights}, context_);
-  if (observer != nullptr && observer->routing) observer->routing(l, expert_ids, expert_weights);
-  moe_experts::Args experts{normed,
-                            expert_ids,
-                            expert_weights,
-                            w.gate_up,
-                            {w.gate_up_bias.data(), {c.num_experts, 2 * c.intermediate_size}},
-                            w.down,
-                            {w.down_bias.data(), {c.num_experts, c.hidden_size}},
-                            static_cast<float>(c.swiglu_alpha),
-                            static_cast<float>(c.swiglu_limit),
-                            branch};
-  ops_.moe_experts->run(experts, context_);
-  add_to(residual, branch, pool_);
-  observe("resid_mlp", residual);
+  run("router", *table.router, {router_logits, expert_ids, expert_weights});
+  if (observer != nullptr && observer->routing) {
+    std::vector<std::int32_t> ids;
+    std::vector<float> weights;
+    observer->routing(l, on_host(View<const std::int32_t, 2>(expert_ids), ids),
+                      on_host(View<const float, 2>(expert_weights), weights));
+  }
+  run("moe_experts", *table.moe_experts,
+      {normed, expert_ids, expert_weights, w.gate_up, w.gate_up_bias, w.down, w.down_bias,
+       static_cast<float>(c.swiglu_alpha), static_cast<float>(c.swiglu_limit), branch});
 }
 
 }  // namespace moebench

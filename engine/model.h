@@ -1,4 +1,8 @@
-// The forward pass: tokens of several sequences in, logits of chosen tokens out.
+// The forward pass: tokens of several sequences in, logits of chosen tokens out; on the CPU or on
+// the GPU, by the plan that the weights were loaded for.
+//
+// On the GPU a step is enqueued without waiting in between. Steps of few tokens are captured into a
+// CUDA graph the second time their shape is met, and replayed from then on.
 #pragma once
 
 #include <cstdint>
@@ -11,27 +15,12 @@
 #include "engine/kv_cache.h"
 #include "engine/op_choice.h"
 #include "engine/rope_table.h"
+#include "engine/step_inputs.h"
 #include "engine/weights.h"
 #include "kernels/core/buffer.h"
 #include "kernels/core/view.h"
 
 namespace moebench {
-
-// One step: any mix of prompt chunks and single decoded tokens. Tokens of one sequence stand in
-// ascending order of position, and all earlier positions of it are in the cache.
-struct Step {
-  std::vector<std::int32_t> tokens;
-  std::vector<std::int64_t> positions;   // same length
-  std::vector<std::int32_t> sequences;   // same length; handles of the cache
-  std::vector<std::int32_t> logit_rows;  // indices of the tokens whose logits are wanted
-
-  void clear() {
-    tokens.clear();
-    positions.clear();
-    sequences.clear();
-    logit_rows.clear();
-  }
-};
 
 // What a probe or a test may look at while a step runs. Views are valid during the call only.
 struct Observer {
@@ -50,12 +39,36 @@ class Model {
   // lie. Throws Error(kUnsupported) otherwise.
   Model(std::shared_ptr<const Weights> weights, const ModelLimits& limits, ThreadPool& pool,
         const OpTable* ops = nullptr);
+  ~Model();
 
   // Runs one step. The cache must have room for every position (KvCache::grow). Returns the logits,
-  // [logit_rows, vocab_size], valid until the next call. Throws Error for tokens outside the
-  // vocabulary and steps beyond the limits.
+  // [logit_rows, vocab_size], in host memory, valid until the next call. Throws Error for tokens
+  // outside the vocabulary and steps beyond the limits.
   View<const float, 2> forward(const Step& step, KvCache& cache,
                                const Observer* observer = nullptr);
+
+  // Runs one step and draws a token from each row of logits, where they are: one entry per row of
+  // step.logit_rows, valid until the next call. `draws` likewise; see kernels/sample/sample.h.
+  struct Draw {
+    std::int32_t token = 0;
+    std::int32_t status = 0;
+    double log_probability = 0;
+  };
+  std::span<const Draw> forward_and_sample(const Step& step, KvCache& cache,
+                                           std::span<const sample::RowParams> draws);
+
+  // How long each op of one step takes, in the order they run: on the GPU between two events, with
+  // graphs off.
+  struct OpTime {
+    std::string_view op;
+    std::int64_t layer = -1;  // -1 outside layers
+    double milliseconds = 0;
+  };
+  std::vector<OpTime> time_ops(const Step& step, KvCache& cache);
+
+  // Graphs are on unless this turns them off; without a GPU there are none.
+  void set_graphs(bool on) { graphs_on_ = on; }
+  std::int64_t num_graphs() const;
 
   const ModelConfig& config() const { return weights_->config; }
   const Weights& weights() const { return *weights_; }
@@ -71,8 +84,7 @@ class Model {
   };
   Memory memory() const;
   static Memory memory_needed(const ModelConfig& config, const WeightLayout& layout,
-                              const Plan& plan, const ModelLimits& limits, int num_threads,
-                              const OpTable& ops);
+                              const Plan& plan, const ModelLimits& limits, int num_threads);
 
  private:
   // Intermediate results, each with room for max_step_tokens rows of the given width.
@@ -94,22 +106,62 @@ class Model {
     Activations(Workspace& workspace, const ModelConfig& config, std::int64_t tokens);
   };
 
+  struct Ops {
+    OpTable few;   // steps of up to kFewTokens
+    OpTable many;  // longer ones
+  };
+  struct CapturedStep;
+  class OpClock;
+
+  static Memory memory_needed(const ModelConfig& config, const WeightLayout& layout,
+                              const Plan& plan, const ModelLimits& limits, int num_threads,
+                              const Ops& ops);
+
+  void set_up_device();
   void check(const Step& step) const;
-  void run_layer(std::int64_t layer, const Step& step, KvCache& cache, const TokenPlaces& places,
-                 const Observer* observer);
-  void linear(View<const float, 2> x, const MatrixView& weight, const std::vector<float>& bias,
+  // All ops of the step in inputs_, enqueued or run, as one graph or one by one.
+  void compute(KvCache& cache, const Observer* observer);
+  void enqueue(KvCache& cache, const Observer* observer);
+  void run_layer(std::int64_t layer, KvCache& cache, const Observer* observer);
+  const OpTable& ops(std::int64_t num_tokens) const;
+  template <class V>
+  void run(const char* op, const V& variant, const typename V::Args& args);
+  void linear(View<const float, 2> x, const MatrixView& weight, View<const float, 1> bias,
               View<float, 2> out);
+  // Where drawn_memory_ (or its copy on the host) holds what the sample op wrote.
+  struct Drawn {
+    View<double, 1> log_probabilities;
+    View<std::int32_t, 1> tokens, status;
+  };
+  Drawn drawn(std::byte* memory) const;
+  void observe(const Observer* observer, std::string_view name, std::int64_t layer,
+               View<const float, 2> values);
+  template <class T, std::size_t Rank>
+  View<const T, Rank> on_host(View<const T, Rank> values, std::vector<T>& copy);
+  void wait();
 
   std::shared_ptr<const Weights> weights_;
   ModelLimits limits_;
   ThreadPool& pool_;
-  OpTable ops_;
+  Ops ops_;
+  Place place_;
   RopeTable rope_;
   Buffer activation_memory_;
   Buffer workspace_memory_;
   Buffer logit_memory_;
+  Buffer rope_memory_;                // of the GPU: cos, then sin, of every position
+  Buffer drawn_memory_;               // log-probabilities, tokens and statuses of max_logit_rows
+  gpu::PinnedMemory logits_on_host_;  // of the GPU
+  gpu::PinnedMemory drawn_on_host_;   // of the GPU
+  std::vector<Draw> draws_;
+  gpu::OwnedStream stream_;
   Context context_;
   Activations act_;
+  StepInputs inputs_;
+  std::int64_t layer_ = -1;  // under way
+  bool graphs_on_ = true;
+  std::vector<CapturedStep> captured_;
+  OpClock* clock_ = nullptr;
 };
 
 }  // namespace moebench

@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "kernels/core/device.h"
 #include "kernels/core/error.h"
 
 namespace moebench {
@@ -17,16 +18,44 @@ constexpr std::string_view kAccurate[] = {"avx2_int15", "avx2_f32", "one_pass", 
                                           "reference"};
 constexpr std::string_view kReference[] = {"reference"};
 
-std::span<const std::string_view> names_of(OpFamily family) {
+// On the GPU: the plain variants; those in f32; those that stream weights once for few tokens; and
+// those that multiply tiles for many.
+constexpr std::string_view kCudaReference[] = {
+    "cuda_tiled_f32",   "cuda_per_token_f32", "cuda_plain_f32", "cuda_rows",
+    "cuda_elementwise", "cuda_warp",          "cuda_block",     "cuda_radix"};
+constexpr std::string_view kCudaAccurate[] = {
+    "cuda_rows_f32", "cuda_split_kv", "cuda_tiled_f32",   "cuda_per_token_f32", "cuda_plain_f32",
+    "cuda_rows",     "cuda_warp",     "cuda_elementwise", "cuda_block",         "cuda_radix"};
+constexpr std::string_view kCudaFew[] = {"cuda_rows_bf16", "cuda_fused_bf16",    "cuda_split_kv",
+                                         "cuda_tiled_f32", "cuda_per_token_f32", "cuda_plain_f32",
+                                         "cuda_rows",      "cuda_elementwise",   "cuda_warp",
+                                         "cuda_block",     "cuda_radix"};
+constexpr std::string_view kCudaMany[] = {"cuda_wgmma_bf16",  "cuda_grouped_wgmma_bf16",
+                                          "cuda_mma_bf16",    "cuda_grouped_mma_bf16",
+                                          "cuda_flash_mma",   "cuda_rows_bf16",
+                                          "cuda_fused_bf16",  "cuda_split_kv",
+                                          "cuda_tiled_f32",   "cuda_per_token_f32",
+                                          "cuda_plain_f32",   "cuda_rows",
+                                          "cuda_elementwise", "cuda_warp",
+                                          "cuda_block",       "cuda_radix"};
+constexpr std::string_view kCudaAccurateMany[] = {
+    "cuda_tiled_f32", "cuda_per_token_f32", "cuda_split_kv", "cuda_plain_f32", "cuda_rows",
+    "cuda_warp",      "cuda_elementwise",   "cuda_block",    "cuda_radix"};
+
+std::span<const std::string_view> names_of(PlanBackend backend, OpFamily family, bool many) {
+  const bool cuda = backend == PlanBackend::kCuda;
+  using Names = std::span<const std::string_view>;
   switch (family) {
     case OpFamily::kFast:
-      return kFast;
+      return !cuda ? Names(kFast) : many ? Names(kCudaMany) : Names(kCudaFew);
+    case OpFamily::kInvariant:  // every CPU variant keeps a token's bits in any company
+      return cuda ? Names(kCudaFew) : Names(kFast);
     case OpFamily::kAccurate:
-      return kAccurate;
+      return !cuda ? Names(kAccurate) : many ? Names(kCudaAccurateMany) : Names(kCudaAccurate);
     case OpFamily::kReference:
       break;
   }
-  return kReference;
+  return cuda ? Names(kCudaReference) : Names(kReference);
 }
 
 // Empty, or why `variant` cannot run one of the problems that the model has for its op.
@@ -47,20 +76,24 @@ std::string cannot_run(const V& variant, const Plan& plan, const ModelConfig& co
 template <class V>
 std::vector<const V*> choices(std::string_view op, std::span<const V* const> variants,
                               const Plan& plan, const ModelConfig& config,
-                              const WeightLayout& layout) {
+                              const WeightLayout& layout, bool many_tokens) {
+  const std::string_view backend = backend_name(plan.backend);
   const auto named = plan.ops.find(std::string(op));
   if (named != plan.ops.end()) {
-    const V& variant = find_variant(variants, op, named->second);
-    const std::string reason = cannot_run(variant, plan, config, layout);
+    const V& variant = find_variant(variants, op, variant_for(named->second, many_tokens));
+    const std::string reason =
+        variant.backend == backend
+            ? cannot_run(variant, plan, config, layout)
+            : fmt::format("it runs on {}, and the plan on {}", variant.backend, backend);
     require_or(ErrorCode::kUnsupported, reason.empty(), "use variant '{}' of {}: {}", variant.name,
                op, reason);
     return {&variant};
   }
   std::vector<const V*> result;
-  std::string reason;
-  for (const std::string_view name : names_of(plan.family)) {
+  std::string reason = plan.backend == PlanBackend::kCuda ? gpu::unavailable() : "";
+  for (const std::string_view name : names_of(plan.backend, plan.family, many_tokens)) {
     for (const V* variant : variants) {
-      if (variant->name != name) continue;
+      if (variant->name != name || variant->backend != backend) continue;
       const std::string why = cannot_run(*variant, plan, config, layout);
       if (why.empty()) result.push_back(variant);
       if (!why.empty()) reason = why;
@@ -74,19 +107,34 @@ std::vector<const V*> choices(std::string_view op, std::span<const V* const> var
 
 }  // namespace
 
-OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout) {
+OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout,
+                   bool many_tokens) {
   OpTable ops;
   for_each_op_member([&](std::string_view name, auto member, auto variants) {
-    ops.*member = choices(name, variants, plan, config, layout).front();
+    ops.*member = choices(name, variants, plan, config, layout, many_tokens).front();
   });
+  ops.router_linear = ops.linear;
+  if (plan.backend == PlanBackend::kCuda && !plan.ops.contains("linear")) {
+    Plan accurate = plan;
+    accurate.family = OpFamily::kAccurate;
+    ops.router_linear =
+        choices("linear", linear::variants(), accurate, config, layout, many_tokens).front();
+  }
   return ops;
+}
+
+OpTable reference_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout) {
+  Plan plain = plan;
+  plain.family = OpFamily::kReference;
+  plain.ops.clear();
+  return choose_ops(plain, config, layout, false);
 }
 
 std::map<std::string, std::vector<std::string>> variants_to_choose_from(
     const Plan& plan, const ModelConfig& config, const WeightLayout& layout) {
   std::map<std::string, std::vector<std::string>> names;
   for_each_op_member([&](std::string_view op, auto, auto variants) {
-    for (const auto* variant : choices(op, variants, plan, config, layout)) {
+    for (const auto* variant : choices(op, variants, plan, config, layout, false)) {
       names[std::string(op)].emplace_back(variant->name);
     }
   });
@@ -97,6 +145,7 @@ OpTable with_variant(OpTable ops, std::string_view op, std::string_view variant)
   for_each_op_member([&](std::string_view name, auto member, auto variants) {
     if (name == op) ops.*member = &find_variant(variants, op, variant);
   });
+  if (op == "linear") ops.router_linear = ops.linear;
   return ops;
 }
 

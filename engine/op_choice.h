@@ -19,6 +19,10 @@ struct ModelLimits {
   std::int64_t max_context = 4096;  // longest sequence, in positions
 };
 
+// Steps (and products with the unembedding) of more rows than this take the variants for many
+// tokens: a weight is then read more than once anyway.
+inline constexpr std::int64_t kFewTokens = 64;
+
 // Calls visit(op_name, member of OpTable, problem) for everything the ops of a model must be able
 // to run: each op, with each format and shape it meets.
 template <class Visitor>
@@ -27,6 +31,9 @@ void visit_problems(const ModelConfig& c, const WeightLayout& layout, const Plan
   const std::int64_t tokens = limits.max_step_tokens;
   visit("embedding", &OpTable::embedding,
         embedding::Problem{layout.embedding.format, tokens, c.vocab_size, c.hidden_size});
+  // Which also gathers the rows of a step whose logits are wanted.
+  visit("embedding", &OpTable::embedding,
+        embedding::Problem{Format::kF32, limits.max_logit_rows, tokens, c.hidden_size});
   visit("rms_norm", &OpTable::rms_norm, rms_norm::Problem{tokens, c.hidden_size});
   visit("rope", &OpTable::rope, rope::Problem{tokens, c.num_heads, c.head_dim});
   visit("kv_write", &OpTable::kv_write,
@@ -37,15 +44,18 @@ void visit_problems(const ModelConfig& c, const WeightLayout& layout, const Plan
                              limits.max_context});
   }
   visit("router", &OpTable::router, router::Problem{tokens, c.num_experts, c.top_k});
+  visit("sample", &OpTable::sample, sample::Problem{limits.max_logit_rows, c.vocab_size});
   const auto linear = [&](const WeightPlacement& w, std::int64_t rows_of_x) {
     visit("linear", &OpTable::linear, linear::Problem{w.format, rows_of_x, w.rows, w.cols});
   };
   linear(layout.unembedding, limits.max_logit_rows);
   for (const LayerPlacements& layer : layout.layers) {
     for (const WeightPlacement* w :
-         {&layer.query, &layer.key, &layer.value, &layer.attention_out, &layer.router}) {
+         {&layer.query, &layer.key, &layer.value, &layer.attention_out}) {
       linear(*w, tokens);
     }
+    visit("linear", &OpTable::router_linear,
+          linear::Problem{layer.router.format, tokens, layer.router.rows, layer.router.cols});
     visit("moe_experts", &OpTable::moe_experts,
           moe_experts::Problem{layer.gate_up.format, tokens, c.hidden_size, c.intermediate_size,
                                c.num_experts, c.top_k});
@@ -53,9 +63,15 @@ void visit_problems(const ModelConfig& c, const WeightLayout& layout, const Plan
 }
 
 // The variant that the plan names for an op, or else the first of the plan's family that can run
-// all of the model's problems on this machine. Throws Error(kInvalidArgument) for names that do not
-// exist, Error(kUnsupported) for a named variant that cannot run.
-OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout);
+// all of the model's problems on this machine; for steps of few tokens, or of many. Throws
+// Error(kInvalidArgument) for names that do not exist, Error(kUnsupported) for a named variant that
+// cannot run.
+OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout,
+                   bool many_tokens);
+
+// The plainest variants of the plan's backend: what the others are checked against on the same
+// weights.
+OpTable reference_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout);
 
 // What choose_ops chooses from, for each op: the variant that the plan names, or those of its
 // family that can run, in order of preference.

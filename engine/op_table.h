@@ -13,6 +13,7 @@
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/router/router.h"
+#include "kernels/sample/sample.h"
 
 namespace moebench {
 
@@ -25,6 +26,10 @@ struct OpTable {
   const attention::Variant* attention = &attention::reference;
   const router::Variant* router = &router::reference;
   const moe_experts::Variant* moe_experts = &moe_experts::reference;
+  const sample::Variant* sample = &sample::reference;
+  // The product of the router alone: follows `linear` on the CPU, and stays in f32 on the GPU,
+  // where that costs next to nothing, since a rounding there can change which experts run.
+  const linear::Variant* router_linear = &linear::reference;
 };
 
 // Calls visit(op_name, member of OpTable, variants) for each op.
@@ -38,6 +43,7 @@ void for_each_op_member(Visitor&& visit) {
   visit("attention", &OpTable::attention, attention::variants());
   visit("router", &OpTable::router, router::variants());
   visit("moe_experts", &OpTable::moe_experts, moe_experts::variants());
+  visit("sample", &OpTable::sample, sample::variants());
 }
 
 // Calls visit(op_name, variants) for each op.

@@ -23,10 +23,17 @@ constexpr std::array<WeightGroup, 4> kWeightGroups = {{{"experts", &Plan::expert
                                                        {"embedding", &Plan::embedding},
                                                        {"unembedding", &Plan::unembedding}}};
 
-constexpr std::array<std::string_view, 3> kFamilyNames = {"reference", "accurate", "fast"};
+constexpr std::array<std::string_view, 4> kFamilyNames = {"reference", "accurate", "fast",
+                                                          "invariant"};
+constexpr std::array<std::string_view, 2> kBackendNames = {"cpu", "cuda"};
+constexpr std::string_view kCudaPrefix = "cuda_";
 
 OpFamily parse_family(std::string_view name) {
   return static_cast<OpFamily>(index_of_name(kFamilyNames, name, "read a plan", "family of ops"));
+}
+
+PlanBackend parse_backend(std::string_view name) {
+  return static_cast<PlanBackend>(index_of_name(kBackendNames, name, "read a plan", "backend"));
 }
 
 void set_op(Plan& plan, const std::string& op, const std::string& variant) {
@@ -34,7 +41,9 @@ void set_op(Plan& plan, const std::string& op, const std::string& variant) {
   for_each_op([&](std::string_view name, auto variants) {
     if (name != op) return;
     known = true;
-    find_variant(variants, name, variant);  // throws with the nearest name
+    for (const bool many : {false, true}) {
+      find_variant(variants, name, variant_for(variant, many));  // throws with the nearest name
+    }
   });
   const std::vector<std::string> names = op_names();
   require(known, "choose a variant: no op '{}'; {}", op, suggestion(op, names));
@@ -56,12 +65,17 @@ void set_word(Plan& plan, const std::string& key, const std::string& value) {
     plan.family = parse_family(value);
     return;
   }
+  if (key == "backend") {
+    plan.backend = parse_backend(value);
+    return;
+  }
   std::vector<std::string> known = op_names();
   const bool is_op = std::find(known.begin(), known.end(), key) != known.end();
   if (!is_op) {
     for (const WeightGroup& group : kWeightGroups) known.emplace_back(group.name);
     known.emplace_back("kv");
     known.emplace_back("ops");
+    known.emplace_back("backend");
     fail(ErrorCode::kInvalidArgument, "read a plan: no weight group or op '{}'; {}", key,
          suggestion(key, known));
   }
@@ -72,6 +86,16 @@ void set_word(Plan& plan, const std::string& key, const std::string& value) {
 
 std::string_view op_family_name(OpFamily family) {
   return kFamilyNames[static_cast<std::size_t>(family)];
+}
+
+std::string_view backend_name(PlanBackend backend) {
+  return kBackendNames[static_cast<std::size_t>(backend)];
+}
+
+std::string_view variant_for(std::string_view named, bool many_tokens) {
+  const std::size_t plus = named.find('+');
+  if (plus == std::string_view::npos) return named;
+  return many_tokens ? named.substr(plus + 1) : named.substr(0, plus);
 }
 
 std::string Plan::variant_of(std::string_view op) const {
@@ -86,7 +110,12 @@ std::string Plan::canonical_text() const {
     text += fmt::format("{}={},", group.name, format ? format_name(*format) : "stored");
   }
   text += fmt::format("kv={}", format_name(kv));
-  for (const std::string& op : op_names()) text += fmt::format(",{}={}", op, variant_of(op));
+  if (backend != PlanBackend::kCpu) text += fmt::format(",backend={}", backend_name(backend));
+  for (const std::string& op : op_names()) {
+    // An op that came later: without it, the ids of cases stay what they were.
+    if (op == "sample" && !ops.contains(op)) continue;
+    text += fmt::format(",{}={}", op, variant_of(op));
+  }
   return text;
 }
 
@@ -98,7 +127,8 @@ std::string Plan::describe() const {
   }
   if (kv != Format::kF32) parts.push_back(fmt::format("cache {}", format_name(kv)));
   if (parts.empty()) parts.emplace_back("as stored");
-  parts.push_back(fmt::format("{} ops", op_family_name(family)));
+  const bool on_gpu = backend == PlanBackend::kCuda;
+  parts.push_back(fmt::format("{} ops{}", op_family_name(family), on_gpu ? " on the GPU" : ""));
   for (const auto& [op, variant] : ops) {
     if (variant != op_family_name(family)) parts.push_back(fmt::format("{} by {}", op, variant));
   }
@@ -108,24 +138,34 @@ std::string Plan::describe() const {
 std::vector<std::string> builtin_plan_names() {
   std::vector<std::string> names(kFamilyNames.begin(), kFamilyNames.end());
   for (const Codec* c : codecs()) names.emplace_back(c->name);
-  return names;
+  std::vector<std::string> all = names;
+  all.emplace_back(backend_name(PlanBackend::kCuda));
+  for (const std::string& name : names) all.push_back(std::string(kCudaPrefix) + name);
+  return all;
 }
 
 Plan parse_plan(std::string_view text) {
   Plan plan;
   plan.name = std::string(text);
   plan.family = OpFamily::kFast;
-  const auto family = std::find(kFamilyNames.begin(), kFamilyNames.end(), text);
-  if (family != kFamilyNames.end()) {
-    plan.family = parse_family(text);
-    return plan;
-  }
   if (text.find('=') == std::string_view::npos) {
     const std::vector<std::string> known = builtin_plan_names();
     require(std::find(known.begin(), known.end(), text) != known.end(),
             "read a plan: no plan '{}'; {}; or group=format,... as in experts=int4,kv=bf16", text,
             suggestion(text, known));
-    plan.experts = parse_format(text);
+    if (text == backend_name(PlanBackend::kCuda)) {
+      plan.backend = PlanBackend::kCuda;
+      return plan;
+    }
+    if (text.substr(0, kCudaPrefix.size()) == kCudaPrefix) {
+      plan.backend = PlanBackend::kCuda;
+      text.remove_prefix(kCudaPrefix.size());
+    }
+    if (std::find(kFamilyNames.begin(), kFamilyNames.end(), text) != kFamilyNames.end()) {
+      plan.family = parse_family(text);
+    } else {
+      plan.experts = parse_format(text);
+    }
     return plan;
   }
   std::set<std::string_view> chosen;
@@ -146,6 +186,7 @@ Plan parse_plan(std::string_view text) {
 
 Json plan_to_json(const Plan& plan) {
   Json json = {{"name", plan.name}, {"kv", format_name(plan.kv)}};
+  if (plan.backend != PlanBackend::kCpu) json["backend"] = backend_name(plan.backend);
   for (const WeightGroup& group : kWeightGroups) {
     const auto& format = plan.*group.format;
     if (format) json[std::string(group.name)] = format_name(*format);
@@ -170,6 +211,7 @@ Plan plan_from_json(const Json& json, const std::string& where) {
     set_word(plan, std::string(group.name), format);
   }
   plan.kv = parse_format(fields.optional<std::string>("kv", "f32"));
+  plan.backend = parse_backend(fields.optional<std::string>("backend", "cpu"));
   if (const Json* ops = fields.find("ops")) {
     require(ops->is_object(), "{}: expected an object of op: variant", fields.path("ops"));
     JsonFields chosen(*ops, fields.path("ops"));

@@ -8,6 +8,10 @@
 //                                 one by one: experts, attention, embedding, unembedding and kv
 //                                 take a format; ops takes a family (fast unless given); the name
 //                                 of an op takes a variant, over the family's
+//   cuda, cuda_accurate, cuda_int4, backend=cuda,kv=bf16
+//                                 the same on the GPU
+//   linear=cuda_rows_bf16+cuda_mma_bf16
+//                                 two variants: for steps of few tokens, and of many
 //   {"name": ..., "experts": ..., "ops": {"default": "accurate", "linear": "reference"}}
 //                                 the same in JSON (suites, files)
 #pragma once
@@ -18,6 +22,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/core/buffer.h"
 #include "kernels/core/json_fields.h"
 #include "kernels/formats/format.h"
 
@@ -27,28 +32,41 @@ namespace moebench {
 enum class OpFamily : std::uint8_t {
   kReference,  // the oracle: plain loops
   kAccurate,   // inputs of 15 bits or float32: close to the reference, at the speed of memory
-  kFast,       // inputs may be rounded to int8
+  kFast,       // inputs may be rounded to int8 (CPU) or bfloat16 (CUDA)
+  kInvariant,  // as fast, but the same variant for any number of tokens: a sequence's logits keep
+               // their bits in any batch and chunking
 };
 std::string_view op_family_name(OpFamily family);
+
+enum class PlanBackend : std::uint8_t { kCpu, kCuda };
+std::string_view backend_name(PlanBackend backend);  // "cpu", "cuda": as in Variant::backend
 
 // Weight formats: empty means "as stored in the checkpoint".
 struct Plan {
   std::string name = "reference";
+  PlanBackend backend = PlanBackend::kCpu;
   std::optional<Format> experts;
   std::optional<Format> attention;
   std::optional<Format> embedding;
   std::optional<Format> unembedding;
   Format kv = Format::kF32;
   OpFamily family = OpFamily::kReference;
-  std::map<std::string, std::string> ops;  // op -> variant, where it is not the family's choice
+  // op -> variant, or "variant for few tokens+variant for many", where it is not the family's
+  // choice
+  std::map<std::string, std::string> ops;
 
   // The variant named for `op`, or else the name of the family.
   std::string variant_of(std::string_view op) const;
+  // Where its weights and activations live.
+  Place place() const { return backend == PlanBackend::kCuda ? Place::kDevice : Place::kHost; }
   // Formats and variants only, without the name: two plans with equal keys do the same thing.
   std::string canonical_text() const;
   // "experts int4, cache bf16" or "as stored": for people.
   std::string describe() const;
 };
+
+// "a+b" names a for few tokens and b for many; "a" names a for both.
+std::string_view variant_for(std::string_view named, bool many_tokens);
 
 Json plan_to_json(const Plan& plan);
 

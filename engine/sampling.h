@@ -3,6 +3,9 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
+
+#include "kernels/sample/sample.h"
 
 namespace moebench {
 
@@ -31,6 +34,12 @@ struct SampledToken {
 // Throws Error(kInvalidArgument) if the logits hold NaN or no finite value.
 SampledToken sample_token(std::span<const float> logits, const SamplingParams& params,
                           std::uint64_t index);
+
+// What draws token number `index`, for the ops: see kernels/sample/sample.h.
+sample::RowParams row_params(const SamplingParams& params, std::uint64_t index);
+
+// Empty, or what is wrong with logits of which the sample op gave `status` and `token`.
+std::string sampling_problem(std::int32_t status, std::int32_t token);
 
 // log(sum(exp(logits))), in float64.
 double log_sum_exp(std::span<const float> logits);

@@ -180,27 +180,24 @@ void Scheduler::build_step() {
   }
 }
 
-void Scheduler::take_token(Running& r, std::span<const float> logits) {
-  SampledToken sampled;
-  try {
-    sampled = sample_token(logits, r.request.sampling, r.result.tokens.size());
-  } catch (const Error& error) {
-    r.result.error = error.what();
+void Scheduler::take_token(Running& r, const Model::Draw& draw) {
+  r.result.error = sampling_problem(draw.status, draw.token);
+  if (!r.result.error.empty()) {
     finish(r, FinishReason::kFailed);
     return;
   }
-  r.tokens.push_back(sampled.token);
-  r.result.tokens.push_back(sampled.token);
-  r.result.log_probabilities.push_back(sampled.log_probability);
+  r.tokens.push_back(draw.token);
+  r.result.tokens.push_back(draw.token);
+  r.result.log_probabilities.push_back(draw.log_probability);
   r.result.token_ns.push_back(now_ns());
-  if (r.request.on_token) r.request.on_token(sampled.token);
+  if (r.request.on_token) r.request.on_token(draw.token);
   const auto& stops = r.request.stop_tokens;
-  if (std::find(stops.begin(), stops.end(), sampled.token) != stops.end()) {
+  if (std::find(stops.begin(), stops.end(), draw.token) != stops.end()) {
     finish(r, FinishReason::kStop);
   } else if (static_cast<std::int64_t>(r.result.tokens.size()) >= r.request.max_tokens ||
              static_cast<std::int64_t>(r.tokens.size()) >= model_.limits().max_context) {
     finish(r, FinishReason::kLength);
-  } else if (r.request.detect_loops && r.loops.push(sampled.token)) {
+  } else if (r.request.detect_loops && r.loops.push(draw.token)) {
     finish(r, FinishReason::kLoop);
   }
 }
@@ -218,9 +215,14 @@ bool Scheduler::step() {
   admit();
   if (running_.empty()) return false;
   build_step();
-  const View<const float, 2> logits = model_.forward(step_, cache_);
+  draws_.clear();
+  for (const std::size_t owner : logit_owner_) {
+    const Running& r = running_[owner];
+    draws_.push_back(row_params(r.request.sampling, r.result.tokens.size()));
+  }
+  const auto drawn = model_.forward_and_sample(step_, cache_, draws_);
   for (std::size_t row = 0; row < logit_owner_.size(); ++row) {
-    take_token(running_[logit_owner_[row]], logits[static_cast<std::int64_t>(row)].span());
+    take_token(running_[logit_owner_[row]], drawn[row]);
   }
   std::erase_if(running_, [](const Running& r) { return r.sequence < 0; });
   return num_unfinished() > 0;

@@ -108,7 +108,7 @@ class Scheduler {
   const Prefix* longest_prefix(const std::vector<std::int32_t>& prompt) const;
   void admit();
   void build_step();
-  void take_token(Running& running, std::span<const float> logits);
+  void take_token(Running& running, const Model::Draw& draw);
   void finish(Running& running, FinishReason reason);
 
   Model& model_;
@@ -120,6 +120,7 @@ class Scheduler {
   std::int64_t unreserved_pages_;
   Step step_;
   std::vector<std::size_t> logit_owner_;  // index into running_ of each row of logits
+  std::vector<sample::RowParams> draws_;  // of each row of logits
 };
 
 }  // namespace moebench

@@ -5,9 +5,11 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "engine/op_choice.h"
 #include "engine/tensor_names.h"
+#include "engine/uploader.h"
 #include "kernels/core/error.h"
 #include "kernels/core/float_types.h"
 #include "kernels/core/hash.h"
@@ -51,7 +53,8 @@ class Planner {
         hidden +
         config_.num_layers * (2 * hidden + q_rows + 2 * kv_rows + hidden + config_.num_heads +
                               config_.num_experts * (1 + 2 * config_.intermediate_size + hidden));
-    layout.ops = choose_ops(plan_, config_, layout);
+    layout.ops = choose_ops(plan_, config_, layout, false);
+    layout.many_ops = choose_ops(plan_, config_, layout, true);
     lay_out(layout);
     return layout;
   }
@@ -59,18 +62,19 @@ class Planner {
  private:
   // Gives each matrix the order of bytes that its op's variant reads.
   void lay_out(WeightLayout& layout) const {
-    const auto set = [](WeightPlacement& p, std::optional<RowLayout> wanted) {
+    const bool on_host = plan_.place() == Place::kHost;
+    const auto set = [&](WeightPlacement& p, std::optional<RowLayout> wanted) {
       p.layout = wanted.value_or(RowLayout::kRowMajor);
-      p.mapped = p.mapped && p.layout == RowLayout::kRowMajor;
+      p.mapped = p.mapped && p.layout == RowLayout::kRowMajor && on_host;
     };
     const std::optional<RowLayout> linear = layout.ops.linear->weight_layout;
     const std::optional<RowLayout> experts = layout.ops.moe_experts->weight_layout;
     set(layout.unembedding, linear);
+    if (!on_host) layout.embedding.mapped = false;
     if (config_.tied_embeddings) layout.embedding = layout.unembedding;
     for (LayerPlacements& l : layout.layers) {
-      for (WeightPlacement* p : {&l.query, &l.key, &l.value, &l.attention_out, &l.router}) {
-        set(*p, linear);
-      }
+      for (WeightPlacement* p : {&l.query, &l.key, &l.value, &l.attention_out}) set(*p, linear);
+      set(l.router, layout.ops.router_linear->weight_layout);
       set(l.gate_up, experts);
       set(l.down, experts);
     }
@@ -208,7 +212,12 @@ WeightLayout plan_weights(const Checkpoint& checkpoint, const ModelConfig& confi
 class WeightLoader {
  public:
   WeightLoader(Weights& weights, ThreadPool& pool)
-      : weights_(weights), pool_(pool), names_(detect_tensor_names(weights.checkpoint_)) {}
+      : weights_(weights),
+        pool_(pool),
+        names_(detect_tensor_names(weights.checkpoint_)),
+        place_(weights.plan.place()) {
+    if (place_ == Place::kDevice) uploader_.emplace(pool);
+  }
 
   void run() {
     const ModelConfig& config = weights_.config;
@@ -219,6 +228,7 @@ class WeightLoader {
     for (std::int64_t l = 0; l < config.num_layers; ++l) {
       weights_.layers.push_back(layer(l, layout.layers[static_cast<std::size_t>(l)]));
     }
+    if (uploader_) uploader_->finish();
   }
 
  private:
@@ -240,27 +250,28 @@ class WeightLoader {
       w.value_bias = vector(named(names_.value) + ".bias", {kv_rows});
     } else {
       const auto fused = vector(named(names_.query_key_value) + ".bias", {q_rows + 2 * kv_rows});
-      const auto at = [&](std::int64_t i) { return fused.begin() + i; };
-      w.query_bias.assign(at(0), at(q_rows));
-      w.key_bias.assign(at(q_rows), at(q_rows + kv_rows));
-      w.value_bias.assign(at(q_rows + kv_rows), fused.end());
+      w.query_bias = {fused.data, {q_rows}};
+      w.key_bias = {fused.data + q_rows, {kv_rows}};
+      w.value_bias = {fused.data + q_rows + kv_rows, {kv_rows}};
     }
     w.attention_out_bias = vector(named(names_.attention_out) + ".bias", {hidden});
     w.sinks = vector(named(names_.sinks), {config.num_heads});
     w.ffn_norm = vector(named(names_.ffn_norm), {hidden});
     w.router = matrix(p.router);
     w.router_bias = vector(named(names_.router) + ".bias", {config.num_experts});
-    w.gate_up = stack(p.gate_up);
-    w.down = stack(p.down);
-    w.gate_up_bias =
-        vector(named(names_.gate_up_bias), {config.num_experts, 2 * config.intermediate_size});
-    w.down_bias = vector(named(names_.down_bias), {config.num_experts, hidden});
+    w.gate_up = stack(p.gate_up).view;
+    w.down = stack(p.down).view;
+    const std::int64_t wide = 2 * config.intermediate_size;
+    w.gate_up_bias = {vector(named(names_.gate_up_bias), {config.num_experts, wide}).data,
+                      {config.num_experts, wide}};
+    w.down_bias = {vector(named(names_.down_bias), {config.num_experts, hidden}).data,
+                   {config.num_experts, hidden}};
     return w;
   }
 
   // A small tensor as f32. Refuses values that are not finite: one of them would poison every
   // logit.
-  std::vector<float> vector(std::string_view name, std::initializer_list<std::int64_t> shape) {
+  View<const float, 1> vector(std::string_view name, std::initializer_list<std::int64_t> shape) {
     const SafetensorsEntry& tensor = weights_.checkpoint_.require_tensor(
         name, kDenseDtypes, std::span(shape.begin(), shape.size()));
     std::int64_t count = 1;
@@ -271,12 +282,39 @@ class WeightLoader {
       require_or(ErrorCode::kParse, std::isfinite(value), "read {}: tensor '{}' holds {}",
                  weights_.checkpoint_.file_of(tensor), name, value);
     }
-    return values;
+    return {keep(values, name), {count}};
   }
 
-  MatrixView matrix(const WeightPlacement& p) { return stack(p)[0]; }
+  // A copy of `values` that lives as long as the weights, where the ops read it.
+  const float* keep(std::span<const float> values, std::string_view name) {
+    const auto bytes = std::as_bytes(values);
+    Buffer& buffer =
+        weights_.buffers_.emplace_back(bytes.size(), std::string(name).c_str(), place_);
+    store(bytes, buffer.data());
+    return buffer.as<float>();
+  }
 
-  MatrixStackView stack(const WeightPlacement& p) {
+  void store(std::span<const std::byte> from, std::byte* to) {
+    if (uploader_) {
+      uploader_->copy(to, from);
+    } else {
+      std::memcpy(to, from.data(), from.size());
+    }
+  }
+
+  // A view for ops, whose tensor scales may be the device's, and the scales as the host knows them.
+  struct Stack {
+    MatrixStackView view;
+    std::vector<float> tensor_scales;
+  };
+
+  MatrixView matrix(const WeightPlacement& p) {
+    Stack loaded = stack(p);
+    loaded.view.tensor_scales = loaded.tensor_scales;
+    return loaded.view[0];
+  }
+
+  Stack stack(const WeightPlacement& p) {
     const std::size_t offset =
         static_cast<std::size_t>(p.first_row) * codec(p.stored).row_data_bytes(p.cols);
     const MatrixStackView stored{p.stored,
@@ -286,27 +324,36 @@ class WeightLoader {
                                  p.data->data.data() + offset,
                                  p.scales != nullptr ? p.scales->data.data() : nullptr,
                                  {}};
-    return p.mapped ? stored : encode(p, stored);
+    return p.mapped ? Stack{stored, {}} : bring(p, stored);
   }
 
-  MatrixStackView encode(const WeightPlacement& p, const MatrixStackView& stored) {
+  // Copies, reorders or re-encodes, to where the ops read it.
+  Stack bring(const WeightPlacement& p, const MatrixStackView& stored) {
     const Codec& c = codec(p.format);
     const auto rows = static_cast<std::size_t>(stored_rows(p.layout, p.rows));
     const std::size_t data_bytes = rows * c.row_data_bytes(p.cols);
     const std::size_t scale_bytes = rows * c.row_scale_bytes(p.cols);
     const auto count = static_cast<std::size_t>(p.count);
-    std::byte* data = weights_.buffers_.emplace_back(count * data_bytes, p.name.c_str()).data();
-    std::byte* scales = weights_.buffers_.emplace_back(count * scale_bytes, p.name.c_str()).data();
-    auto& tensor_scales =
-        *weights_.tensor_scales_.emplace_back(std::make_unique<std::vector<float>>(count, 1.0F));
+    const char* name = p.name.c_str();
+    std::byte* data = weights_.buffers_.emplace_back(count * data_bytes, name, place_).data();
+    std::byte* scales = weights_.buffers_.emplace_back(count * scale_bytes, name, place_).data();
+    std::vector<float> tensor_scales(count, 1.0F);
 
-    const bool reorder_only = p.format == p.stored && !p.transposed;
+    const bool as_stored = p.format == p.stored && !p.transposed;
+    // On its way to the device, a matrix that is not as stored passes through here.
+    const bool staged = uploader_ && (!as_stored || p.layout != RowLayout::kRowMajor);
+    Buffer staging(staged ? data_bytes + scale_bytes : 0, "a matrix on its way to the GPU");
     TensorError report{p.name, p.group, p.stored, p.format, {}};
     std::vector<float> untransposed;
     for (std::size_t e = 0; e < count; ++e) {
       const MatrixView source = stored[static_cast<std::int64_t>(e)];
-      if (reorder_only) {
-        interleave_rows(source, data + e * data_bytes, scales + e * scale_bytes, pool_);
+      std::byte* data_to = staged ? staging.data() : data + e * data_bytes;
+      std::byte* scales_to = staged ? staging.data() + data_bytes : scales + e * scale_bytes;
+      if (as_stored && p.layout == RowLayout::kRowMajor) {
+        store({source.data, data_bytes}, data_to);
+        if (scale_bytes > 0) store({source.scales, scale_bytes}, scales_to);
+      } else if (as_stored) {
+        interleave_rows(source, data_to, scales_to, pool_);
       } else {
         if (p.transposed) untranspose(source, untransposed);
         const auto read_row = [&](std::int64_t row, float* values) {
@@ -317,17 +364,25 @@ class WeightLoader {
             source.decode_row(row, values);
           }
         };
-        report.error.add(encode_matrix(c, p.rows, p.cols, read_row, data + e * data_bytes,
-                                       scales + e * scale_bytes, &tensor_scales[e], p.name, pool_,
-                                       p.layout));
+        report.error.add(encode_matrix(c, p.rows, p.cols, read_row, data_to, scales_to,
+                                       &tensor_scales[e], p.name, pool_, p.layout));
+      }
+      if (staged) {
+        store({data_to, data_bytes}, data + e * data_bytes);
+        if (scale_bytes > 0) store({scales_to, scale_bytes}, scales + e * scale_bytes);
       }
       // Its pages were read once and will not be again: give them back before the next matrix, so
       // that no tensor is ever held twice.
       release(source);
     }
-    if (!reorder_only) weights_.errors.push_back(std::move(report));
-    return {p.format,      p.count, p.rows, p.cols, data, scale_bytes > 0 ? scales : nullptr,
-            tensor_scales, p.layout};
+    if (!as_stored) weights_.errors.push_back(std::move(report));
+    Stack loaded{
+        {p.format, p.count, p.rows, p.cols, data, scale_bytes > 0 ? scales : nullptr, {}, p.layout},
+        std::move(tensor_scales)};
+    if (c.tensor_scale != nullptr) {
+      loaded.view.tensor_scales = {keep(loaded.tensor_scales, p.name), count};
+    }
+    return loaded;
   }
 
   static void release(const MatrixView& source) {
@@ -358,6 +413,8 @@ class WeightLoader {
   Weights& weights_;
   ThreadPool& pool_;
   const TensorNames& names_;
+  Place place_;
+  std::optional<Uploader> uploader_;
 };
 
 std::shared_ptr<const Weights> Weights::load(const std::filesystem::path& directory,

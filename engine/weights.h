@@ -1,5 +1,6 @@
 // Weights of a model under a plan: views into the mapped checkpoint where the plan keeps a tensor
-// as stored, re-encoded copies where it does not. Nothing is held twice.
+// as stored, re-encoded copies where it does not; all on the GPU if the plan runs there. Nothing is
+// held twice.
 #pragma once
 
 #include <cstdint>
@@ -65,6 +66,7 @@ struct WeightLayout {
   std::vector<LayerPlacements> layers;
   std::int64_t small_parameters = 0;  // norms, biases, sinks: held as f32
   OpTable ops;                        // the variants that will read all this
+  OpTable many_ops;                   // in steps of more than kFewTokens
 
   // Calls visit(placement) for every matrix; tied embeddings once.
   template <class Visitor>
@@ -89,19 +91,20 @@ WeightLayout plan_weights(const Checkpoint& checkpoint, const ModelConfig& confi
                           const Plan& plan);
 
 struct LayerWeights {
-  std::vector<float> attention_norm;  // [hidden_size]
-  MatrixView query;                   // [num_heads * head_dim, hidden_size]
-  MatrixView key, value;              // [num_kv_heads * head_dim, hidden_size]
-  MatrixView attention_out;           // [hidden_size, num_heads * head_dim]
-  std::vector<float> query_bias, key_bias, value_bias, attention_out_bias;
-  std::vector<float> sinks;  // [num_heads]
-  std::vector<float> ffn_norm;
-  MatrixView router;                // [num_experts, hidden_size]
-  std::vector<float> router_bias;   // [num_experts]
-  MatrixStackView gate_up;          // [num_experts] of [2 * intermediate_size, hidden_size]
-  MatrixStackView down;             // [num_experts] of [hidden_size, intermediate_size]
-  std::vector<float> gate_up_bias;  // [num_experts, 2 * intermediate_size]
-  std::vector<float> down_bias;     // [num_experts, hidden_size]
+  // Small tensors are f32.
+  View<const float, 1> attention_norm;  // [hidden_size]
+  MatrixView query;                     // [num_heads * head_dim, hidden_size]
+  MatrixView key, value;                // [num_kv_heads * head_dim, hidden_size]
+  MatrixView attention_out;             // [hidden_size, num_heads * head_dim]
+  View<const float, 1> query_bias, key_bias, value_bias, attention_out_bias;
+  View<const float, 1> sinks;         // [num_heads]
+  View<const float, 1> ffn_norm;      // [hidden_size]
+  MatrixView router;                  // [num_experts, hidden_size]
+  View<const float, 1> router_bias;   // [num_experts]
+  MatrixStackView gate_up;            // [num_experts] of [2 * intermediate_size, hidden_size]
+  MatrixStackView down;               // [num_experts] of [hidden_size, intermediate_size]
+  View<const float, 2> gate_up_bias;  // [num_experts, 2 * intermediate_size]
+  View<const float, 2> down_bias;     // [num_experts, hidden_size]
 };
 
 class Weights {
@@ -117,7 +120,7 @@ class Weights {
   WeightLayout layout;
   MatrixView embedding;    // [vocab_size, hidden_size]
   MatrixView unembedding;  // [vocab_size, hidden_size]
-  std::vector<float> final_norm;
+  View<const float, 1> final_norm;
   std::vector<LayerWeights> layers;
   std::vector<TensorError> errors;  // one per re-encoded tensor
 
@@ -127,7 +130,6 @@ class Weights {
 
   Checkpoint checkpoint_;
   std::vector<Buffer> buffers_;
-  std::vector<std::unique_ptr<std::vector<float>>> tensor_scales_;
 };
 
 // Identifies a checkpoint's content without reading all of a large one: config.json, then for every

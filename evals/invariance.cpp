@@ -112,6 +112,14 @@ InvarianceResult measure_invariance(Engine& engine, const std::vector<Trace>& tr
   result.arrangements.push_back(compare("chunks of 7", base, run_alone(engine, used, 7)));
   result.arrangements.push_back(
       compare(fmt::format("batch of {}", used.size()), base, run_together(engine, used)));
+  if (engine.weights->plan.backend == PlanBackend::kCuda) {
+    // Everything above ran as graphs where it could: steps of few tokens whose shape came again.
+    engine.model->set_graphs(false);
+    result.arrangements.push_back(compare("graphs off", base, run_alone(engine, used, kWhole)));
+    result.arrangements.push_back(
+        compare("one token at a time, graphs off", base, run_alone(engine, used, 1)));
+    engine.model->set_graphs(true);
+  }
   std::uint64_t hash = 0;
   for (const auto& row : base) hash = content_hash(std::as_bytes(std::span(row)), hash);
   result.digest = hash_hex(hash);

@@ -42,6 +42,11 @@ struct Args {
 using Variant = moebench::Variant<Problem, Args>;
 
 #define MOEBENCH_ATTENTION_VARIANTS(X) X(reference) X(portable_f32) X(avx2_f32)
-MOEBENCH_VARIANTS(MOEBENCH_ATTENTION_VARIANTS)
+#define MOEBENCH_ATTENTION_CUDA_VARIANTS(X) \
+  X(cuda_plain_f32)                         \
+  X(cuda_split_kv)                          \
+  X(cuda_decode_mma)                        \
+  X(cuda_flash_mma)
+MOEBENCH_VARIANTS(MOEBENCH_ATTENTION_VARIANTS, MOEBENCH_ATTENTION_CUDA_VARIANTS)
 
 }  // namespace moebench::attention

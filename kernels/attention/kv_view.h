@@ -5,8 +5,8 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
+#include "kernels/core/view.h"
 #include "kernels/formats/format.h"
 
 namespace moebench {
@@ -39,11 +39,12 @@ struct KvLayerView {
 
 // Where each token of a step stands.
 struct TokenPlaces {
-  std::span<const std::int64_t> position;  // [num_tokens], absolute, from 0
-  std::span<const std::int32_t> sequence;  // [num_tokens], index into page_tables
-  // [num_sequences]: the page of positions [i * page_size, (i + 1) * page_size) at index i.
-  // Entries of pages that no layer of this kind can see any more are -1.
-  std::span<const std::span<const std::int32_t>> page_tables;
+  View<const std::int32_t, 1> position;  // [num_tokens], absolute, from 0
+  View<const std::int32_t, 1> sequence;  // [num_tokens], index into page_tables
+  // [num_sequences, pages of the longest]: the page of positions [i * page_size, (i + 1) *
+  // page_size) at index i. Entries of pages that no layer of this kind can see any more, and those
+  // behind a shorter sequence's end, are -1.
+  View<const std::int32_t, 2> page_tables;
 };
 
 }  // namespace moebench

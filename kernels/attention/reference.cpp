@@ -31,14 +31,13 @@ std::size_t workspace_bytes(const Problem& problem, int num_threads) {
 void attend(const Args& args, std::int64_t token, std::int64_t kv_head, float* scratch) {
   const KvLayerView& kv = args.kv;
   const std::int64_t group = args.queries.shape[1] / kv.num_kv_heads;
-  const auto t = static_cast<std::size_t>(token);
-  const std::int64_t position = args.places.position[t];
+  const std::int64_t position = args.places.position[token];
   const std::int64_t first =
       args.window > 0 ? std::max<std::int64_t>(0, position - args.window + 1) : 0;
   const std::int64_t count = position - first + 1;
-  const auto pages = args.places.page_tables[static_cast<std::size_t>(args.places.sequence[t])];
+  const auto pages = args.places.page_tables[args.places.sequence[token]];
   const auto cached_row = [&](std::byte* base, std::int64_t j) {
-    const std::int32_t page = pages[static_cast<std::size_t>(j / kv.page_size)];
+    const std::int32_t page = pages[j / kv.page_size];
     return kv.row(base, page, j % kv.page_size, kv_head);
   };
 

@@ -103,12 +103,12 @@ template <class S>
 void decode_tile(const Args& args, std::int32_t sequence, std::int64_t kv_head, std::int64_t tile,
                  std::int64_t low, std::int64_t high, const TiledScratch& s) {
   const KvLayerView& kv = args.kv;
-  const auto pages = args.places.page_tables[static_cast<std::size_t>(sequence)];
+  const auto pages = args.places.page_tables[sequence];
   const std::int64_t n = kv.head_dim;
   for (std::int64_t eight = tile; eight < tile + kTile; eight += 8) {
     if (eight + 8 <= low || eight >= high) continue;
     for (std::int64_t j = std::max(eight, low); j < std::min(eight + 8, high); ++j) {
-      const std::int32_t page = pages[static_cast<std::size_t>(j / kv.page_size)];
+      const std::int32_t page = pages[j / kv.page_size];
       const std::int64_t slot = j % kv.page_size;
       decode_vector<S>(kv, kv.row(kv.keys, page, slot, kv_head), s.row + (j - eight) * n);
       decode_vector<S>(kv, kv.row(kv.values, page, slot, kv_head), s.values + (j - tile) * n);
@@ -195,9 +195,7 @@ void attend_block(const Args& args, TokenBlock block, std::int64_t kv_head, cons
   const std::int64_t head_dim = args.kv.head_dim;
   const std::int64_t group = args.queries.shape[1] / args.kv.num_kv_heads;
   const std::int64_t state_size = head_dim + 2;
-  const auto position = [&](std::int64_t t) {
-    return args.places.position[static_cast<std::size_t>(t)];
-  };
+  const auto position = [&](std::int64_t t) -> std::int64_t { return args.places.position[t]; };
   const auto first_visible = [&](std::int64_t t) {
     return args.window > 0 ? std::max<std::int64_t>(0, position(t) - args.window + 1)
                            : std::int64_t{0};
@@ -255,10 +253,9 @@ void attend_block(const Args& args, TokenBlock block, std::int64_t kv_head, cons
   std::int64_t count = 0;
   for (std::int32_t begin = 0; begin < num_tokens;) {
     std::int32_t end = begin + 1;
-    const auto at = [](std::int32_t i) { return static_cast<std::size_t>(i); };
     while (end < num_tokens && end - begin < kTokens &&
-           places.sequence[at(end)] == places.sequence[at(begin)] &&
-           places.position[at(end)] > places.position[at(end - 1)]) {
+           places.sequence[end] == places.sequence[begin] &&
+           places.position[end] > places.position[end - 1]) {
       ++end;
     }
     blocks[count++] = {begin, end};

@@ -5,16 +5,18 @@
 #include <span>
 
 #include "kernels/core/error.h"
+#include "kernels/core/stream.h"
 #include "kernels/core/thread_pool.h"
 
 namespace moebench {
 
 struct Context {
   ThreadPool& pool;
-  std::span<std::byte> workspace;  // at least workspace_bytes(problem), aligned to 64 bytes
+  std::span<std::byte> workspace;  // at least workspace_bytes(problem), aligned to 256 bytes
+  gpu::Stream stream = nullptr;    // of CUDA variants, whose workspace is the device's
 };
 
-// Hands out typed, 64-byte-aligned pieces of a workspace, in order. The same calls on a
+// Hands out typed, 256-byte-aligned pieces of a workspace, in order. The same calls on a
 // `Workspace{}` without memory measure how much is needed.
 class Workspace {
  public:
@@ -25,7 +27,7 @@ class Workspace {
   T* take(std::int64_t count) {
     const std::size_t begin = used_;
     const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
-    used_ += (bytes + 63) / 64 * 64;
+    used_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
     if (measuring_) return nullptr;
     require(used_ <= memory_.size(), "workspace: {} bytes needed, {} given", used_, memory_.size());
     return reinterpret_cast<T*>(memory_.data() + begin);
@@ -34,6 +36,8 @@ class Workspace {
   std::size_t used() const { return used_; }
 
  private:
+  static constexpr std::size_t kAlignment = 256;  // what the device's copy engines like best
+
   std::span<std::byte> memory_;
   std::size_t used_ = 0;
   bool measuring_ = true;

@@ -19,6 +19,8 @@ std::string_view error_code_name(ErrorCode code) {
       return "usage";
     case ErrorCode::kInterrupted:
       return "interrupted";
+    case ErrorCode::kDevice:
+      return "device";
   }
   return "unknown";
 }

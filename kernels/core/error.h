@@ -5,6 +5,15 @@
 // It is caught in main(), in the case runner and in tests, nowhere else.
 #pragma once
 
+#if defined(__CUDACC__)
+// nvcc 13.0 refuses fmt 9's checks of format strings at compile time; there they happen at run
+// time.
+#define FMT_CONSTEVAL
+#define FMT_USE_CONSTEXPR 1
+#define MOEBENCH_CONSTEVAL
+#else
+#define MOEBENCH_CONSTEVAL consteval
+#endif
 #include <fmt/format.h>
 
 #include <stdexcept>
@@ -23,9 +32,11 @@ enum class ErrorCode {
   kParse,            // bytes that are not what they claim to be
   kUsage,            // the command line itself is wrong
   kInterrupted,      // the user asked to stop
+  kDevice,           // the GPU refused or failed
 };
 
-// Where an error was thrown. Not std::source_location, which clang 14 (our fuzzer and linter) lacks.
+// Where an error was thrown. Not std::source_location, which clang 14 (our fuzzer and linter)
+// lacks.
 class SourceLocation {
  public:
   static constexpr SourceLocation current(const char* file = __builtin_FILE(),
@@ -67,7 +78,7 @@ struct LocatedFormat {
   SourceLocation where;
 
   template <class String>
-  consteval LocatedFormat(  // NOLINT: implicit on purpose, so that a literal can be passed
+  MOEBENCH_CONSTEVAL LocatedFormat(  // NOLINT: implicit on purpose, so that a literal can be passed
       const String& literal, SourceLocation location = SourceLocation::current())
       : text(literal), where(location) {}
 };

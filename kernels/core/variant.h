@@ -4,6 +4,10 @@
 // defined at the end of its own file. A line without its file fails to link; a file without its
 // line fails to compile (-Wunused or -Wmissing-declarations). There are no self-registering
 // globals.
+//
+// CUDA variants form a second list. Their files (cuda_*.cu) are objects that a program links or
+// does not (built with MOEBENCH_CUDA, or for the test suite's SIMT machine), so the list is asked
+// for by a weak function, which is absent where they are not linked.
 #pragma once
 
 #include <cstddef>
@@ -38,9 +42,11 @@ struct Variant {
 
   // Empty if it can run such a problem, else the reason.
   std::string (*unsupported)(const ProblemType&);
-  // Scratch memory that `run` needs. `num_threads` is that of the context's pool.
+  // Scratch memory that `run` needs, on the device if that is the backend. `num_threads` is that of
+  // the context's pool.
   std::size_t (*workspace_bytes)(const ProblemType&, int num_threads);
-  // Computes; allocates nothing beyond the workspace.
+  // Computes; allocates nothing beyond the workspace. On the CUDA backend every pointer of the
+  // arguments is the device's, and `run` enqueues on the context's stream without waiting.
   void (*run)(const ArgsType&, Context&);
 };
 
@@ -53,17 +59,34 @@ const V& find_variant(std::span<const V* const> variants, std::string_view op,
     known.emplace_back(variant->name);
   }
   fail(ErrorCode::kInvalidArgument, "choose a variant of {}: no variant '{}'; {}", op, name,
-       suggestion(name, known));
+       suggestion(name, {known.data(), known.size()}));
 }
 
 }  // namespace moebench
 
-// Inside an op's namespace: declares every variant of LIST and the function variants().
+// Inside an op's namespace: declares every variant of both lists, and the function variants(): the
+// CPU's, then the CUDA ones that are linked in.
 #define MOEBENCH_DECLARE_VARIANT(name) extern const Variant name;
 #define MOEBENCH_LIST_VARIANT(name) &name,
-#define MOEBENCH_VARIANTS(LIST)                                             \
-  LIST(MOEBENCH_DECLARE_VARIANT)                                            \
-  inline std::span<const Variant* const> variants() {                       \
-    static constexpr const Variant* kAll[] = {LIST(MOEBENCH_LIST_VARIANT)}; \
-    return kAll;                                                            \
+#define MOEBENCH_VARIANTS(LIST, CUDA_LIST)                             \
+  LIST(MOEBENCH_DECLARE_VARIANT)                                       \
+  CUDA_LIST(MOEBENCH_DECLARE_VARIANT)                                  \
+  [[gnu::weak]] std::span<const Variant* const> cuda_variants();       \
+  inline std::span<const Variant* const> variants() {                  \
+    static const std::vector<const Variant*> kAll = [] {               \
+      std::vector<const Variant*> all = {LIST(MOEBENCH_LIST_VARIANT)}; \
+      if (cuda_variants != nullptr) {                                  \
+        const auto cuda = cuda_variants();                             \
+        all.insert(all.end(), cuda.begin(), cuda.end());               \
+      }                                                                \
+      return all;                                                      \
+    }();                                                               \
+    return kAll;                                                       \
+  }
+
+// Once per op, in the file of its first CUDA variant.
+#define MOEBENCH_DEFINE_CUDA_VARIANTS(CUDA_LIST)                                 \
+  std::span<const Variant* const> cuda_variants() {                              \
+    static constexpr const Variant* kAll[] = {CUDA_LIST(MOEBENCH_LIST_VARIANT)}; \
+    return kAll;                                                                 \
   }

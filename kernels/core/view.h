@@ -38,8 +38,9 @@ struct View {
 
   constexpr std::span<T> span() const { return {data, static_cast<std::size_t>(size())}; }
 
-  constexpr operator View<const T, Rank>() const  // NOLINT: reading is always allowed
-      requires(!std::is_const_v<T>) {
+  template <class U>
+  requires(!std::is_const_v<T> && std::is_same_v<U, const T>) constexpr operator View<U, Rank>()
+      const {  // NOLINT: reading is always allowed
     return {data, shape};
   }
 };

@@ -28,6 +28,7 @@ struct Args {
 using Variant = moebench::Variant<Problem, Args>;
 
 #define MOEBENCH_EMBEDDING_VARIANTS(X) X(reference)
-MOEBENCH_VARIANTS(MOEBENCH_EMBEDDING_VARIANTS)
+#define MOEBENCH_EMBEDDING_CUDA_VARIANTS(X) X(cuda_rows)
+MOEBENCH_VARIANTS(MOEBENCH_EMBEDDING_VARIANTS, MOEBENCH_EMBEDDING_CUDA_VARIANTS)
 
 }  // namespace moebench::embedding

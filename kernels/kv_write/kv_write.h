@@ -28,6 +28,7 @@ struct Args {
 using Variant = moebench::Variant<Problem, Args>;
 
 #define MOEBENCH_KV_WRITE_VARIANTS(X) X(reference)
-MOEBENCH_VARIANTS(MOEBENCH_KV_WRITE_VARIANTS)
+#define MOEBENCH_KV_WRITE_CUDA_VARIANTS(X) X(cuda_rows)
+MOEBENCH_VARIANTS(MOEBENCH_KV_WRITE_VARIANTS, MOEBENCH_KV_WRITE_CUDA_VARIANTS)
 
 }  // namespace moebench::kv_write

@@ -8,11 +8,9 @@ void run(const Args& args, Context& context) {
   const KvLayerView& kv = args.kv;
   context.pool.parallel_for(args.keys.shape[0], 8, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t) {
-      const auto token = static_cast<std::size_t>(t);
-      const std::int64_t position = args.places.position[token];
-      const auto sequence = static_cast<std::size_t>(args.places.sequence[token]);
+      const std::int64_t position = args.places.position[t];
       const std::int32_t page =
-          args.places.page_tables[sequence][static_cast<std::size_t>(position / kv.page_size)];
+          args.places.page_tables[args.places.sequence[t]][position / kv.page_size];
       for (std::int64_t h = 0; h < kv.num_kv_heads; ++h) {
         const std::int64_t slot = position % kv.page_size;
         kv.encode(kv.row(kv.keys, page, slot, h), args.keys[t][h].data);

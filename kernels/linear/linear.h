@@ -27,13 +27,20 @@ struct Args {
 
 using Variant = moebench::Variant<Problem, Args>;
 
-// Simplest first. To add one: write <name>.cpp beside this file and add X(<name>) here.
+// Simplest first. To add one: write <name>.cpp (CUDA: .cu) beside this file and add X(<name>) here.
 #define MOEBENCH_LINEAR_VARIANTS(X) \
   X(reference)                      \
   X(portable_f32)                   \
   X(avx2_f32)                       \
   X(avx2_int15)                     \
   X(avx2_int8)
-MOEBENCH_VARIANTS(MOEBENCH_LINEAR_VARIANTS)
+#define MOEBENCH_LINEAR_CUDA_VARIANTS(X) \
+  X(cuda_tiled_f32)                      \
+  X(cuda_rows_f32)                       \
+  X(cuda_rows_bf16)                      \
+  X(cuda_mma_bf16)                       \
+  X(cuda_wgmma_bf16)                     \
+  X(cuda_cublaslt)
+MOEBENCH_VARIANTS(MOEBENCH_LINEAR_VARIANTS, MOEBENCH_LINEAR_CUDA_VARIANTS)
 
 }  // namespace moebench::linear

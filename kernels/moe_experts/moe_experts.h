@@ -40,13 +40,19 @@ struct Args {
 
 using Variant = moebench::Variant<Problem, Args>;
 
-// Simplest first. To add one: write <name>.cpp beside this file and add X(<name>) here.
+// Simplest first. To add one: write <name>.cpp (CUDA: .cu) beside this file and add X(<name>) here.
 #define MOEBENCH_MOE_EXPERTS_VARIANTS(X) \
   X(reference)                           \
   X(portable_f32)                        \
   X(avx2_f32)                            \
   X(avx2_int15)                          \
   X(avx2_int8)
-MOEBENCH_VARIANTS(MOEBENCH_MOE_EXPERTS_VARIANTS)
+#define MOEBENCH_MOE_EXPERTS_CUDA_VARIANTS(X) \
+  X(cuda_per_token_f32)                       \
+  X(cuda_fused_bf16)                          \
+  X(cuda_grouped_mma_bf16)                    \
+  X(cuda_grouped_wgmma_bf16)                  \
+  X(cuda_dequantise_cublaslt)
+MOEBENCH_VARIANTS(MOEBENCH_MOE_EXPERTS_VARIANTS, MOEBENCH_MOE_EXPERTS_CUDA_VARIANTS)
 
 }  // namespace moebench::moe_experts

@@ -10,8 +10,11 @@ void run(const Args& args, Context& context) {
   const std::int64_t size = args.x.shape[1];
   context.pool.parallel_for(args.x.shape[0], 8, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t) {
-      const float* x = args.x[t].data;
+      float* x = args.x[t].data;
       float* out = args.out[t].data;
+      if (args.addend.data != nullptr) {
+        for (std::int64_t i = 0; i < size; ++i) x[i] += args.addend[t][i];
+      }
       double squares = 0;
       for (std::int64_t i = 0; i < size; ++i) {
         squares += static_cast<double>(x[i]) * static_cast<double>(x[i]);

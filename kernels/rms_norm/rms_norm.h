@@ -1,10 +1,12 @@
-// rms_norm: root-mean-square normalisation with a learned scale.
+// rms_norm: adds a branch to the residual stream, then root-mean-square normalisation with a
+// learned scale.
 //
+//   x[t, i] += addend[t, i]
 //   out[t, i] = weight[i] * x[t, i] / sqrt(mean_j(x[t, j]^2) + epsilon)
 //
 // Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019; openai/gpt-oss,
 // gpt_oss/torch/model.py, RMSNorm (epsilon inside the root; weight applied in float32).
-// Lower bound: reading x and writing out once.
+// Lower bound: reading x and addend, writing x and out, once.
 #pragma once
 
 #include "kernels/core/variant.h"
@@ -18,15 +20,17 @@ struct Problem {
 };
 
 struct Args {
-  View<const float, 2> x;       // [num_tokens, hidden_size]
+  View<float, 2> x;             // [num_tokens, hidden_size]; addend is added to it
+  View<const float, 2> addend;  // [num_tokens, hidden_size], or data == nullptr: none
   View<const float, 1> weight;  // [hidden_size]
   float epsilon = 0;
-  View<float, 2> out;  // [num_tokens, hidden_size]; overwritten; may be x itself
+  View<float, 2> out;  // [num_tokens, hidden_size]; overwritten; may be x itself without an addend
 };
 
 using Variant = moebench::Variant<Problem, Args>;
 
 #define MOEBENCH_RMS_NORM_VARIANTS(X) X(reference) X(portable_f32) X(avx2_f32)
-MOEBENCH_VARIANTS(MOEBENCH_RMS_NORM_VARIANTS)
+#define MOEBENCH_RMS_NORM_CUDA_VARIANTS(X) X(cuda_block)
+MOEBENCH_VARIANTS(MOEBENCH_RMS_NORM_VARIANTS, MOEBENCH_RMS_NORM_CUDA_VARIANTS)
 
 }  // namespace moebench::rms_norm

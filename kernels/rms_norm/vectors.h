@@ -1,4 +1,4 @@
-// RMS normalisation, eight elements at a time.
+// Residual addition and RMS normalisation, eight elements at a time.
 #pragma once
 
 #include <cmath>
@@ -34,11 +34,21 @@ void normalize(const float* x, const float* weight, std::int64_t size, float eps
 }
 
 template <class S>
+void add(float* x, const float* addend, std::int64_t size) {
+  std::int64_t i = 0;
+  for (; i + 8 <= size; i += 8) S::store(x + i, S::add(S::load(x + i), S::load(addend + i)));
+  for (; i < size; ++i) x[i] += addend[i];
+}
+
+template <class S>
 struct NormalizeTokens {
   const Args& args;
 
   void operator()(std::int64_t begin, std::int64_t end, int) const {
     for (std::int64_t t = begin; t < end; ++t) {
+      if (args.addend.data != nullptr) {
+        add<S>(args.x[t].data, args.addend[t].data, args.x.shape[1]);
+      }
       normalize<S>(args.x[t].data, args.weight.data, args.x.shape[1], args.epsilon,
                    args.out[t].data);
     }

@@ -28,6 +28,7 @@ struct Args {
 using Variant = moebench::Variant<Problem, Args>;
 
 #define MOEBENCH_ROPE_VARIANTS(X) X(reference) X(portable_f32) X(avx2_f32)
-MOEBENCH_VARIANTS(MOEBENCH_ROPE_VARIANTS)
+#define MOEBENCH_ROPE_CUDA_VARIANTS(X) X(cuda_elementwise)
+MOEBENCH_VARIANTS(MOEBENCH_ROPE_VARIANTS, MOEBENCH_ROPE_CUDA_VARIANTS)
 
 }  // namespace moebench::rope

@@ -26,6 +26,7 @@ struct Args {
 using Variant = moebench::Variant<Problem, Args>;
 
 #define MOEBENCH_ROUTER_VARIANTS(X) X(reference) X(one_pass)
-MOEBENCH_VARIANTS(MOEBENCH_ROUTER_VARIANTS)
+#define MOEBENCH_ROUTER_CUDA_VARIANTS(X) X(cuda_warp)
+MOEBENCH_VARIANTS(MOEBENCH_ROUTER_VARIANTS, MOEBENCH_ROUTER_CUDA_VARIANTS)
 
 }  // namespace moebench::router

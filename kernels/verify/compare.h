@@ -12,6 +12,7 @@
 #include "kernels/core/random.h"
 #include "kernels/core/variant.h"
 #include "kernels/formats/format.h"
+#include "kernels/verify/operands.h"
 #include "kernels/verify/verify.h"
 
 namespace moebench::verify {
@@ -123,17 +124,6 @@ inline MatrixStackView RandomMatrices::in_layout(std::optional<RowLayout> layout
   return other;
 }
 
-// Runs one variant with the scratch it asked for.
-template <class V>
-void run_variant(const V& variant, const typename V::Problem& problem, const typename V::Args& args,
-                 ThreadPool& pool) {
-  std::vector<std::byte> workspace(variant.workspace_bytes(problem, pool.num_threads()) + 64);
-  const auto address = reinterpret_cast<std::uintptr_t>(workspace.data());
-  const std::size_t shift = (64 - address % 64) % 64;
-  Context context{pool, std::span(workspace).subspan(shift, workspace.size() - shift)};
-  variant.run(args, context);
-}
-
 struct Check {
   const VerifyFilter& filter;
   std::uint64_t seed;
@@ -167,8 +157,8 @@ struct Check {
   }
 };
 
-// One per op: runs all its shapes. Defined in verify_dense.cpp, verify_attention.cpp and
-// verify_experts.cpp.
+// One per op: runs all its shapes. Defined in verify_dense.cpp, verify_attention.cpp,
+// verify_experts.cpp, verify_sample.cpp and verify_encode.cpp.
 void check_embedding(Check& check);
 void check_rms_norm(Check& check);
 void check_linear(Check& check);
@@ -177,5 +167,8 @@ void check_attention(Check& check);  // and kv_write
 void check_kv_write(Check& check);
 void check_router(Check& check);
 void check_moe_experts(Check& check);
+void check_sample(Check& check);
+void check_log_softmax(Check& check);
+void check_encode(Check& check);
 
 }  // namespace moebench::verify

@@ -7,12 +7,15 @@
 #include "kernels/core/error.h"
 #include "kernels/core/suggest.h"
 #include "kernels/embedding/embedding.h"
+#include "kernels/encode/encode.h"
 #include "kernels/kv_write/kv_write.h"
 #include "kernels/linear/linear.h"
+#include "kernels/log_softmax/log_softmax.h"
 #include "kernels/moe_experts/moe_experts.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/router/router.h"
+#include "kernels/sample/sample.h"
 #include "kernels/verify/compare.h"
 
 namespace moebench {
@@ -36,6 +39,8 @@ constexpr OpCheck kChecks[] = {
     {"linear", verify::check_linear},       {"rope", verify::check_rope},
     {"kv_write", verify::check_kv_write},   {"attention", verify::check_attention},
     {"router", verify::check_router},       {"moe_experts", verify::check_moe_experts},
+    {"sample", verify::check_sample},       {"log_softmax", verify::check_log_softmax},
+    {"encode", verify::check_encode},
 };
 
 // Throws unless `name` is empty or one of the column.
@@ -64,6 +69,9 @@ std::vector<VariantInfo> list_variants() {
   list_op("attention", attention::variants(), infos);
   list_op("router", router::variants(), infos);
   list_op("moe_experts", moe_experts::variants(), infos);
+  list_op("sample", sample::variants(), infos);
+  list_op("log_softmax", log_softmax::variants(), infos);
+  list_op("encode", encode::variants(), infos);
   return infos;
 }
 

@@ -23,7 +23,13 @@ std::vector<Shape> shapes() {
           {"page_boundary", 4, 2, 32, 4, 0, true, {4, 5, 8}, 3},
           {"window_edge", 4, 2, 32, 4, 8, true, {7, 8, 9, 30}, 5},
           {"no_sinks", 3, 3, 64, 16, 0, false, {40}, 40},
-          {"wide_group", 16, 2, 64, 16, 128, true, {150, 2}, 2}};
+          {"wide_group", 16, 2, 64, 16, 128, true, {150, 2}, 2},
+          // More than 512 positions; lengths around 256.
+          {"long_context", 8, 1, 64, 16, 0, true, {600, 1, 257, 256}, 2},
+          {"long_context_window", 8, 1, 64, 16, 128, true, {600, 1, 257, 130}, 2},
+          // Prompts and single tokens side by side; lengths around 64, and a group of three.
+          {"prompts_and_tokens", 4, 2, 64, 16, 0, true, {65, 1, 130, 3, 1}, 33},
+          {"prompts_with_window", 6, 2, 32, 8, 32, true, {100, 1, 33, 70}, 23}};
 }
 
 // Random keys and values of several sequences, stored in a format through the codec itself.
@@ -31,9 +37,8 @@ struct CacheFixture {
   std::int64_t pages_per_sequence;
   std::vector<std::byte> memory;
   KvLayerView view;
-  std::vector<std::vector<std::int32_t>> tables;
-  std::vector<std::span<const std::int32_t>> spans;
-  std::vector<float> keys, values;  // [sequence, position, kv_head, head_dim], before encoding
+  std::vector<std::int32_t> tables;  // [sequence, pages_per_sequence]
+  std::vector<float> keys, values;   // [sequence, position, kv_head, head_dim], before encoding
   std::int64_t longest = 0;
 
   CacheFixture(RandomStream& random, const Shape& s, Format format) {
@@ -52,17 +57,46 @@ struct CacheFixture {
     view.keys = memory.data();
     view.values = memory.data() + half;
     for (std::int64_t q = 0; q < num_sequences; ++q) {
-      tables.emplace_back();
       // Last page first, and sequences interleaved: nothing may rely on order.
       for (std::int64_t p = 0; p < pages_per_sequence; ++p) {
-        tables.back().push_back(
+        tables.push_back(
             static_cast<std::int32_t>((pages_per_sequence - 1 - p) * num_sequences + q));
       }
     }
-    for (const auto& table : tables) spans.emplace_back(table);
     const std::int64_t count = num_sequences * longest * s.kv_heads * s.head_dim;
     keys = random_floats(random, count, 1.0F);
     values = random_floats(random, count, 1.0F);
+  }
+
+  // Forgets the pages that no query can see, as caches do: they must not be read.
+  void drop_invisible_pages(const Shape& s) {
+    for (std::size_t q = 0; q < s.contexts.size(); ++q) {
+      const std::int64_t first_query = std::max<std::int64_t>(0, s.contexts[q] - s.queries);
+      const std::int64_t first =
+          s.window > 0 ? std::max<std::int64_t>(0, first_query - s.window + 1) : 0;
+      for (std::int64_t p = 0; p < pages_per_sequence; ++p) {
+        if (p < first / s.page_size || p * s.page_size >= s.contexts[q]) {
+          tables[q * static_cast<std::size_t>(pages_per_sequence) + static_cast<std::size_t>(p)] =
+              -1;
+        }
+      }
+    }
+  }
+
+  // The cache where the variant's operands are; what it writes comes back.
+  KvLayerView on(Operands& o) {
+    KvLayerView there = view;
+    there.keys = o.out(memory);
+    there.values = there.keys + (view.values - view.keys);
+    return there;
+  }
+  TokenPlaces places(Operands& o, const std::vector<std::int32_t>& positions,
+                     const std::vector<std::int32_t>& sequences) const {
+    const auto n = static_cast<std::int64_t>(positions.size());
+    return {{o.in(positions), {n}},
+            {o.in(sequences), {n}},
+            {o.in(tables),
+             {static_cast<std::int64_t>(tables.size()) / pages_per_sequence, pages_per_sequence}}};
   }
 
   std::size_t at(const Shape& s, std::int64_t sequence, std::int64_t position,
@@ -75,8 +109,8 @@ struct CacheFixture {
 // Where the fixture keeps one vector.
 std::byte* place(const CacheFixture& f, std::byte* base, std::int64_t sequence,
                  std::int64_t position, std::int64_t head) {
-  const auto& table = f.tables[static_cast<std::size_t>(sequence)];
-  const std::int32_t page = table[static_cast<std::size_t>(position / f.view.page_size)];
+  const std::int32_t page = f.tables[static_cast<std::size_t>(sequence * f.pages_per_sequence +
+                                                              position / f.view.page_size)];
   return f.view.row(base, page, position % f.view.page_size, head);
 }
 
@@ -87,12 +121,12 @@ void check_kv_write(Check& check) {
   for (const Codec* c : codecs()) {
     RandomStream random(check.seed, 5);
     CacheFixture fixture(random, s, c->format);
-    std::vector<std::int64_t> positions;
+    std::vector<std::int32_t> positions;
     std::vector<std::int32_t> sequences;
     std::vector<float> keys, values;
     for (std::int64_t q = 0; q < 2; ++q) {
       for (std::int64_t p = 0; p < s.contexts[static_cast<std::size_t>(q)]; ++p) {
-        positions.push_back(p);
+        positions.push_back(static_cast<std::int32_t>(p));
         sequences.push_back(static_cast<std::int32_t>(q));
         const auto from = fixture.at(s, q, p, 0);
         const auto n = static_cast<std::size_t>(s.kv_heads * s.head_dim);
@@ -106,12 +140,13 @@ void check_kv_write(Check& check) {
         kv_write::variants(), "kv_write", s.name, c->name, problem,
         [&](const kv_write::Variant& variant, VerifyResult& r) {
           std::fill(fixture.memory.begin(), fixture.memory.end(), std::byte{0xff});
-          run_variant(variant, problem,
-                      {{keys.data(), {n, s.kv_heads, s.head_dim}},
-                       {values.data(), {n, s.kv_heads, s.head_dim}},
-                       fixture.view,
-                       {positions, sequences, fixture.spans}},
-                      check.pool);
+          Operands o(variant.backend);
+          o.run(variant, problem,
+                {{o.in(keys), {n, s.kv_heads, s.head_dim}},
+                 {o.in(values), {n, s.kv_heads, s.head_dim}},
+                 fixture.on(o),
+                 fixture.places(o, positions, sequences)},
+                check.pool);
           // What the codec itself makes of each vector is what must come back, exactly.
           std::vector<float> got;
           std::vector<double> want;
@@ -148,7 +183,7 @@ void check_attention(Check& check) {
       std::vector<double> keys(fixture.keys.size());
       std::vector<double> values(fixture.values.size());
       std::vector<float> decoded(static_cast<std::size_t>(s.head_dim));
-      std::vector<std::int64_t> positions;
+      std::vector<std::int32_t> positions;
       std::vector<std::int32_t> sequences;
       for (std::size_t q = 0; q < s.contexts.size(); ++q) {
         const auto sequence = static_cast<std::int64_t>(q);
@@ -165,11 +200,12 @@ void check_attention(Check& check) {
             }
           }
           if (p >= s.contexts[q] - s.queries) {
-            positions.push_back(p);
+            positions.push_back(static_cast<std::int32_t>(p));
             sequences.push_back(static_cast<std::int32_t>(q));
           }
         }
       }
+      fixture.drop_invisible_pages(s);
       const auto n = static_cast<std::int64_t>(positions.size());
       const std::vector<float> queries = random_floats(random, n * s.heads * s.head_dim, 2.0F);
       const std::vector<float> sinks = random_floats(random, s.heads, 2.0F);
@@ -208,15 +244,16 @@ void check_attention(Check& check) {
                                      [&](const attention::Variant& variant, VerifyResult& r) {
                                        std::vector<float> out(want.size(), std::nanf(""));
                                        attention::Args args;
-                                       args.queries = {queries.data(), {n, s.heads, s.head_dim}};
-                                       args.kv = fixture.view;
-                                       args.places = {positions, sequences, fixture.spans};
-                                       if (s.sinks) args.sinks = {sinks.data(), {s.heads}};
+                                       Operands o(variant.backend);
+                                       args.queries = {o.in(queries), {n, s.heads, s.head_dim}};
+                                       args.kv = fixture.on(o);
+                                       args.places = fixture.places(o, positions, sequences);
+                                       if (s.sinks) args.sinks = {o.in(sinks), {s.heads}};
                                        args.scale = scale;
                                        args.window = s.window;
                                        args.max_context = fixture.longest;
-                                       args.out = {out.data(), {n, s.heads, s.head_dim}};
-                                       run_variant(variant, problem, args, check.pool);
+                                       args.out = {o.out(out), {n, s.heads, s.head_dim}};
+                                       o.run(variant, problem, args, check.pool);
                                        compare(out, want, r);
                                      });
     }

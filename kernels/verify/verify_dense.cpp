@@ -14,73 +14,99 @@ struct LinearShape {
   std::string_view name;
   std::int64_t num_tokens, rows, cols;
 };
-// 2880 columns are gpt-oss's: 90 blocks of 32, not a multiple of 64 or 128.
-constexpr std::array<LinearShape, 6> kLinearShapes = {{{"one_token", 1, 64, 96},
+// 2880 columns are gpt-oss's: 90 blocks of 32, not a multiple of 64 or 128. The last ones reach
+// more than one tile of tokens (of 8 and of 64) and of rows.
+constexpr std::array<LinearShape, 9> kLinearShapes = {{{"one_token", 1, 64, 96},
                                                        {"one_row", 5, 1, 32},
                                                        {"odd_counts", 3, 37, 160},
                                                        {"many_tokens", 33, 48, 64},
                                                        {"a_chunk", 21, 24, 128},
-                                                       {"h2880", 2, 50, 2880}}};
+                                                       {"h2880", 2, 50, 2880},
+                                                       {"nine_tokens", 9, 33, 192},
+                                                       {"several_tiles", 70, 136, 160},
+                                                       {"past_two_tiles", 130, 130, 96}}};
 
 }  // namespace
 
 void check_embedding(Check& check) {
+  struct Shape {
+    std::string_view name;
+    std::int64_t rows, cols;
+  };
+  const std::vector<std::int32_t> tokens = {0, 18, 7, 7, 1};
+  const auto num_tokens = static_cast<std::int64_t>(tokens.size());
   for (const Codec* c : codecs()) {
-    RandomStream random(check.seed, 1);
-    const RandomMatrices table(random, c->format, 1, 19, 96, check.pool);
-    const std::vector<std::int32_t> tokens = {0, 18, 7, 7, 1};
-    std::vector<double> want;
-    for (const std::int32_t token : tokens) {
-      const auto row = table.decoded.begin() + token * 96;
-      want.insert(want.end(), row, row + 96);
+    // The last two are gathers of f32 rows, as of a table of angles.
+    for (const Shape& s : {Shape{"repeated_tokens", 19, 96}, Shape{"h2880", 19, 2880},
+                           Shape{"gather_16", 19, 16}, Shape{"gather_odd", 19, 161}}) {
+      if (s.cols % 32 != 0 && c->format != Format::kF32) continue;
+      RandomStream random(check.seed, 1);
+      const RandomMatrices table(random, c->format, 1, s.rows, s.cols, check.pool);
+      std::vector<double> want;
+      for (const std::int32_t token : tokens) {
+        const auto row = table.decoded.begin() + token * s.cols;
+        want.insert(want.end(), row, row + s.cols);
+      }
+      const embedding::Problem problem{c->format, num_tokens, s.rows, s.cols};
+      check.each<embedding::Variant>(embedding::variants(), "embedding", s.name, c->name, problem,
+                                     [&](const embedding::Variant& variant, VerifyResult& r) {
+                                       std::vector<float> out(want.size(), std::nanf(""));
+                                       Operands o(variant.backend);
+                                       o.run(variant, problem,
+                                             {{o.in(tokens), {num_tokens}},
+                                              o.in(table.view[0]),
+                                              {o.out(out), {num_tokens, s.cols}}},
+                                             check.pool);
+                                       compare(out, want, r);
+                                     });
     }
-    const embedding::Problem problem{c->format, 5, 19, 96};
-    check.each<embedding::Variant>(
-        embedding::variants(), "embedding", "repeated_tokens", c->name, problem,
-        [&](const embedding::Variant& variant, VerifyResult& r) {
-          std::vector<float> out(want.size(), std::nanf(""));
-          run_variant(variant, problem,
-                      {{tokens.data(), {5}}, table.view[0], {out.data(), {5, 96}}}, check.pool);
-          compare(out, want, r);
-        });
   }
 }
 
 void check_rms_norm(Check& check) {
-  for (const std::int64_t size : {1, 7, 64, 2880}) {
-    for (const std::int64_t tokens : {1, 9}) {
-      RandomStream random(check.seed, 2);
-      const std::vector<float> x = random_floats(random, tokens * size, 3.0F);
-      const std::vector<float> weight = random_floats(random, size, 2.0F);
-      constexpr float kEpsilon = 1e-5F;
-      std::vector<double> want;
-      for (std::int64_t t = 0; t < tokens; ++t) {
-        double squares = 0;
-        for (std::int64_t i = 0; i < size; ++i) {
-          const auto v = static_cast<double>(x[static_cast<std::size_t>(t * size + i)]);
-          squares += v * v;
-        }
-        const double root =
-            std::sqrt(squares / static_cast<double>(size) + static_cast<double>(kEpsilon));
-        for (std::int64_t i = 0; i < size; ++i) {
-          want.push_back(static_cast<double>(weight[static_cast<std::size_t>(i)]) *
-                         static_cast<double>(x[static_cast<std::size_t>(t * size + i)]) / root);
-        }
+  struct Shape {
+    std::int64_t tokens, size;
+    bool adds;
+  };
+  for (const Shape& s :
+       {Shape{1, 1, false}, Shape{9, 7, true}, Shape{9, 64, false}, Shape{1, 64, true},
+        Shape{2, 2880, false}, Shape{9, 2880, true}, Shape{2, 5003, true}, Shape{2, 8192, true}}) {
+    const auto [tokens, size, adds] = s;
+    RandomStream random(check.seed, 2);
+    const std::vector<float> x = random_floats(random, tokens * size, 3.0F);
+    const std::vector<float> addend = random_floats(random, tokens * size, 1.0F);
+    const std::vector<float> weight = random_floats(random, size, 2.0F);
+    constexpr float kEpsilon = 1e-5F;
+    // The residual stream afterwards, then the normalised rows.
+    std::vector<double> want = doubles(x);
+    for (std::size_t i = 0; i < want.size() && adds; ++i) want[i] += static_cast<double>(addend[i]);
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      const std::vector<double> row(want.begin() + t * size, want.begin() + (t + 1) * size);
+      double squares = 0;
+      for (const double v : row) squares += v * v;
+      const double root =
+          std::sqrt(squares / static_cast<double>(size) + static_cast<double>(kEpsilon));
+      for (std::size_t i = 0; i < row.size(); ++i) {
+        want.push_back(static_cast<double>(weight[i]) * row[i] / root);
       }
-      const rms_norm::Problem problem{tokens, size};
-      check.each<rms_norm::Variant>(rms_norm::variants(), "rms_norm",
-                                    fmt::format("t{}_h{}", tokens, size), "", problem,
-                                    [&](const rms_norm::Variant& variant, VerifyResult& r) {
-                                      std::vector<float> out(want.size(), std::nanf(""));
-                                      run_variant(variant, problem,
-                                                  {{x.data(), {tokens, size}},
-                                                   {weight.data(), {size}},
-                                                   kEpsilon,
-                                                   {out.data(), {tokens, size}}},
-                                                  check.pool);
-                                      compare(out, want, r);
-                                    });
     }
+    const rms_norm::Problem problem{tokens, size};
+    check.each<rms_norm::Variant>(rms_norm::variants(), "rms_norm",
+                                  fmt::format("t{}_h{}{}", tokens, size, adds ? "_add" : ""), "",
+                                  problem, [&](const rms_norm::Variant& variant, VerifyResult& r) {
+                                    std::vector<float> got = x;
+                                    std::vector<float> out(x.size(), std::nanf(""));
+                                    Operands o(variant.backend);
+                                    o.run(variant, problem,
+                                          {{o.out(got), {tokens, size}},
+                                           {adds ? o.in(addend) : nullptr, {tokens, size}},
+                                           {o.in(weight), {size}},
+                                           kEpsilon,
+                                           {o.out(out), {tokens, size}}},
+                                          check.pool);
+                                    got.insert(got.end(), out.begin(), out.end());
+                                    compare(got, want, r);
+                                  });
   }
 }
 
@@ -104,18 +130,19 @@ void check_linear(Check& check) {
         }
       }
       const linear::Problem problem{c->format, s.num_tokens, s.rows, s.cols};
-      check.each<linear::Variant>(linear::variants(), "linear", s.name, c->name, problem,
-                                  [&](const linear::Variant& variant, VerifyResult& r) {
-                                    std::vector<float> out(want.size(), std::nanf(""));
-                                    run_variant(
-                                        variant, problem,
-                                        {{x.data(), {s.num_tokens, s.cols}},
-                                         weight.in_layout(variant.weight_layout, check.pool)[0],
-                                         {bias.data(), {s.rows}},
-                                         {out.data(), {s.num_tokens, s.rows}}},
-                                        check.pool);
-                                    compare(out, want, r);
-                                  });
+      check.each<linear::Variant>(
+          linear::variants(), "linear", s.name, c->name, problem,
+          [&](const linear::Variant& variant, VerifyResult& r) {
+            std::vector<float> out(want.size(), std::nanf(""));
+            Operands o(variant.backend);
+            o.run(variant, problem,
+                  {{o.in(x), {s.num_tokens, s.cols}},
+                   o.in(weight.in_layout(variant.weight_layout, check.pool)[0]),
+                   {o.in(bias), {s.rows}},
+                   {o.out(out), {s.num_tokens, s.rows}}},
+                  check.pool);
+            compare(out, want, r);
+          });
     }
   }
 }
@@ -147,11 +174,12 @@ void check_rope(Check& check) {
     check.each<rope::Variant>(rope::variants(), "rope", fmt::format("d{}", head_dim), "", problem,
                               [&](const rope::Variant& variant, VerifyResult& r) {
                                 std::vector<float> out = x;
-                                run_variant(variant, problem,
-                                            {{out.data(), {kTokens, kHeads, head_dim}},
-                                             {cos.data(), {kTokens, half}},
-                                             {sin.data(), {kTokens, half}}},
-                                            check.pool);
+                                Operands o(variant.backend);
+                                o.run(variant, problem,
+                                      {{o.out(out), {kTokens, kHeads, head_dim}},
+                                       {o.in(cos), {kTokens, half}},
+                                       {o.in(sin), {kTokens, half}}},
+                                      check.pool);
                                 compare(out, want, r);
                               });
   }

@@ -10,20 +10,24 @@
 namespace moebench::verify {
 namespace {
 
-enum class Routing { kRandom, kAllOnOne, kOneUnused };
+enum class Routing { kRandom, kAllOnOne, kOneUnused, kOneBusy };
 
 struct ExpertShape {
   std::string_view name;
   std::int64_t num_tokens, hidden_size, intermediate_size, num_experts, top_k;
   Routing routing;
 };
-constexpr std::array<ExpertShape, 6> kExpertShapes = {{
+constexpr std::array<ExpertShape, 10> kExpertShapes = {{
     {"one_token", 1, 64, 96, 8, 2, Routing::kRandom},
     {"odd_counts", 7, 96, 32, 5, 3, Routing::kRandom},
     {"all_on_one_expert", 9, 64, 64, 4, 1, Routing::kAllOnOne},
     {"an_expert_without_tokens", 6, 32, 64, 3, 2, Routing::kOneUnused},
     {"every_expert", 3, 32, 32, 4, 4, Routing::kRandom},
     {"a_chunk", 70, 64, 96, 2, 1, Routing::kRandom},
+    {"one_busy_expert", 17, 64, 96, 8, 2, Routing::kOneBusy},
+    {"more_than_a_tile", 129, 32, 32, 3, 1, Routing::kAllOnOne},
+    {"long_rows", 2, 2080, 32, 2, 1, Routing::kRandom},
+    {"nano", 5, 128, 192, 16, 2, Routing::kRandom},
 }};
 
 // Different experts per token, as a router would choose.
@@ -38,7 +42,8 @@ std::vector<std::int32_t> route(RandomStream& random, const ExpertShape& s) {
         ids.push_back(2);
         continue;
       }
-      const auto pick = random.below(static_cast<std::int64_t>(experts.size()));
+      const bool first = s.routing == Routing::kOneBusy && k == 0;
+      const auto pick = first ? 0 : random.below(static_cast<std::int64_t>(experts.size()));
       ids.push_back(experts[static_cast<std::size_t>(pick)]);
       experts.erase(experts.begin() + pick);
     }
@@ -90,15 +95,23 @@ void check_router(Check& check) {
   struct Shape {
     std::string_view name;
     std::int64_t tokens, experts, top_k;
-    bool ties;
+    enum Logits { kDistinct, kTies, kNan } logits;
   };
-  for (const Shape& s : {Shape{"one_expert", 3, 1, 1, false}, Shape{"top2_of_8", 5, 8, 2, false},
-                         Shape{"ties", 4, 8, 3, true}, Shape{"top4_of_128", 9, 128, 4, false},
-                         Shape{"all", 2, 6, 6, false}}) {
+  for (const Shape& s :
+       {Shape{"one_expert", 3, 1, 1, Shape::kDistinct},
+        Shape{"top2_of_8", 5, 8, 2, Shape::kDistinct}, Shape{"ties", 4, 8, 3, Shape::kTies},
+        Shape{"top4_of_128", 9, 128, 4, Shape::kDistinct}, Shape{"all", 2, 6, 6, Shape::kDistinct},
+        Shape{"nan", 3, 32, 4, Shape::kNan}, Shape{"ties_of_200", 5, 200, 40, Shape::kTies},
+        Shape{"all_of_1000", 2, 1000, 1000, Shape::kTies}}) {
     RandomStream random(check.seed, 7);
     std::vector<float> logits = random_floats(random, s.tokens * s.experts, 4.0F);
-    if (s.ties) {  // few distinct values: the lower id must win
-      for (float& v : logits) v = std::floor(v / 2);
+    if (s.logits != Shape::kDistinct) {  // few distinct values, zeros of both signs among them: the
+      for (float& v : logits) {          // lower id must win
+        v = std::copysign(std::floor(std::fabs(v) / 2), v);
+      }
+    }
+    if (s.logits == Shape::kNan) {  // the largest; and the weights must show it
+      for (std::size_t i = 0; i < logits.size(); i += 14) logits[i] = std::nanf("");
     }
     // Expected output: ids, then weights.
     std::vector<double> want;
@@ -107,8 +120,9 @@ void check_router(Check& check) {
       const float* row = &logits[static_cast<std::size_t>(t * s.experts)];
       std::vector<std::int32_t> order(static_cast<std::size_t>(s.experts));
       std::iota(order.begin(), order.end(), 0);
-      std::stable_sort(order.begin(), order.end(),
-                       [&](std::int32_t a, std::int32_t b) { return row[a] > row[b]; });
+      std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+        return row[a] > row[b] || (std::isnan(row[a]) && !std::isnan(row[b]));
+      });
       double sum = 0;
       for (std::int64_t k = 0; k < s.top_k; ++k) {
         const std::int32_t id = order[static_cast<std::size_t>(k)];
@@ -120,6 +134,7 @@ void check_router(Check& check) {
         want_weights[want_weights.size() - static_cast<std::size_t>(s.top_k - k)] /= sum;
       }
     }
+    if (s.logits == Shape::kNan) want_weights.assign(want_weights.size(), 1.0);
     want.insert(want.end(), want_weights.begin(), want_weights.end());
     const router::Problem problem{s.tokens, s.experts, s.top_k};
     check.each<router::Variant>(router::variants(), "router", s.name, "", problem,
@@ -127,11 +142,15 @@ void check_router(Check& check) {
                                   const auto n = static_cast<std::size_t>(s.tokens * s.top_k);
                                   std::vector<std::int32_t> ids(n, -1);
                                   std::vector<float> weights(n, std::nanf(""));
-                                  run_variant(variant, problem,
-                                              {{logits.data(), {s.tokens, s.experts}},
-                                               {ids.data(), {s.tokens, s.top_k}},
-                                               {weights.data(), {s.tokens, s.top_k}}},
-                                              check.pool);
+                                  Operands o(variant.backend);
+                                  o.run(variant, problem,
+                                        {{o.in(logits), {s.tokens, s.experts}},
+                                         {o.out(ids), {s.tokens, s.top_k}},
+                                         {o.out(weights), {s.tokens, s.top_k}}},
+                                        check.pool);
+                                  if (s.logits == Shape::kNan) {
+                                    for (float& w : weights) w = std::isnan(w) ? 1.0F : 0.0F;
+                                  }
                                   std::vector<float> got;
                                   for (const std::int32_t id : ids)
                                     got.push_back(static_cast<float>(id));
@@ -174,10 +193,16 @@ void check_moe_experts(Check& check) {
           [&](const moe_experts::Variant& variant, VerifyResult& r) {
             std::vector<float> out(want.size(), std::nanf(""));
             moe_experts::Args run_args = args;
-            run_args.gate_up = gate_up.in_layout(variant.weight_layout, check.pool);
-            run_args.down = down.in_layout(variant.weight_layout, check.pool);
-            run_args.out = {out.data(), {s.num_tokens, s.hidden_size}};
-            run_variant(variant, problem, run_args, check.pool);
+            Operands o(variant.backend);
+            run_args.x.data = o.in(x);
+            run_args.expert_ids.data = o.in(ids);
+            run_args.expert_weights.data = o.in(weights);
+            run_args.gate_up = o.in(gate_up.in_layout(variant.weight_layout, check.pool));
+            run_args.gate_up_bias.data = o.in(gate_up_bias);
+            run_args.down = o.in(down.in_layout(variant.weight_layout, check.pool));
+            run_args.down_bias.data = o.in(down_bias);
+            run_args.out = {o.out(out), {s.num_tokens, s.hidden_size}};
+            o.run(variant, problem, run_args, check.pool);
             compare(out, want, r);
           });
     }

@@ -118,7 +118,7 @@ TEST_CASE("gguf: every number of the checkpoint is in the file, where other engi
       CHECK(mxfp4_row(up.data, 96, at) == row_of(layer.gate_up[e], 2 * r + 1));
       float bias = 0;
       std::memcpy(&bias, file.tensors.at("blk.1.ffn_up_exps.bias").data + 4 * at, 4);
-      CHECK(bias == layer.gate_up_bias[static_cast<std::size_t>(e * 128 + 2 * r + 1)]);
+      CHECK(bias == layer.gate_up_bias[e][2 * r + 1]);
     }
     for (std::int64_t r = 0; r < 96; ++r) {
       CHECK(mxfp4_row(down.data, 64, static_cast<std::size_t>(e * 96 + r)) ==

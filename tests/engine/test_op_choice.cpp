@@ -27,6 +27,19 @@ TEST_CASE("op choice: the reference family is the reference everywhere, and noth
   });
 }
 
+TEST_CASE("op choice: a CUDA plan without a GPU is refused, and says what is missing") {
+  CHECK_THROWS_WITH(layout_of({}, parse_plan("cuda")),
+                    Catch::Contains("none of plan 'cuda' can run this model") &&
+                        Catch::Contains("built without CUDA"));
+}
+
+TEST_CASE("op choice: steps of few tokens and of many may take different variants") {
+  const WeightLayout layout = layout_of({}, parse_plan("router=reference+one_pass"));
+  CHECK(op_variant_names(layout.ops).at("router") == "reference");
+  CHECK(op_variant_names(layout.many_ops).at("router") == "one_pass");
+  CHECK(layout.ops.router_linear == layout.ops.linear);
+}
+
 TEST_CASE("op choice: a family is the first of its list that an op has") {
   const bool avx2 = cpu_has_avx2();
   const auto fast = op_variant_names(layout_of({}, parse_plan("fast")).ops);

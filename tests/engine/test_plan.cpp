@@ -44,7 +44,38 @@ TEST_CASE("plan: a format alone is a plan that holds the experts in it") {
     CHECK(plan.kv == Format::kF32);
     CHECK(plan.family == OpFamily::kFast);
   }
-  CHECK(builtin_plan_names().size() == codecs().size() + 3);
+  // Four families and each format, on either backend; and "cuda" alone.
+  CHECK(builtin_plan_names().size() == 2 * (codecs().size() + 4) + 1);
+}
+
+TEST_CASE("plan: cuda_ before a name moves it to the GPU, and cuda alone is cuda_fast") {
+  CHECK(parse_plan("fast").backend == PlanBackend::kCpu);
+  for (const char* name : {"reference", "accurate", "invariant", "mxfp4", "int8"}) {
+    const Plan plan = parse_plan(std::string("cuda_") + name);
+    CHECK(plan.backend == PlanBackend::kCuda);
+    CHECK(plan.name == std::string("cuda_") + name);
+    CHECK(plan.place() == Place::kDevice);
+    Plan same = parse_plan(name);
+    CHECK(plan.canonical_text() != same.canonical_text());
+    same.backend = PlanBackend::kCuda;
+    CHECK(plan.canonical_text() == same.canonical_text());
+    CHECK(plan_from_json(plan_to_json(plan), "plan").canonical_text() == plan.canonical_text());
+  }
+  CHECK(parse_plan("cuda").canonical_text() == parse_plan("cuda_fast").canonical_text());
+  CHECK(parse_plan("backend=cuda").canonical_text() == parse_plan("cuda").canonical_text());
+  CHECK(parse_plan("cuda").describe() == "as stored, fast ops on the GPU");
+  CHECK_THROWS_WITH(parse_plan("backend=gpu"), Catch::Contains("no backend 'gpu'"));
+  CHECK_THROWS_WITH(parse_plan("cuda_fats"), Catch::Contains("did you mean 'cuda_fast'?"));
+}
+
+TEST_CASE("plan: an op can name one variant for few tokens and another for many") {
+  CHECK(variant_for("a+b", false) == "a");
+  CHECK(variant_for("a+b", true) == "b");
+  CHECK(variant_for("a", true) == "a");
+  const Plan plan = parse_plan("linear=avx2_f32+portable_f32");
+  CHECK(plan.variant_of("linear") == "avx2_f32+portable_f32");
+  CHECK_THROWS_WITH(parse_plan("linear=avx2_f32+portable_f23"),
+                    Catch::Contains("did you mean 'portable_f32'?"));
 }
 
 TEST_CASE("plan: a family alone keeps everything as stored") {

@@ -108,24 +108,24 @@ TEST_CASE("buffer: more than the machine can map is out_of_memory, with the purp
   CHECK(error.what() == std::string("allocate 1152921504606846976 bytes for the moon"));
 }
 
-TEST_CASE("workspace: measuring and taking agree, and pieces are 64-byte aligned and apart") {
+TEST_CASE("workspace: measuring and taking agree, and pieces are 256-byte aligned and apart") {
   const auto take_all = [](Workspace& workspace) {
     return std::array<std::byte*, 3>{
         reinterpret_cast<std::byte*>(workspace.take<float>(3)),
-        reinterpret_cast<std::byte*>(workspace.take<std::byte>(65)),
+        reinterpret_cast<std::byte*>(workspace.take<std::byte>(257)),
         reinterpret_cast<std::byte*>(workspace.take<double>(8)),
     };
   };
   Workspace measure;
   take_all(measure);
-  CHECK(measure.used() == 64 + 128 + 64);
+  CHECK(measure.used() == 256 + 512 + 256);
   Buffer memory(measure.used());
   Workspace workspace(memory.span());
   const auto pieces = take_all(workspace);
   CHECK(pieces[0] == memory.data());
-  CHECK(pieces[1] == memory.data() + 64);
-  CHECK(pieces[2] == memory.data() + 192);
-  CHECK(message_of([&] { workspace.take<char>(1); }) == "workspace: 320 bytes needed, 256 given");
+  CHECK(pieces[1] == memory.data() + 256);
+  CHECK(pieces[2] == memory.data() + 768);
+  CHECK(message_of([&] { workspace.take<char>(1); }) == "workspace: 1280 bytes needed, 1024 given");
 }
 
 // --- Threads ------------------------------------------------------------------------------------

@@ -101,13 +101,36 @@ TEST_CASE("rms_norm: the formula, for one element, odd sizes and many tokens") {
         INFO(tokens << " tokens of " << size);
         std::vector<float> out = filled(tokens * size);
         const View<const float, 1> weights{weight.data(), {size}};
-        run_op(variant, {tokens, size},
-               {{x.data(), {tokens, size}}, weights, 1e-5F, {out.data(), {tokens, size}}});
+        std::vector<float> input = x;
+        const View<float, 2> rows{input.data(), {tokens, size}};
+        run_op(variant, {tokens, size}, {rows, {}, weights, 1e-5F, {out.data(), {tokens, size}}});
+        CHECK(input == x);
         check_nmse(out, want, variant.max_nmse({tokens, size}));
         std::vector<float> in_place = x;
         const View<float, 2> both{in_place.data(), {tokens, size}};
-        run_op(variant, {tokens, size}, {both, weights, 1e-5F, both});
+        run_op(variant, {tokens, size}, {both, {}, weights, 1e-5F, both});
         CHECK(in_place == out);
+        // The branch arrives first, and stays in the residual stream.
+        const std::vector<float> addend = random_floats(tokens * size, 4);
+        std::vector<float> sum = x;
+        for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += addend[i];
+        std::vector<float> want_out = filled(tokens * size);
+        std::vector<float> residual = sum;
+        run_op(variant, {tokens, size},
+               {{residual.data(), {tokens, size}},
+                {},
+                weights,
+                1e-5F,
+                {want_out.data(), {tokens, size}}});
+        residual = x;
+        run_op(variant, {tokens, size},
+               {{residual.data(), {tokens, size}},
+                {addend.data(), {tokens, size}},
+                weights,
+                1e-5F,
+                {out.data(), {tokens, size}}});
+        CHECK(residual == sum);
+        CHECK(out == want_out);
       }
     }
   });
@@ -119,8 +142,9 @@ TEST_CASE("rms_norm: epsilon stands inside the root, and no size overflows") {
       const auto size = static_cast<std::int64_t>(x.size());
       const std::vector<float> weight(x.size(), 2.0F);
       std::vector<float> out = filled(size);
-      run_op(variant, {1, size},
-             {{x.data(), {1, size}}, {weight.data(), {size}}, epsilon, {out.data(), {1, size}}});
+      run_op(
+          variant, {1, size},
+          {{x.data(), {1, size}}, {}, {weight.data(), {size}}, epsilon, {out.data(), {1, size}}});
       return out;
     };
     CHECK(run({3.0F, 4.0F}, 3.5F)[0] == Approx(2 * 3 / std::sqrt(12.5 + 3.5)));

@@ -1,0 +1,91 @@
+// Packing a step.
+#include "engine/step_inputs.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "kernels/core/error.h"
+
+namespace moebench {
+
+void StepInputs::reserve(std::size_t words) {
+  if (place_ == Place::kHost) {
+    const std::size_t bytes = words * sizeof(std::int32_t);
+    if (bytes > host_.size()) host_ = Buffer(std::bit_ceil(bytes), "the inputs of a step");
+    filled_ = host_.as<std::int32_t>();
+    block_ = filled_;
+    return;
+  }
+  if (words > capacity_) {
+    capacity_ = std::bit_ceil(std::max<std::size_t>(words, 4096));
+    const std::size_t bytes = capacity_ * sizeof(std::int32_t);
+    pinned_ = gpu::PinnedMemory(gpu::device().allocate_pinned(bytes, "the inputs of a step"));
+    device_ = Buffer(bytes, "the inputs of a step", Place::kDevice);
+    ++generation_;
+  }
+  filled_ = reinterpret_cast<std::int32_t*>(pinned_.get());
+  block_ = device_.as<std::int32_t>();
+}
+
+void StepInputs::pack(const Step& step, const KvCache& cache,
+                      std::span<const sample::RowParams> draws) {
+  const std::size_t n = step.tokens.size();
+  require(draws.empty() || draws.size() == step.logit_rows.size(),
+          "run a step: {} draws for {} rows of logits", draws.size(), step.logit_rows.size());
+  // Tokens name their sequence by its number within the step.
+  handles_.clear();
+  std::vector<std::int32_t> local(n);
+  for (std::size_t t = 0; t < n; ++t) {
+    // Tokens of one sequence usually stand together: look at the last handle first.
+    auto found = handles_.empty() || handles_.back() != step.sequences[t]
+                     ? std::find(handles_.begin(), handles_.end(), step.sequences[t])
+                     : handles_.end() - 1;
+    if (found == handles_.end()) found = handles_.insert(handles_.end(), step.sequences[t]);
+    local[t] = static_cast<std::int32_t>(found - handles_.begin());
+    require(step.positions[t] < cache.length(step.sequences[t]),
+            "run a step: position {} has no room in the KV cache", step.positions[t]);
+  }
+  std::size_t pages = 1;
+  for (const std::int32_t handle : handles_) {
+    pages = std::max(pages, cache.page_table(handle, KvCache::kFull).size());
+  }
+  if (place_ == Place::kDevice) pages = std::bit_ceil(pages);
+
+  shape_ = {static_cast<std::int64_t>(n), static_cast<std::int64_t>(step.logit_rows.size()),
+            static_cast<std::int64_t>(handles_.size()), static_cast<std::int64_t>(pages),
+            !draws.empty()};
+  const std::size_t table = handles_.size() * pages;
+  const std::array<std::size_t, kNumParts> sizes = {
+      n, n, n, table, table, step.logit_rows.size(), draws.size_bytes() / sizeof(std::int32_t)};
+  for (std::size_t i = 0; i < kNumParts; ++i) begin_[i + 1] = begin_[i] + (sizes[i] + 3) / 4 * 4;
+  reserve(begin_[kNumParts]);
+
+  std::copy(step.tokens.begin(), step.tokens.end(), filled_ + begin_[0]);
+  std::transform(step.positions.begin(), step.positions.end(), filled_ + begin_[1],
+                 [](std::int64_t position) { return static_cast<std::int32_t>(position); });
+  std::copy(local.begin(), local.end(), filled_ + begin_[2]);
+  for (const auto kind : {KvCache::kFull, KvCache::kSliding}) {
+    std::int32_t* rows = filled_ + begin_[kind == KvCache::kFull ? 3 : 4];
+    std::fill_n(rows, table, -1);
+    for (std::size_t h = 0; h < handles_.size(); ++h) {
+      const auto page_table = cache.page_table(handles_[h], kind);
+      std::copy(page_table.begin(), page_table.end(), rows + h * pages);
+    }
+  }
+  std::copy(step.logit_rows.begin(), step.logit_rows.end(), filled_ + begin_[5]);
+  std::copy(draws.begin(), draws.end(), reinterpret_cast<sample::RowParams*>(filled_ + begin_[6]));
+}
+
+void StepInputs::upload(gpu::Stream stream) const {
+  if (place_ == Place::kHost) return;
+  gpu::device().copy(const_cast<std::int32_t*>(block_), filled_,
+                     begin_[kNumParts] * sizeof(std::int32_t), gpu::Copy::kToDevice, stream);
+}
+
+TokenPlaces StepInputs::places(KvCache::Kind kind) const {
+  return {positions(),
+          {at(2), {shape_.num_tokens}},
+          {at(kind == KvCache::kFull ? 3 : 4), {shape_.num_sequences, shape_.table_pages}}};
+}
+
+}  // namespace moebench

@@ -1,0 +1,50 @@
+// Finding the device that was linked in, and what every device asks of its arguments.
+#include "kernels/core/device.h"
+
+#include "kernels/core/error.h"
+
+namespace moebench::gpu {
+
+std::string unavailable() {
+  if (linked_device == nullptr) {
+    return "this moebench was built without CUDA (configure with -DMOEBENCH_CUDA=ON)";
+  }
+  return linked_device()->unavailable();
+}
+
+Device& device() {
+  const std::string reason = unavailable();
+  require_or(ErrorCode::kUnsupported, reason.empty(), "use the GPU: {}", reason);
+  return *linked_device();
+}
+
+std::string needs_compute_capability(int at_least) {
+  std::string reason = unavailable();
+  if (!reason.empty()) return reason;
+  const DeviceInfo& info = linked_device()->info();
+  const int has = info.compute_major * 10 + info.compute_minor;
+  if (has >= at_least) return "";
+  return fmt::format("{} has compute capability {}.{}, and {}.{} is needed", info.name,
+                     info.compute_major, info.compute_minor, at_least / 10, at_least % 10);
+}
+
+void check_limits(const TiledMatrix& matrix) {
+  const int tile_row_bytes = matrix.tile_columns * matrix.element_bytes;
+  require(matrix.element_bytes == 1 || matrix.element_bytes == 2,
+          "make a tensor map: elements of {} bytes (1 and 2 work)", matrix.element_bytes);
+  require(reinterpret_cast<std::uintptr_t>(matrix.data) % 16 == 0 && matrix.row_bytes % 16 == 0,
+          "make a tensor map: the matrix and its rows of {} bytes must be aligned to 16",
+          matrix.row_bytes);
+  require(matrix.rows > 0 && matrix.columns > 0 &&
+              matrix.row_bytes >= matrix.columns * matrix.element_bytes,
+          "make a tensor map: a matrix of {} x {} in rows of {} bytes", matrix.rows, matrix.columns,
+          matrix.row_bytes);
+  require(matrix.tile_rows >= 1 && matrix.tile_rows <= 256 && matrix.tile_columns >= 1 &&
+              matrix.tile_columns <= 256 && tile_row_bytes % 16 == 0 &&
+              (!matrix.swizzle_128 || tile_row_bytes == 128),
+          "make a tensor map: a tile of {} x {} (at most 256 x 256, rows of a multiple of 16 "
+          "bytes, of 128 bytes with the swizzle)",
+          matrix.tile_rows, matrix.tile_columns);
+}
+
+}  // namespace moebench::gpu
