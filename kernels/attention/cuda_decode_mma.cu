@@ -1,0 +1,223 @@
+// cuda_decode_mma: cuda_split_kv's splits on tensor cores in bf16. The eight query heads that share
+// a key/value head are the eight columns of the products, so nothing is padded:
+//
+//   scores^T [keys, heads]    = K [keys, head_dim] Q^T
+//   sums^T [head_dim, heads]  = V^T [head_dim, keys] weights^T
+//
+// Both left operands come from the cache straight to registers, 16 bytes a load (of a format with
+// two bytes an element). The order of the summed index is free, and so is that of the rows, as long
+// as both operands, or the store, agree: of keys a thread takes neighbouring columns, which stand
+// for columns 2t, 2t + 1, 2t + 8 and 2t + 9 of two instructions; of values it takes neighbouring
+// columns, which stand for rows g and g + 8 of several.
+#include "kernels/attention/splits.cuh"
+
+namespace moebench::attention {
+namespace {
+
+constexpr int kTileKeys = 16;
+constexpr int kTiles = kPositions / kTileKeys;  // of a warp
+constexpr int kBatch = 2;                       // tiles that are loaded together
+
+// `scale` is the contract's times log2 e. Lane 4g + t.
+template <Format kFormat, int kHeadDim>
+__global__ void MOEBENCH_BOUNDS(kThreads)
+    attend_split_mma(const float* queries, DeviceKv kv, float scale, int window, int num_heads,
+                     Round round) {
+  constexpr int kSteps = kHeadDim / 16;      // of the first product
+  constexpr int kColumns = kHeadDim / 8;     // of values, of a lane
+  using KeyColumns = KvColumns<kFormat, 8>;  // of two steps
+  using ValueColumns = KvColumns<kFormat, kColumns>;
+  MOEBENCH_SHARED(std::int64_t, offsets, [kWarps][kPositions]);
+  MOEBENCH_SHARED(float, sums, [kWarps][kHeads][kHeadDim]);
+  MOEBENCH_SHARED(float2, stats, [kWarps][kHeads]);
+
+  const SplitBlock block = split_block(kv, window, num_heads, round);
+  if (static_cast<int>(blockIdx.z) >= block.visible.splits) return;
+  const int warp = gpu::warp_id();
+  const int g = gpu::lane_id() / 4;
+  const int t = gpu::lane_id() % 4;
+
+  std::uint32_t query[kSteps][2];  // of head g, columns as keys have them
+  MOEBENCH_UNROLL
+  for (int s = 0; s < kSteps; ++s) {
+    const int column = s / 2 * 32 + 8 * t + s % 2 * 4;
+    float4 four{0, 0, 0, 0};
+    if (g < block.heads) {
+      four = *reinterpret_cast<const float4*>(
+          queries + (block.token * num_heads + block.first_head + g) * kHeadDim + column);
+    }
+    query[s][0] = gpu::pack_bf16(four.x, four.y);
+    query[s][1] = gpu::pack_bf16(four.z, four.w);
+  }
+
+  for (int split = static_cast<int>(blockIdx.z); split < block.visible.splits;
+       split += static_cast<int>(gridDim.z)) {
+    const WarpPart part = warp_part(block.visible, split);
+    float largest[2] = {kLowest, kLowest};  // score of heads 2t, 2t + 1
+    float total[2] = {};                    // of their weights
+    float sum[kSteps][4] = {};              // rows g and g + 8 of a tile: see the store
+    if (part.low < part.high) {
+      find_rows(kv, block, part, offsets[warp]);
+
+      float scores[kTiles][4] = {};  // keys g and g + 8, heads 2t and 2t + 1
+      MOEBENCH_UNROLL
+      for (int batch = 0; batch < kTiles; batch += kBatch) {
+        KeyColumns keys[kBatch][2][kSteps / 2];
+        MOEBENCH_UNROLL
+        for (int b = 0; b < kBatch; ++b) {
+          MOEBENCH_UNROLL
+          for (int r = 0; r < 2; ++r) {
+            const std::int64_t offset = offsets[warp][(batch + b) * kTileKeys + g + 8 * r];
+            MOEBENCH_UNROLL
+            for (int s = 0; s < kSteps / 2; ++s) {
+              keys[b][r][s].clear();
+              if (offset >= 0) keys[b][r][s].load(kv.keys + offset, kv.data_bytes, 32 * s + 8 * t);
+            }
+          }
+        }
+        MOEBENCH_UNROLL
+        for (int b = 0; b < kBatch; ++b) {
+          MOEBENCH_UNROLL
+          for (int s = 0; s < kSteps / 2; ++s) {
+            std::uint32_t first[4];
+            std::uint32_t second[4];
+            keys[b][0][s].decode_bf16(first);
+            keys[b][1][s].decode_bf16(second);
+            gpu::multiply_bf16(scores[batch + b], {first[0], second[0], first[1], second[1]},
+                               query[2 * s]);
+            gpu::multiply_bf16(scores[batch + b], {first[2], second[2], first[3], second[3]},
+                               query[2 * s + 1]);
+          }
+        }
+      }
+
+      ValueColumns values[kBatch][4];  // of keys 2t, 2t + 1, 2t + 8, 2t + 9
+      const auto load_values = [&](int batch) {
+        MOEBENCH_UNROLL
+        for (int b = 0; b < kBatch; ++b) {
+          MOEBENCH_UNROLL
+          for (int r = 0; r < 4; ++r) {
+            const int at = (batch + b) * kTileKeys + 2 * t + r % 2 + r / 2 * 8;
+            const std::int64_t offset = offsets[warp][at];
+            values[b][r].clear();
+            if (offset >= 0) values[b][r].load(kv.values + offset, kv.data_bytes, kColumns * g);
+          }
+        }
+      };
+      load_values(0);  // on their way during the softmax
+
+      MOEBENCH_UNROLL
+      for (int tile = 0; tile < kTiles; ++tile) {
+        MOEBENCH_UNROLL
+        for (int c = 0; c < 4; ++c) {
+          const int at = tile * kTileKeys + g + c / 2 * 8;
+          float& score = scores[tile][c];
+          score = at >= part.low && at < part.high ? score * scale : kLowest;
+          largest[c % 2] = fmaxf(largest[c % 2], score);
+        }
+      }
+      MOEBENCH_UNROLL
+      for (int h = 0; h < 2; ++h) {
+        MOEBENCH_UNROLL
+        for (int offset = 4; offset < gpu::kWarp; offset *= 2) {
+          largest[h] = fmaxf(largest[h], gpu::shuffle_xor(gpu::kAllLanes, largest[h], offset));
+        }
+      }
+      std::uint32_t weights[kTiles][2];  // of head g: keys 2t, 2t + 1, then 2t + 8, 2t + 9
+      MOEBENCH_UNROLL
+      for (int tile = 0; tile < kTiles; ++tile) {
+        MOEBENCH_UNROLL
+        for (int c = 0; c < 4; ++c) {
+          scores[tile][c] = gpu::exp2_fast(scores[tile][c] - largest[c % 2]);
+          total[c % 2] += scores[tile][c];
+        }
+        weights[tile][0] = gpu::transpose_matrix(gpu::pack_bf16(scores[tile][0], scores[tile][1]));
+        weights[tile][1] = gpu::transpose_matrix(gpu::pack_bf16(scores[tile][2], scores[tile][3]));
+      }
+      MOEBENCH_UNROLL
+      for (int h = 0; h < 2; ++h) {
+        MOEBENCH_UNROLL
+        for (int offset = 4; offset < gpu::kWarp; offset *= 2) {
+          total[h] += gpu::shuffle_xor(gpu::kAllLanes, total[h], offset);
+        }
+      }
+
+      MOEBENCH_UNROLL
+      for (int batch = 0; batch < kTiles; batch += kBatch) {
+        if (batch > 0) load_values(batch);
+        MOEBENCH_UNROLL
+        for (int b = 0; b < kBatch; ++b) {
+          std::uint32_t pairs[4][kColumns / 2];
+          MOEBENCH_UNROLL
+          for (int r = 0; r < 4; ++r) values[b][r].decode_bf16(pairs[r]);
+          MOEBENCH_UNROLL
+          for (int s = 0; s < kSteps; ++s) {
+            // Columns 2s (rows g) and 2s + 1 (rows g + 8) of two neighbouring keys.
+            gpu::multiply_bf16(sum[s],
+                               {gpu::byte_permute(pairs[0][s], pairs[1][s], 0x5410),
+                                gpu::byte_permute(pairs[0][s], pairs[1][s], 0x7632),
+                                gpu::byte_permute(pairs[2][s], pairs[3][s], 0x5410),
+                                gpu::byte_permute(pairs[2][s], pairs[3][s], 0x7632)},
+                               weights[batch + b]);
+          }
+        }
+      }
+    }
+    gpu::sync_threads();  // the split before this one has been read
+    MOEBENCH_UNROLL
+    for (int s = 0; s < kSteps; ++s) {
+      MOEBENCH_UNROLL
+      for (int c = 0; c < 4; ++c) {
+        sums[warp][2 * t + c % 2][kColumns * g + 2 * s + c / 2] = sum[s][c];
+      }
+    }
+    if (g == 0) {
+      stats[warp][2 * t] = {largest[0], total[0]};
+      stats[warp][2 * t + 1] = {largest[1], total[1]};
+    }
+    gpu::sync_threads();
+    write_partials(sums, stats, block, num_heads, split, round.partials);
+  }
+}
+
+template <Format kFormat, int kHeadDim>
+void start(const Args& args, Context& context) {
+  run_rounds<kHeadDim>(args, context, [&](gpu::Extent grid, const Round& round) {
+    gpu::launch(attend_split_mma<kFormat, kHeadDim>,
+                {.grid = grid, .block = kThreads, .stream = context.stream},
+                "attention/cuda_decode_mma", args.queries.data, device_kv(args.kv, args.places),
+                args.scale * kLog2E, static_cast<int>(args.window),
+                static_cast<int>(args.queries.shape[1]), round);
+  });
+}
+
+void run(const Args& args, Context& context) {
+  gpu::with_format(args.kv.format, [&](auto format) {
+    constexpr Format kFormat = decltype(format)::value;
+    if (args.kv.head_dim == 32) {
+      start<kFormat, 32>(args, context);
+    } else if (args.kv.head_dim == 64) {
+      start<kFormat, 64>(args, context);
+    } else {
+      start<kFormat, 128>(args, context);
+    }
+  });
+}
+
+}  // namespace
+
+const Variant cuda_decode_mma = {
+    .name = "cuda_decode_mma",
+    .backend = "cuda",
+    .summary = "for decoding: as cuda_split_kv, eight heads at once on tensor cores",
+    .rounds = "queries, keys, values, weights: bf16, accumulate and softmax sums: f32",
+    .max_nmse = [](const Problem&) { return 2e-5; },
+    .unsupported = [](const Problem& problem) -> std::string {
+      const std::string reason = splits_unsupported(problem);
+      return reason.empty() ? gpu::needs_compute_capability(80) : reason;
+    },
+    .workspace_bytes = partials_bytes,
+    .run = run,
+};
+
+}  // namespace moebench::attention
