@@ -13,6 +13,8 @@
 #include <thread>
 
 #include "bench/build_info.h"
+#include "kernels/core/device.h"
+#include "kernels/core/nvml.h"
 #include "kernels/core/thread_pool.h"
 
 namespace moebench {
@@ -57,6 +59,49 @@ std::string interesting_features() {
   return found;
 }
 
+std::string version_text(int version) {
+  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
+
+// Makes no CUDA context: the parent of a run calls this, and leaves the GPU's memory to its
+// children.
+std::optional<GpuEnvironment> read_gpu() {
+  if (!gpu::unavailable().empty()) return std::nullopt;
+  const gpu::DeviceInfo& info = gpu::device().info();
+  const gpu::Nvml nvml;
+  const gpu::NvmlReadings readings = nvml.read(info.pci_bus_id);
+  GpuEnvironment g;
+  g.name = info.name;
+  g.uuid = info.uuid;
+  g.compute_capability = fmt::format("{}.{}", info.compute_major, info.compute_minor);
+  g.num_sms = info.num_sms;
+  g.memory_bytes = static_cast<std::int64_t>(info.total_bytes);
+  g.driver = nvml.driver_version().value_or("not available");
+  g.cuda_driver = version_text(info.driver_version);
+  g.cuda_runtime = version_text(info.runtime_version);
+  g.power_limit_watts = readings.power_limit_watts;
+  g.max_sm_clock_mhz = readings.max_sm_clock_mhz;
+  g.max_memory_clock_mhz = readings.max_memory_clock_mhz;
+  g.ecc = readings.ecc;
+  return g;
+}
+
+OrderedJson to_json(const GpuEnvironment& g) {
+  OrderedJson json = {{"name", g.name},
+                      {"uuid", g.uuid},
+                      {"compute_capability", g.compute_capability},
+                      {"num_sms", g.num_sms},
+                      {"memory_bytes", g.memory_bytes},
+                      {"driver", g.driver},
+                      {"cuda_driver", g.cuda_driver},
+                      {"cuda_runtime", g.cuda_runtime}};
+  if (g.power_limit_watts.has_value()) json["power_limit_watts"] = *g.power_limit_watts;
+  if (g.max_sm_clock_mhz.has_value()) json["max_sm_clock_mhz"] = *g.max_sm_clock_mhz;
+  if (g.max_memory_clock_mhz.has_value()) json["max_memory_clock_mhz"] = *g.max_memory_clock_mhz;
+  if (g.ecc.has_value()) json["ecc"] = *g.ecc;
+  return json;
+}
+
 }  // namespace
 
 Environment read_environment() {
@@ -83,22 +128,27 @@ Environment read_environment() {
   e.build_type = build_info::kBuildType;
   e.version = build_info::kVersion;
   e.git_commit = build_info::kGitCommit;
+  e.cuda = build_info::kCuda.empty() ? "none" : build_info::kCuda;
+  e.gpu = read_gpu();
   return e;
 }
 
 OrderedJson to_json(const Environment& e) {
-  return {{"cpu", e.cpu},
-          {"logical_cpus", e.logical_cpus},
-          {"usable_cpus", e.usable_cpus},
-          {"cpu_features", e.cpu_features},
-          {"memory_bytes", e.memory_bytes},
-          {"os", e.os},
-          {"governor", e.governor},
-          {"load_average", e.load_average},
-          {"compiler", e.compiler},
-          {"build_type", e.build_type},
-          {"version", e.version},
-          {"git_commit", e.git_commit}};
+  OrderedJson json = {{"cpu", e.cpu},
+                      {"logical_cpus", e.logical_cpus},
+                      {"usable_cpus", e.usable_cpus},
+                      {"cpu_features", e.cpu_features},
+                      {"memory_bytes", e.memory_bytes},
+                      {"os", e.os},
+                      {"governor", e.governor},
+                      {"load_average", e.load_average},
+                      {"compiler", e.compiler},
+                      {"build_type", e.build_type},
+                      {"version", e.version},
+                      {"git_commit", e.git_commit},
+                      {"cuda", e.cuda}};
+  if (e.gpu.has_value()) json["gpu"] = to_json(*e.gpu);
+  return json;
 }
 
 std::string utc_now() {

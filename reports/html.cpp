@@ -23,6 +23,7 @@ std::string subtitle(const Report& report) {
     const OrderedJson& e = run.at("environment");
     machine = fmt::format("{}, {} of {} logical processors", e.value("cpu", ""),
                           e.value("usable_cpus", 0), e.value("logical_cpus", 0));
+    if (e.contains("gpu")) machine += ", " + e.at("gpu").value("name", "");
     started = run.value("started", "").substr(0, 10);
   }
   return escape_html(

@@ -78,7 +78,31 @@ OrderedJson memory_chart(const Report& report) {
     const OrderedJson& peak = row.summary->at("peak_rss_bytes");
     peaks.push_back(peak.is_null() ? OrderedJson() : OrderedJson(peak.get<double>() / kBytesPerMb));
   }
-  return {{"kind", "stack"}, {"series", series}, {"peaks", peaks}};
+  return {{"kind", "stack"}, {"x_title", "MB"}, {"series", series}, {"peaks", peaks}};
+}
+
+// Milliseconds of one step by op, the largest first; null if no plan was looked at so closely.
+OrderedJson time_chart(const Report& report, std::string_view kind, std::string_view title) {
+  std::map<std::string, std::vector<double>> by_op;
+  for (std::size_t i = 0; i < report.rows.size(); ++i) {
+    const OrderedJson* record = record_of(report, report.rows[i], kind, title);
+    if (record == nullptr || !record->at("details").contains("time_by_op")) continue;
+    for (const auto& [op, milliseconds] : record->at("details").at("time_by_op").at("ms").items()) {
+      auto& values = by_op[op];
+      values.resize(report.rows.size());
+      values[i] = milliseconds.get<double>();
+    }
+  }
+  std::vector<std::pair<std::string, std::vector<double>>> ops(by_op.begin(), by_op.end());
+  const auto most = [](const auto& op) {
+    return *std::max_element(op.second.begin(), op.second.end());
+  };
+  std::stable_sort(ops.begin(), ops.end(),
+                   [&](const auto& a, const auto& b) { return most(a) > most(b); });
+  OrderedJson series = OrderedJson::array();
+  for (const auto& [op, values] : ops) series.push_back({{"name", op}, {"values", values}});
+  if (series.empty()) return OrderedJson();
+  return {{"kind", "stack"}, {"x_title", "ms"}, {"series", series}};
 }
 
 OrderedJson trade_off_chart(const Report& report, const TradeOff& t) {
@@ -147,6 +171,8 @@ OrderedJson chart_specifications(const Report& report) {
     for (std::size_t i = 0; i < titles.size(); ++i) {
       charts[chart_id(kind, i)] = {
           {"kind", "bars"}, {"points", points_of(report, kind, titles[i], rate_metric(kind))}};
+      const OrderedJson times = time_chart(report, kind, titles[i]);
+      if (!times.is_null()) charts[chart_id(std::string(kind) + "-time", i)] = times;
     }
   }
   AnswerTimes times = answer_times(report);

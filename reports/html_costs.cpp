@@ -13,6 +13,25 @@ std::string yes_no(const OrderedJson& metric) {
   return *value > 0.5 ? "<span class=good>yes</span>" : "<span class=bad>no</span>";
 }
 
+std::string gpu_text(const OrderedJson& g) {
+  std::string text = fmt::format("{}, compute capability {}, {} SMs, {}", g.value("name", ""),
+                                 g.value("compute_capability", ""), g.value("num_sms", 0),
+                                 format_size(g.value("memory_bytes", 0.0)));
+  if (g.contains("power_limit_watts")) {
+    text += fmt::format(", {:.0f} W", g.value("power_limit_watts", 0.0));
+  }
+  if (g.contains("max_sm_clock_mhz")) {
+    text += fmt::format(", SM clock up to {} MHz", g.value("max_sm_clock_mhz", 0));
+  }
+  if (g.contains("max_memory_clock_mhz")) {
+    text += fmt::format(", memory clock up to {} MHz", g.value("max_memory_clock_mhz", 0));
+  }
+  if (g.contains("ecc")) text += g.value("ecc", false) ? ", ECC on" : ", ECC off";
+  return text + fmt::format("; driver {} (CUDA {}), runtime {}; {}", g.value("driver", ""),
+                            g.value("cuda_driver", ""), g.value("cuda_runtime", ""),
+                            g.value("uuid", ""));
+}
+
 }  // namespace
 
 std::string fidelity_section(const Report& report) {
@@ -136,12 +155,14 @@ std::string environment_section(const Report& report) {
                                  e.value("logical_cpus", 0), e.value("usable_cpus", 0)));
     add("instruction sets", e.value("cpu_features", ""));
     add("memory", format_size(e.value("memory_bytes", 0.0)));
+    if (e.contains("gpu")) add("GPU", gpu_text(e.at("gpu")));
     add("system", e.value("os", ""));
     add("frequency governor", e.value("governor", ""));
     add("load when it began", fmt::format("{:.2f}", e.value("load_average", 0.0)));
     add("build",
         fmt::format("moebench {} ({}), {}, {}", e.value("version", ""), e.value("git_commit", ""),
                     e.value("compiler", ""), e.value("build_type", "")));
+    add("CUDA kernels", e.value("cuda", ""));
     body += table("", rows, "facts");
   }
   return section("environment", "Measured on",

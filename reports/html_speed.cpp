@@ -1,4 +1,6 @@
 // Speed and latency.
+#include <algorithm>
+
 #include "reports/html_page.h"
 #include "reports/html_text.h"
 
@@ -42,6 +44,43 @@ std::string latency_table(const Report& report, std::string_view kind, const std
                      table(head + "</tr>" + second + "</tr>", body));
 }
 
+// Where one step spends its time: a table for each workload, op by op; its chart beside it.
+std::string time_table(const Report& report, std::string_view kind, const std::string& title,
+                       std::size_t number) {
+  std::vector<std::string> ops;
+  for (const Row& row : report.rows) {
+    const OrderedJson* record = record_of(report, row, kind, title);
+    if (record == nullptr || !record->at("details").contains("time_by_op")) continue;
+    for (const auto& [op, milliseconds] : record->at("details").at("time_by_op").at("ms").items()) {
+      if (std::find(ops.begin(), ops.end(), op) == ops.end()) ops.push_back(op);
+    }
+  }
+  if (ops.empty()) return "";
+  std::string head = "<tr><th scope=col>plan</th><th scope=col>step</th><th scope=col>all, ms</th>";
+  for (const std::string& op : ops) {
+    head += fmt::format("<th scope=col>{}</th>", escape_html(op));
+  }
+  std::string body;
+  for (const Row& row : report.rows) {
+    const OrderedJson* record = record_of(report, row, kind, title);
+    if (record == nullptr || !record->at("details").contains("time_by_op")) continue;
+    const OrderedJson& times = record->at("details").at("time_by_op");
+    const auto total = times.at("total_ms").get<double>();
+    body += fmt::format("<tr>{}<td>{}</td><td>{}</td>", row_head(row),
+                        escape_html(times.at("step").get<std::string>()), format_number(total));
+    for (const std::string& op : ops) {
+      const auto milliseconds = times.at("ms").value(op, 0.0);
+      body += fmt::format("<td>{} <small>{:.0f} %</small></td>", format_number(milliseconds),
+                          100 * milliseconds / std::max(total, 1e-12));
+    }
+    body += "</tr>";
+  }
+  return figure(chart_id(std::string(kind) + "-time", number),
+                title + ": where a step spends its time", "half") +
+         fmt::format("<details><summary>Time by op, {}</summary>{}</details>", escape_html(title),
+                     table(head + "</tr>", body));
+}
+
 }  // namespace
 
 std::string speed_section(const Report& report) {
@@ -54,6 +93,13 @@ std::string speed_section(const Report& report) {
       charts += figure(chart_id(kind, i), titles[i] + ": tokens per second", "half");
     }
   }
+  std::string where;
+  for (const char* kind : {"decode", "prefill"}) {
+    const auto titles = scenario_titles(report, kind);
+    for (std::size_t i = 0; i < titles.size(); ++i) {
+      where += time_table(report, kind, titles[i], i);
+    }
+  }
   std::string latency;
   for (const char* kind : {"decode", "task"}) {
     for (const std::string& title : scenario_titles(report, kind)) {
@@ -64,6 +110,12 @@ std::string speed_section(const Report& report) {
   std::string body;
   if (!columns.empty()) {
     body += "<div class=charts>" + charts + "</div>" + table_of_plans(report, columns);
+  }
+  if (!where.empty()) {
+    body +=
+        "<h3>Where the time goes</h3><p>One step of each workload, each op timed alone: on a GPU "
+        "between two events and without graphs, so the sum exceeds the step's time in use.</p>" +
+        where;
   }
   const auto tasks = scenario_titles(report, "task");
   std::string distributions;

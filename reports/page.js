@@ -132,12 +132,12 @@
 
   function stack(spec) {
     const sets = spec.series.map((s, i) => ({ label: s.name, data: s.values, backgroundColor: color(`c${i % 10}`), stack: "taken", barPercentage: 0.72 }));
-    sets.push({ type: "line", label: "measured peak", data: spec.peaks, stack: "measured", showLine: false, order: -1,
+    if (spec.peaks) sets.push({ type: "line", label: "measured peak", data: spec.peaks, stack: "measured", showLine: false, order: -1,
       pointStyle: "rectRot", pointRadius: 6, backgroundColor: color("bad"), borderColor: color("surface") });
     return {
       type: "bar", data: { labels: data.labels, datasets: sets },
-      options: base({ indexAxis: "y", scales: { x: axis("MB", { stacked: true, beginAtZero: true }), y: axis("", { stacked: true, grid: { display: false, borderColor: color("line") }, ticks: { color: color("ink"), autoSkip: false } }) },
-        plugins: { legend: legend(true), tooltip: { callbacks: { label: (c) => `${c.dataset.label}: ${text(c.raw)} MB` } } } }),
+      options: base({ indexAxis: "y", scales: { x: axis(spec.x_title, { stacked: true, beginAtZero: true }), y: axis("", { stacked: true, grid: { display: false, borderColor: color("line") }, ticks: { color: color("ink"), autoSkip: false } }) },
+        plugins: { legend: legend(true), tooltip: { callbacks: { label: (c) => `${c.dataset.label}: ${text(c.raw)} ${spec.x_title}` } } } }),
     };
   }
 

@@ -2,6 +2,9 @@
 #
 #   ensure_packages PACKAGE...   installs those that are not there; needs root or sudo only then
 #   build PRESET TARGET...       configures (once) and builds incrementally
+#
+# The CUDA toolkit is no Debian package: CUDA kernels are built where nvcc is found, in the PATH or in
+# /usr/local/cuda, and left out elsewhere (see kernels/cuda.cmake).
 
 BUILD_PACKAGES="g++ cmake ninja-build pkg-config git ca-certificates
   libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev libbenchmark-dev libboost-math-dev libjs-chart.js"
@@ -36,6 +39,8 @@ build() {
     cat "build-$preset.log" >&2
     return 2
   }
+  # Whether CUDA kernels are among what is built.
+  [ ! -f "build-$preset.log" ] || sed -n 's/^-- \(CUDA: \)/\1/p' "build-$preset.log"
   rm -f "build-$preset.log"
   cmake --build "build/$preset" --target "$@"
 }

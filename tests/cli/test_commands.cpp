@@ -167,7 +167,8 @@ TEST_CASE("cli doctor: every finding has a level, and a problem is exit code 2")
     CHECK_FALSE(one.at("detail").get<std::string>().empty());
   }
   CHECK(result.exit_code == (problem ? 2 : 0));
-  for (const char* what : {"processor", "memory", "kernels", "model nano", "writing here"}) {
+  for (const char* what :
+       {"processor", "memory", "CUDA kernels", "GPU", "kernels", "model nano", "writing here"}) {
     INFO(what);
     CHECK(seen.contains(what));
   }

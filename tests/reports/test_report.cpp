@@ -2,6 +2,8 @@
 // compares.
 #include <catch2/catch.hpp>
 
+#include "bench/environment.h"
+#include "reports/html.h"
 #include "reports/report.h"
 #include "tests/support/process.h"
 #include "tests/support/run_folder.h"
@@ -202,6 +204,30 @@ TEST_CASE("report: a run without any record yet still gives a valid report") {
   const Json report = build_report({run.path()}, {});
   CHECK(report_errors(report) == "");
   CHECK(report.at("summary").empty());
+}
+
+TEST_CASE("report: the GPU that a run was measured on is in the report and on the page") {
+  RunFolder run;
+  Environment environment;
+  environment.cpu = "a cpu";
+  environment.cuda = "CUDA 13.0.88 for 90a-real";
+  GpuEnvironment gpu{"NVIDIA H200",   "GPU-1",     "9.0",  132,
+                     150'000'000'000, "580.65.06", "13.0", "13.0",
+                     700.0,           1980,        3201,   true};
+  for (const bool told : {true, false}) {
+    if (!told) gpu.power_limit_watts.reset();
+    environment.gpu = gpu;
+    OrderedJson description = OrderedJson::parse(read_file(run.path() / "run.json"));
+    description["environment"] = to_json(environment);
+    write_file(run.path() / "run.json", json_line(description));
+    const OrderedJson report = build_report({run.path()}, {});
+    CHECK(report_errors(report) == "");
+    const std::string page = render_html(report);
+    CHECK_THAT(page, Catch::Contains("NVIDIA H200, compute capability 9.0, 132 SMs, 150.00 GB"));
+    CHECK_THAT(page, Catch::Contains("driver 580.65.06 (CUDA 13.0)"));
+    CHECK_THAT(page, Catch::Contains("SM clock up to 1980 MHz"));
+    CHECK((page.find("700 W") != std::string::npos) == told);
+  }
 }
 
 TEST_CASE("report: transcripts can be left out") {

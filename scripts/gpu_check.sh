@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can tell, in one command of at most eight minutes (and the build, if there
+# is none yet): correctness of every CUDA kernel and plan, the sanitizer, the machine code, speed.
+#
+#   scripts/gpu_check.sh [--out DIR] [--budget SECONDS]
+#
+# Runs $MOEBENCH_PROGRAM, a `moebench` built with CUDA, or builds one in build/gpu, which takes the CUDA
+# toolkit, CMake and the packages of scripts/packages.sh. Each step leaves DIR/STEP.json and its
+# output; started again with the same DIR, only what is missing runs (delete a STEP.json to repeat
+# it). Ends with a table and DIR/gpu_check.json.
+#
+# Exit codes: 0 all steps that could run passed, 2 one failed or there is no GPU, 4 some are left.
+set -uo pipefail
+[ -z "${MOEBENCH_PROGRAM:-}" ] || MOEBENCH_PROGRAM=$(realpath -m "$MOEBENCH_PROGRAM")
+cd "$(dirname "$0")/.." || exit 2
+
+# plan=largest mean KL divergence from the reference plan, in nats, on the golden model and on nano
+PLANS="cuda_accurate=1e-6 cuda=1e-2"
+SANITIZER_TOOLS="memcheck racecheck"
+LAYERS_20B=${LAYERS_20B:-24}  # of 24: 13.8 GB on disk and on the GPU
+LAYERS_120B=${LAYERS_120B:-8}  # of 36: 16.6 GB; all of it would take the time to write 65 GB
+
+out=moebench-out/gpu-check
+budget=470
+while [ $# -gt 0 ]; do
+  case $1 in
+    --out) out=$2; shift 2 ;;
+    --budget) budget=$2; shift 2 ;;
+    *) echo "error: check the GPU: unknown option '$1' (known: --out, --budget)" >&2; exit 3 ;;
+  esac
+done
+fail() { echo "error: check the GPU: $*" >&2; exit 2; }
+
+program=${MOEBENCH_PROGRAM:-build/gpu/bin/moebench}
+if [ -z "${MOEBENCH_PROGRAM:-}" ]; then
+  [ -f build/gpu/build.ninja ] ||
+    cmake --preset release -B build/gpu -DMOEBENCH_CUDA=ON -DMOEBENCH_TESTS=OFF || exit 2
+  cmake --build build/gpu --target moebench || exit 2
+fi
+[ -x "$program" ] || fail "$program is not a program (set MOEBENCH_PROGRAM, or leave it out to build one)"
+mkdir -p "$out" || exit 2
+
+started=$SECONDS
+left() { echo $((budget - (SECONDS - started))); }
+json_text() { tr -d '\000-\010\013\014\016-\037' | tr '\n\t\r' '   ' | sed -e 's/\\/\\\\/g' -e 's/"/\\"/g'; }
+
+# record STEP STATUS EXIT_CODE SECONDS DETAIL
+record() {
+  printf '{"step": "%s", "status": "%s", "exit_code": %s, "seconds": %s, "detail": "%s"}\n' \
+    "$1" "$2" "$3" "$4" "$(printf %s "$5" | json_text)" >"$out/$1.json.new"
+  mv "$out/$1.json.new" "$out/$1.json"
+  printf '%-24s %-8s %4s s  %s\n' "$1" "$2" "$4" "$5"
+}
+
+# step NAME LIMIT_S JUDGE COMMAND...: runs the command unless the step is there or time is up. JUDGE is
+# a function of the output file that prints a detail and says whether all is well.
+step() {
+  local name=$1 limit=$2 judge=$3 begin=$SECONDS status=ok code=0 detail
+  shift 3
+  [ -f "$out/$name.json" ] && return 0
+  [ "$(left)" -ge 10 ] || return 0
+  [ "$limit" -le "$(left)" ] || limit=$(left)
+  timeout -k 5 "$limit" "$@" >"$out/$name.out" 2>"$out/$name.err" || code=$?
+  detail=$($judge "$out/$name.out") || status=failed
+  [ $code = 0 ] || { status=failed; detail="${detail:+$detail; }$(tail -n 1 "$out/$name.err" | cut -c 1-200)"; }
+  [ $code != 124 ] && [ $code != 137 ] || { status=timeout; detail="stopped after $limit s; $detail"; }
+  record "$name" "$status" "$code" $((SECONDS - begin)) "$detail"
+}
+missing() { [ -f "$out/$1.json" ] || record "$1" missing 0 0 "$2"; }
+
+# The text of one finding of `moebench doctor --json`: finding WHAT level|detail.
+finding() {
+  awk -v what="\"what\": \"$1\"" -v field="\"$2\": " '
+    index($0, what) { inside = 1 }
+    inside && index($0, field) {
+      sub(/^ *"[a-z]*": "/, ""); sub(/",?$/, ""); print; exit
+    }' "$out/doctor.out"
+}
+
+no_judge() { tail -n 1 "$1" | cut -c 1-200; }
+judge_doctor() { finding GPU detail; }
+judge_verify() {
+  awk '/"outcome": "pass"/ { ++passed } /"outcome": "FAIL"/ { ++failed } /"outcome": "skip"/ { ++skipped }
+    END { printf "%d passed, %d failed, %d skipped", passed, failed, skipped; exit failed > 0 || passed == 0 }' "$1"
+}
+judge_fidelity() {
+  awk -v bound="$bound" '/"mean_kl"/ { inside = 1 } inside && /"value"/ { gsub(/[^0-9.e+-]/, "", $2); kl = $2; inside = 0 }
+    END {
+      if (kl == "") { print "no KL divergence in the output"; exit 1 }
+      printf "mean KL %g nats, at most %g", kl, bound; exit !(kl + 0 <= bound + 0)
+    }' "$1"
+}
+judge_bench() {
+  awk '/"error_occurred": true/ { ++wrong } /"real_time"/ { ++timed }
+    END { printf "%d timed, %d wrong", timed, wrong; exit wrong > 0 || timed == 0 }' "$1"
+}
+judge_run() {  # uses $run
+  awk '/"status":"ok"/ { ++ok } !/"status":"ok"/ { ++other }
+    END { printf "%d cases ok, %d not", ok, other; exit other > 0 || ok == 0 }' "$run/results.jsonl" 2>/dev/null
+}
+judge_sanitizer() { grep -h 'ERROR SUMMARY\|RACECHECK SUMMARY' "$1" | tail -n 1 | sed 's/^=* *//'; }
+
+# ---- Is there a GPU? -----------------------------------------------------------------------------
+if [ ! -f "$out/doctor.json" ]; then
+  "$program" doctor --json >"$out/doctor.out" 2>"$out/doctor.err"
+  [ "$(finding GPU level)" = ok ] || fail "$(finding GPU detail)$(cat "$out/doctor.err")"
+fi
+step doctor 60 judge_doctor "$program" doctor --json
+
+# ---- Is it right? --------------------------------------------------------------------------------
+step verify 90 judge_verify "$program" kernels verify --backend cuda --json
+printf '{"tokens": [%s], "first": 1}\n' "$(seq -s, 1 96)" >"$out/traces.jsonl"
+for entry in $PLANS; do
+  plan=${entry%=*}
+  bound=${entry#*=}
+  step "golden_$plan" 40 judge_fidelity "$program" fidelity --model tests/golden/gpt-oss-tiny-a \
+    --plan "$plan" --traces "$out/traces.jsonl" --json
+  step "nano_$plan" 40 judge_fidelity "$program" fidelity --model nano --plan "$plan" --tokens 1024 --json
+done
+if command -v cuobjdump >/dev/null && command -v nvdisasm >/dev/null; then
+  step machine_code 90 no_judge scripts/check_sass.sh "$program"
+else
+  missing machine_code "cuobjdump or nvdisasm is not installed"
+fi
+
+# ---- Is it fast? ---------------------------------------------------------------------------------
+step bench 90 judge_bench "$program" kernels bench --backend cuda --json --min-time 0.1
+
+# suite_of SHAPE LAYERS LIMIT_S: all plans on random weights in that shape.
+suite_of() {
+  local model=$out/model-$1 run=$out/run-$1 plans
+  plans=$(for entry in $PLANS; do printf '"%s"\n' "${entry%=*}"; done | paste -s -d , -)
+  cat >"$out/suite-$1.json" <<SUITE
+{"name": "gpu check $1", "models": ["$model"], "plans": [$plans], "max_batch": 32,
+ "workloads": [{"kind": "decode", "batch": [1, 8, 32], "context": 1024, "tokens": 64, "repetitions": 3},
+               {"kind": "prefill", "tokens": 2048, "repetitions": 3}]}
+SUITE
+  [ -f "$out/suite_$1.json" ] && return 0
+  step "synth_$1" 60 no_judge "$program" model synth --shape "$1" --layers "$2" --out "$model"
+  grep -q '"status": "ok"' "$out/synth_$1.json" 2>/dev/null || return 0
+  step "suite_$1" "$3" judge_run "$program" run "$out/suite-$1.json" --out "$run" --resume
+  [ ! -f "$out/suite_$1.json" ] || rm -rf "$model"
+}
+suite_of 20b $LAYERS_20B 150
+
+# ---- What the sanitizer says, op by op -------------------------------------------------------------
+if command -v compute-sanitizer >/dev/null; then
+  ops=$("$program" kernels list --backend cuda --json | sed -n 's/.*"op": "\(.*\)",/\1/p' | sort -u)
+  for tool in $SANITIZER_TOOLS; do
+    for op in $ops; do
+      step "${tool}_$op" 60 judge_sanitizer compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        "$program" kernels verify --backend cuda --op "$op"
+    done
+  done
+else
+  for tool in $SANITIZER_TOOLS; do missing "$tool" "compute-sanitizer is not installed"; done
+fi
+suite_of 120b $LAYERS_120B 100
+
+# ---- Summary ---------------------------------------------------------------------------------------
+expected="doctor verify $(for entry in $PLANS; do echo "golden_${entry%=*} nano_${entry%=*}"; done) machine_code
+  bench suite_20b $(for tool in $SANITIZER_TOOLS; do for op in ${ops:-}; do echo "${tool}_$op"; done; done) suite_120b"
+unfinished=()
+for name in $expected; do [ -f "$out/$name.json" ] || unfinished+=("$name"); done
+bad=$(grep -l '"status": "\(failed\|timeout\)"' "$out"/*.json 2>/dev/null | grep -cv '/gpu_check.json$')
+{
+  printf '{"schema": "moebench.gpu_check/1",\n "version": "%s",\n "gpu": "%s",\n "left": [%s],\n "steps": [\n' \
+    "$("$program" --version | json_text)" "$(finding GPU detail)" \
+    "$(for name in "${unfinished[@]}"; do printf '"%s"\n' "$name"; done | paste -s -d , -)"
+  separator=
+  ls -tr "$out"/*.json | while read -r file; do
+    case $file in */gpu_check.json | */suite-*) continue ;; esac
+    printf '%s  %s' "$separator" "$(cat "$file")"
+    separator=$',\n'
+  done
+  printf '\n]}\n'
+} >"$out/gpu_check.json.new"
+mv "$out/gpu_check.json.new" "$out/gpu_check.json"
+
+echo
+printf '%-24s %-8s %6s  %s\n' step status time detail
+sed -n 's/^ *{"step": "\([^"]*\)", "status": "\([^"]*\)", "exit_code": [0-9]*, "seconds": \([0-9]*\), "detail": "\(.*\)"}.*/\1\t\2\t\3\t\4/p' \
+  "$out/gpu_check.json" | while IFS=$'\t' read -r name status seconds detail; do
+    printf '%-24s %-8s %4s s  %s\n' "$name" "$status" "$seconds" "$detail"
+  done
+echo "$out/gpu_check.json: $bad failed, ${#unfinished[@]} left${unfinished:+ (run again with --out $out): ${unfinished[*]}}"
+[ "$bad" = 0 ] || exit 2
+[ ${#unfinished[@]} = 0 ] || exit 4
