@@ -7,6 +7,7 @@
 #include <cstring>
 #include <optional>
 
+#include "engine/device_encoder.h"
 #include "engine/op_choice.h"
 #include "engine/tensor_names.h"
 #include "engine/uploader.h"
@@ -216,7 +217,10 @@ class WeightLoader {
         pool_(pool),
         names_(detect_tensor_names(weights.checkpoint_)),
         place_(weights.plan.place()) {
-    if (place_ == Place::kDevice) uploader_.emplace(pool);
+    if (place_ == Place::kDevice) {
+      uploader_.emplace(pool);
+      encoder_.emplace(pool);
+    }
   }
 
   void run() {
@@ -340,8 +344,11 @@ class WeightLoader {
     std::vector<float> tensor_scales(count, 1.0F);
 
     const bool as_stored = p.format == p.stored && !p.transposed;
-    // On its way to the device, a matrix that is not as stored passes through here.
-    const bool staged = uploader_ && (!as_stored || p.layout != RowLayout::kRowMajor);
+    // On its way to the device, a matrix is re-encoded there if it can be, else here.
+    const bool on_device = encoder_ && !as_stored && !p.transposed &&
+                           p.layout == RowLayout::kRowMajor &&
+                           DeviceEncoder::supports({p.stored, p.format, p.rows, p.cols});
+    const bool staged = uploader_ && !on_device && (!as_stored || p.layout != RowLayout::kRowMajor);
     Buffer staging(staged ? data_bytes + scale_bytes : 0, "a matrix on its way to the GPU");
     TensorError report{p.name, p.group, p.stored, p.format, {}};
     std::vector<float> untransposed;
@@ -349,7 +356,10 @@ class WeightLoader {
       const MatrixView source = stored[static_cast<std::int64_t>(e)];
       std::byte* data_to = staged ? staging.data() : data + e * data_bytes;
       std::byte* scales_to = staged ? staging.data() + data_bytes : scales + e * scale_bytes;
-      if (as_stored && p.layout == RowLayout::kRowMajor) {
+      if (on_device) {
+        report.error.add(encoder_->encode(source, p.format, data_to, scales_to, &tensor_scales[e],
+                                          p.name, *uploader_));
+      } else if (as_stored && p.layout == RowLayout::kRowMajor) {
         store({source.data, data_bytes}, data_to);
         if (scale_bytes > 0) store({source.scales, scale_bytes}, scales_to);
       } else if (as_stored) {
@@ -415,6 +425,7 @@ class WeightLoader {
   const TensorNames& names_;
   Place place_;
   std::optional<Uploader> uploader_;
+  std::optional<DeviceEncoder> encoder_;
 };
 
 std::shared_ptr<const Weights> Weights::load(const std::filesystem::path& directory,

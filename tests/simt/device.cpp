@@ -1,10 +1,14 @@
-// The SIMT machine as a device: its memory is the host's, its stream runs everything at once, and a
+// The SIMT machine as a device: its memory is the host's, its streams run everything at once, and a
 // capture keeps what is enqueued to run it later, again and again.
 #include "kernels/core/device.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "kernels/core/error.h"
@@ -15,12 +19,24 @@ namespace moebench::gpu {
 struct GraphHandle {
   std::vector<std::function<void()>> steps;
 };
-struct EventHandle {};
+struct EventHandle {
+  std::chrono::steady_clock::time_point reached;
+};
 
 namespace {
 
 class EmulatedDevice : public Device {
  public:
+  EmulatedDevice() {
+    info_.name = "SIMT machine";
+    info_.compute_major = 9;
+    info_.num_sms = simt::kNumSms;
+    info_.total_bytes = std::size_t{8} << 30;
+    info_.l2_bytes = 1 << 20;
+    info_.shared_bytes_per_block = simt::kSharedBytesPerBlock;
+    info_.emulated = true;
+  }
+
   std::string unavailable() override { return ""; }
   const DeviceInfo& info() override { return info_; }
   std::size_t free_bytes() override { return info_.total_bytes; }
@@ -41,23 +57,39 @@ class EmulatedDevice : public Device {
   }
   void free_pinned(std::byte* memory) noexcept override { std::free(memory); }
 
-  void copy(void* to, const void* from, std::size_t bytes, Copy, Stream) override {
+  void copy(void* to, const void* from, std::size_t bytes, Copy, Stream stream) override {
     if (bytes == 0) return;
-    enqueue([=] { std::memcpy(to, from, bytes); });
+    enqueue(stream, [=] { std::memcpy(to, from, bytes); });
   }
-  void fill_zero(void* memory, std::size_t bytes, Stream) override {
-    enqueue([=] { std::memset(memory, 0, bytes); });
+  void fill_zero(void* memory, std::size_t bytes, Stream stream) override {
+    if (bytes == 0) return;
+    enqueue(stream, [=] { std::memset(memory, 0, bytes); });
   }
 
-  Stream create_stream() override { return reinterpret_cast<Stream>(this); }
+  Stream create_stream() override {
+    return reinterpret_cast<Stream>(++num_streams_);  // never null, and never looked into
+  }
   void destroy_stream(Stream) noexcept override {}
-  void synchronize(Stream) override {
-    require_or(ErrorCode::kDevice, capture_ == nullptr, "synchronize: a capture is under way");
+  void synchronize(Stream stream) override {
+    require_or(ErrorCode::kDevice, captures_.count(stream) == 0,
+               "synchronize: the stream is being captured");
   }
 
-  void begin_capture(Stream) override { capture_ = std::make_unique<GraphHandle>(); }
-  GraphHandle* end_capture(Stream) override { return capture_.release(); }
-  void launch_graph(GraphHandle* graph, Stream) override {
+  void begin_capture(Stream stream) override {
+    require_or(ErrorCode::kDevice, captures_.count(stream) == 0,
+               "begin a capture: the stream is being captured");
+    captures_[stream] = std::make_unique<GraphHandle>();
+  }
+  GraphHandle* end_capture(Stream stream) override {
+    const auto found = captures_.find(stream);
+    require_or(ErrorCode::kDevice, found != captures_.end(), "end a capture: none was begun");
+    GraphHandle* graph = found->second.release();
+    captures_.erase(found);
+    return graph;
+  }
+  void launch_graph(GraphHandle* graph, Stream stream) override {
+    require_or(ErrorCode::kDevice, captures_.count(stream) == 0,
+               "launch a graph: the stream is being captured");
     for (const auto& step : graph->steps) step();
   }
   void destroy_graph(GraphHandle* graph) noexcept override { delete graph; }
@@ -72,21 +104,26 @@ class EmulatedDevice : public Device {
 
   EventHandle* create_event() override { return new EventHandle; }
   void destroy_event(EventHandle* event) noexcept override { delete event; }
-  void record_event(EventHandle*, Stream) override {}
-  double milliseconds_between(EventHandle*, EventHandle*) override { return 0; }
+  void record_event(EventHandle* event, Stream stream) override {
+    enqueue(stream, [event] { event->reached = std::chrono::steady_clock::now(); });
+  }
+  double milliseconds_between(EventHandle* first, EventHandle* second) override {
+    return std::chrono::duration<double, std::milli>(second->reached - first->reached).count();
+  }
 
-  void enqueue(std::function<void()> step) {
-    if (capture_ != nullptr) {
-      capture_->steps.push_back(std::move(step));
+  void enqueue(Stream stream, std::function<void()> step) {
+    const auto found = captures_.find(stream);
+    if (found != captures_.end()) {
+      found->second->steps.push_back(std::move(step));
     } else {
       step();
     }
   }
 
  private:
-  DeviceInfo info_{"SIMT machine", 9,  0, 4, std::size_t{8} << 30, 1 << 20, 227 << 10, 0, 0,
-                   true,           "", ""};
-  std::unique_ptr<GraphHandle> capture_;
+  DeviceInfo info_;
+  std::size_t num_streams_ = 0;
+  std::map<Stream, std::unique_ptr<GraphHandle>> captures_;
 };
 
 EmulatedDevice& emulated() {
@@ -102,19 +139,15 @@ Device* linked_device() { return &emulated(); }
 
 namespace moebench::simt {
 
-Config& settings() {
-  static Config config;
-  return config;
-}
-
-void enqueue(const gpu::LaunchConfig& launch, const char* name, std::function<void()> body) {
-  Config config = settings();
-  config.grid = Dim3(launch.grid.x, launch.grid.y, launch.grid.z);
-  config.block = Dim3(launch.block);
-  config.cluster = Dim3(launch.cluster);
-  config.smem = launch.shared_bytes;
-  gpu::emulated().enqueue([config, name, body = std::move(body)] {
-    const Report report = simt::launch(config, body);
+void enqueue(const gpu::LaunchConfig& config, const char* name, std::function<void()> kernel) {
+  Shape shape;
+  shape.grid = {config.grid.x, config.grid.y, config.grid.z};
+  shape.block = {config.block, 1, 1};
+  shape.cluster = config.cluster;
+  shape.shared_bytes = config.shared_bytes;
+  shape.cooperative = config.cooperative;
+  gpu::emulated().enqueue(config.stream, [shape, name, kernel = std::move(kernel)] {
+    const Report report = run(shape, settings(), kernel);
     require_or(ErrorCode::kDevice, report.ok(), "run {}: {}", name, report.error);
   });
 }

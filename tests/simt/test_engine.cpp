@@ -2,6 +2,7 @@
 // model, against the CPU engine and against float64.
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstring>
 #include <map>
 
 #include "engine/engine.h"
@@ -70,6 +71,42 @@ TEST_CASE("nano on emulated CUDA kernels answers as the CPU engine does, token b
   const double tolerance = plan == "cuda_reference" || plan == "cuda_accurate" ? 1e-4 : 0.1;
   for (std::size_t i = 0; i < want.tokens.size(); ++i) {
     check_near(got.log_probabilities[i], want.log_probabilities[i], tolerance);
+  }
+}
+
+TEST_CASE("weights that are re-encoded on the device have the bits of the host's, and its errors") {
+  ThreadPool pool(1);
+  const auto directory = resolve_model("nano");
+  const auto format = GENERATE(as<std::string>(), "int4", "nvfp4", "fp8_e4m3", "mxfp8", "bf16");
+  CAPTURE(format);
+  const std::string formats = fmt::format("experts={0},attention={0}", format);
+  const auto host = Weights::load(directory, parse_plan(formats + ",ops=reference"), pool);
+  const auto device =
+      Weights::load(directory, parse_plan(formats + ",ops=reference,backend=cuda"), pool);
+  const auto same = [](const MatrixView& a, const MatrixView& b) {
+    const Codec& c = codec(a.format);
+    const auto rows = static_cast<std::size_t>(a.rows);
+    CHECK(a.tensor_scale == b.tensor_scale);
+    CHECK(std::memcmp(a.data, b.data, rows * c.row_data_bytes(a.cols)) == 0);
+    if (a.scales != nullptr) {
+      CHECK(std::memcmp(a.scales, b.scales, rows * c.row_scale_bytes(a.cols)) == 0);
+    }
+  };
+  for (std::size_t l = 0; l < host->layers.size(); ++l) {
+    same(host->layers[l].query, device->layers[l].query);
+    for (std::int64_t e = 0; e < host->config.num_experts; ++e) {
+      same(host->layers[l].gate_up[e], device->layers[l].gate_up[e]);
+      same(host->layers[l].down[e], device->layers[l].down[e]);
+    }
+  }
+  REQUIRE(host->errors.size() == device->errors.size());
+  for (std::size_t i = 0; i < host->errors.size(); ++i) {
+    const EncodingError& a = host->errors[i].error;
+    const EncodingError& b = device->errors[i].error;
+    CHECK(a.count == b.count);
+    CHECK(a.max_abs == b.max_abs);
+    CHECK(b.signal == Approx(a.signal).epsilon(1e-12));
+    CHECK(b.noise == Approx(a.noise).epsilon(1e-9));
   }
 }
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -11,6 +13,9 @@
 
 #include "kernels/core/device.h"
 #include "kernels/core/float_types.h"
+#include "tests/simt/async.h"
+#include "tests/simt/collectives.h"
+#include "tests/simt/fragments.h"
 #include "tests/simt/machine.h"
 
 #define MOEBENCH_SIMT 1
@@ -33,10 +38,10 @@
       }(),                                                          \
       sizeof(T __VA_ARGS__), alignof(T) < 16 ? 16 : alignof(T)))
 
-#define threadIdx (::moebench::simt::cur->tid)
-#define blockIdx (::moebench::simt::cur->bid)
-#define blockDim (::moebench::simt::cur->bdim)
-#define gridDim (::moebench::simt::cur->gdim)
+#define threadIdx (::moebench::simt::current->thread_index)
+#define blockIdx (::moebench::simt::current->block_index)
+#define blockDim (::moebench::simt::current->block_size)
+#define gridDim (::moebench::simt::current->grid_size)
 
 // CUDA has these without a namespace.
 using std::max;
@@ -64,7 +69,7 @@ struct alignas(16) float4 {
 
 namespace moebench::gpu {
 
-using Where = std::source_location;
+using Where = simt::Where;
 
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const LaunchConfig& config, const char* name,
@@ -122,14 +127,15 @@ template <class T>
 T load_constant(const T* from) {
   return *from;
 }
+// Atomics order nothing else, as on the device: that takes a fence.
 template <class T>
 T atomic_add(T* to, T value) {
-  return std::atomic_ref<T>(*to).fetch_add(value);
+  return std::atomic_ref<T>(*to).fetch_add(value, std::memory_order_relaxed);
 }
 inline unsigned atomic_max(unsigned* to, unsigned value) {
   std::atomic_ref<unsigned> target(*to);
-  unsigned seen = target.load();
-  while (seen < value && !target.compare_exchange_weak(seen, value)) {
+  unsigned seen = target.load(std::memory_order_relaxed);
+  while (seen < value && !target.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
   }
   return seen;
 }
@@ -139,52 +145,52 @@ inline int load_acquire(const int* from) {
 inline void add_release(int* to, int value) {
   std::atomic_ref<int>(*to).fetch_add(value, std::memory_order_release);
 }
-inline void fence_device() {}
-inline void spin_pause() { simt::yield(); }
+inline void fence_device() { simt::fence(); }
+inline void spin_pause(Where at = Where::current()) { simt::spin(at); }
 
 inline unsigned char* dynamic_shared() {
   return static_cast<unsigned char*>(simt::dynamic_shared());
 }
-inline std::uint32_t shared_address(const void* pointer) { return simt::shared_addr(pointer); }
+inline std::uint32_t shared_address(const void* pointer) { return simt::shared_address(pointer); }
 
-inline void sync_threads(Where at = Where::current()) { simt::sync_block(0, 0, simt::site(at)); }
+inline void sync_threads(Where at = Where::current()) { simt::sync_block(0, 0, at); }
 inline void sync_warp(unsigned mask = 0xffffffffU, Where at = Where::current()) {
-  simt::ballot(mask, true, simt::site(at));
+  simt::sync_warp(mask, at);
 }
 inline void sync_named(int id, int threads, Where at = Where::current()) {
-  simt::sync_block(id, threads, simt::site(at));
+  simt::sync_block(id, threads, at);
 }
 inline void arrive_named(int id, int threads, Where at = Where::current()) {
-  simt::arrive_block(id, threads, simt::site(at));
+  simt::arrive_at_block(id, threads, at);
 }
 template <class T>
 T shuffle_xor(unsigned mask, T value, int lanes, Where at = Where::current()) {
-  return simt::shfl_from(mask, value, static_cast<int>(simt::cur->lane) ^ lanes, simt::site(at));
+  return simt::shuffle_from(mask, value, static_cast<int>(simt::current->lane) ^ lanes, at);
 }
 template <class T>
 T shuffle(unsigned mask, T value, int lane, Where at = Where::current()) {
-  return simt::shfl_from(mask, value, lane & 31, simt::site(at));
+  return simt::shuffle_from(mask, value, lane & 31, at);
 }
 template <class T>
 T shuffle_up(unsigned mask, T value, int lanes, Where at = Where::current()) {
-  const int source = static_cast<int>(simt::cur->lane) - lanes;
-  return simt::shfl_from(mask, value, source < 0 ? static_cast<int>(simt::cur->lane) : source,
-                         simt::site(at));
+  const int source = static_cast<int>(simt::current->lane) - lanes;
+  return simt::shuffle_from(mask, value,
+                            source < 0 ? static_cast<int>(simt::current->lane) : source, at);
 }
 template <class T>
 T shuffle_down(unsigned mask, T value, int lanes, Where at = Where::current()) {
-  const int source = static_cast<int>(simt::cur->lane) + lanes;
-  return simt::shfl_from(mask, value, source > 31 ? static_cast<int>(simt::cur->lane) : source,
-                         simt::site(at));
+  const int source = static_cast<int>(simt::current->lane) + lanes;
+  return simt::shuffle_from(mask, value,
+                            source > 31 ? static_cast<int>(simt::current->lane) : source, at);
 }
 inline unsigned ballot(unsigned mask, bool value, Where at = Where::current()) {
-  return simt::ballot(mask, value, simt::site(at));
+  return simt::vote(mask, value, at);
 }
 inline bool any(unsigned mask, bool value, Where at = Where::current()) {
-  return simt::ballot(mask, value, simt::site(at)) != 0;
+  return simt::vote(mask, value, at) != 0;
 }
 inline bool all(unsigned mask, bool value, Where at = Where::current()) {
-  return simt::ballot(mask, value, simt::site(at)) == mask;
+  return simt::vote(mask, value, at) == mask;
 }
 inline unsigned reduce_max(unsigned mask, unsigned value, Where at = Where::current()) {
   return simt::reduce(
@@ -197,39 +203,37 @@ inline unsigned reduce_min(unsigned mask, unsigned value, Where at = Where::curr
 inline int count_bits(unsigned value) { return __builtin_popcount(value); }
 inline int lowest_bit(unsigned value) { return __builtin_ffs(static_cast<int>(value)) - 1; }
 
-inline void copy_async(void* to, const void* from, bool valid = true) {
-  simt::cp_async(to, from, 16, valid ? 16 : 0);
+inline void copy_async(void* to, const void* from, bool valid = true, Where at = Where::current()) {
+  simt::copy_async(to, from, valid, at);
 }
-inline void commit_copies() { simt::cp_async_commit(); }
+inline void commit_copies() { simt::commit_copies(); }
 template <int kLeft>
 void wait_copies() {
-  simt::cp_async_wait(kLeft);
+  simt::wait_copies(kLeft);
 }
 
 inline void load_matrices(std::uint32_t (&r)[4], const void* row, Where at = Where::current()) {
-  simt::ldmatrix<4, false>(r, row, simt::site(at));
+  simt::load_matrices(r, row, false, at);
 }
 inline void load_matrices_transposed(std::uint32_t (&r)[4], const void* row,
                                      Where at = Where::current()) {
-  simt::ldmatrix<4, true>(r, row, simt::site(at));
+  simt::load_matrices(r, row, true, at);
 }
 inline std::uint32_t transpose_matrix(std::uint32_t elements, Where at = Where::current()) {
-  return simt::transpose_8x8(elements, simt::site(at));
+  return simt::transpose_8x8(elements, at);
 }
 inline void multiply_bf16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
                           Where at = Where::current()) {
-  simt::mma_16816(c, a, b, simt::site(at));
+  simt::multiply(simt::Element::kBf16, c, a, b, at);
 }
 
 inline void multiply_e4m3(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
                           Where at = Where::current()) {
-  constexpr auto decode = [](std::uint32_t byte) { return simt::e4m3_bits(byte); };
-  simt::mma_16832(c, a, b, decode, simt::site(at));
+  simt::multiply(simt::Element::kE4m3, c, a, b, at);
 }
 inline void multiply_int8(std::int32_t (&c)[4], const std::uint32_t (&a)[4],
                           const std::uint32_t (&b)[2], Where at = Where::current()) {
-  constexpr auto decode = [](std::uint32_t byte) { return static_cast<std::int8_t>(byte); };
-  simt::mma_16832(c, a, b, decode, simt::site(at));
+  simt::multiply(simt::Element::kInt8, c, a, b, at);
 }
 
 inline void wait_for_previous_kernel() {}
@@ -238,3 +242,6 @@ inline void let_next_kernel_start() {}
 }  // namespace moebench::gpu
 
 #include "tests/simt/words_hopper.h"
+
+// And the ones made of them.
+#include "kernels/core/gpu.cuh"

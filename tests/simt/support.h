@@ -1,0 +1,83 @@
+// What the tests of the SIMT machine share.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/core/device.h"
+#include "kernels/core/error.h"
+#include "tests/simt/machine.h"
+
+namespace moebench::test {
+
+// Values in the machine's device memory, which the host may look into.
+template <class T>
+class DeviceArray {
+ public:
+  explicit DeviceArray(std::size_t count)
+      : memory_(gpu::device().allocate(count * sizeof(T), "a test")), count_(count) {}
+  explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
+    for (std::size_t i = 0; i < count_; ++i) data()[i] = values[i];
+  }
+
+  T* data() { return reinterpret_cast<T*>(memory_.get()); }
+  const T* data() const { return reinterpret_cast<const T*>(memory_.get()); }
+  std::size_t size() const { return count_; }
+  T& operator[](std::size_t i) { return data()[i]; }
+  const T& operator[](std::size_t i) const { return data()[i]; }
+  std::vector<T> values() const { return {data(), data() + count_}; }
+
+ private:
+  gpu::DeviceMemory memory_;
+  std::size_t count_;
+};
+
+// The machine's settings for a while.
+class WithSettings {
+ public:
+  explicit WithSettings(const simt::Settings& settings) : before_(simt::settings()) {
+    simt::settings() = settings;
+  }
+  ~WithSettings() { simt::settings() = before_; }
+  WithSettings(const WithSettings&) = delete;
+  WithSettings& operator=(const WithSettings&) = delete;
+
+ private:
+  simt::Settings before_;
+};
+
+inline std::string describe(const simt::Settings& settings) {
+  const char* orders[] = {"fifo", "lifo", "shuffled"};
+  const bool late = settings.asynchrony == simt::Asynchrony::kLate;
+  return std::string(orders[static_cast<int>(settings.order)]) + (late ? ", late" : ", early");
+}
+
+// Every order with every timing of asynchronous operations.
+inline std::vector<simt::Settings> schedules() {
+  std::vector<simt::Settings> all;
+  for (const auto order : {simt::Order::kFifo, simt::Order::kLifo, simt::Order::kShuffled}) {
+    for (const auto asynchrony : {simt::Asynchrony::kLate, simt::Asynchrony::kEarly}) {
+      simt::Settings settings;
+      settings.order = order;
+      settings.asynchrony = asynchrony;
+      all.push_back(settings);
+    }
+  }
+  return all;
+}
+
+// Small whole numbers, which every format holds and every sum of products keeps exact.
+class SmallNumbers {
+ public:
+  int next() {
+    state_ = state_ * 1664525U + 1013904223U;
+    return static_cast<int>(state_ >> 24) % 9 - 4;
+  }
+
+ private:
+  std::uint32_t state_ = 1;
+};
+
+}  // namespace moebench::test
