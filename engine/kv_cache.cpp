@@ -145,6 +145,8 @@ std::int32_t KvCache::fork(std::int32_t source, std::int64_t length) {
     release(copy);
     throw;
   }
+  // The next step runs in a stream of its own, which does not wait for these copies.
+  if (options_.place == Place::kDevice) gpu::device().synchronize(nullptr);
   to.length = length;
   return copy;
 }

@@ -266,9 +266,8 @@ __global__ void MOEBENCH_BOUNDS(kJoinThreads) join_rows(Sums* row_sums, int rows
   Sums sums{};
   for (int r = static_cast<int>(threadIdx.x); r < rows; r += kJoinThreads) add(sums, row_sums[r]);
   sums = join_lanes(sums);
-  // Each warp's sums go where a row's were that only this warp has read.
+  // Each warp's sums go where a row's were that only its first lane has read.
   const int mine = gpu::warp_id() * gpu::kWarp;
-  gpu::sync_warp();
   if (gpu::lane_id() == 0 && mine < rows) row_sums[mine] = sums;
   gpu::sync_threads();
   if (threadIdx.x != 0) return;

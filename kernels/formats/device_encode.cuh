@@ -64,6 +64,7 @@ struct BlockScale {
 template <Format kFormat>
 MOEBENCH_DEVICE BlockScale scale_for(float largest, float tensor_scale) {
   if constexpr (kFormat == Format::kInt4) {
+    if (largest == 0.0F) largest = 0.0F;  // the codec's zero has no sign
     const std::uint16_t code = float_to_f16(fminf(fmaxf(largest / -8.0F, -65504.0F), 65504.0F));
     return {f16_to_float(code), code};
   } else if constexpr (kFormat == Format::kInt8) {

@@ -83,6 +83,23 @@ MOEBENCH_DEVICE float swiglu(float gate, float up, float alpha, float limit) {
   return g / (1.0F + expf(-alpha * g)) * (c + 1.0F);
 }
 
+// The error of variants that round inputs, weights and activations to bf16: less if the format's
+// weights are bf16 numbers anyway. int4 also has its scales rounded. SwiGLU makes more of an error
+// where its slope is steep.
+inline double bf16_max_nmse(const Problem& problem) {
+  switch (problem.format) {
+    case Format::kInt4:
+      return 2e-4;
+    case Format::kF32:
+    case Format::kF16:
+    case Format::kInt8:
+    case Format::kNvfp4:
+      return 1e-4;
+    default:
+      return 5e-5;
+  }
+}
+
 // Sizes in elements, as kernels count them.
 struct Sizes {
   int num_tokens;
