@@ -276,12 +276,13 @@ void Scheduler::fiber_main() {
   std::abort();
 }
 
-void Scheduler::fail(const std::string& message) {
+void Scheduler::fail(const char* message) {
   const Fiber& self = fiber();
   const Dim3 b = self.block_index;
   const Dim3 t = self.thread_index;
-  report_.error = message + " (block " + std::to_string(b.x) + "," + std::to_string(b.y) + "," +
-                  std::to_string(b.z) + " thread " + std::to_string(t.x) + ")";
+  report_.error = std::string(message) + " (block " + std::to_string(b.x) + "," +
+                  std::to_string(b.y) + "," + std::to_string(b.z) + " thread " +
+                  std::to_string(t.x) + ")";
   switch_to(nullptr, &fiber());
   std::abort();  // nobody comes back
 }
@@ -368,7 +369,7 @@ std::string Scheduler::describe_deadlock() const {
   for (const Block* block : set_->cluster_blocks) {
     for (const Fiber* fiber : block->fibers) {
       if (fiber->finished || fiber->waits_for == nullptr) continue;
-      std::string what = std::string(fiber->waits_for) + " at " + place(fiber->waits_at);
+      std::string what = std::string(fiber->waits_for) + " at " + place(fiber->waits_at).text;
       if (fiber->waits_on != nullptr) what += " (" + missing_at(*fiber->waits_on) + ")";
       ++waiting[what];
     }
@@ -385,8 +386,11 @@ std::string Scheduler::describe_deadlock() const {
          " have ended";
 }
 
-std::string place(const Where& at) {
-  return std::string(at.file_name()) + ":" + std::to_string(at.line());
+Place place(const Where& at) {
+  Place result{};
+  std::snprintf(result.text, sizeof(result.text), "%s:%u", at.file_name(),
+                static_cast<unsigned>(at.line()));
+  return result;
 }
 int thread_of(const Fiber& fiber) { return static_cast<int>(fiber.warp * 32 + fiber.lane); }
 

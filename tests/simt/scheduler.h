@@ -60,7 +60,7 @@ class Scheduler {
   void spin(Where at);
   void add_transfer(const Transfer& transfer) { transfers_.push_back(transfer); }
   WaitList& waiting_at(std::uint64_t* mbarrier);
-  [[noreturn]] void fail(const std::string& message);
+  [[noreturn]] void fail(const char* message);
 
  private:
   static void fiber_main();
@@ -119,7 +119,13 @@ void check_shared(const void* pointer, std::size_t bytes, const char* what);
 void poison_shared(Block& block);
 // The bytes as bulk copies and wgmma see them, at a shared address.
 std::byte* proxy_memory(Block& block, std::uint32_t address);
-std::string place(const Where& at);                      // "file:line"
+// "file:line". No string of the heap's: a thread that failed never returns to free it.
+struct Place {
+  char text[256];
+
+  const char* c_str() const { return text; }
+};
+Place place(const Where& at);
 int thread_of(const Fiber& fiber);                       // its number in the block
 void exit_barriers(Scheduler& scheduler, Block& block);  // collectives.cpp
 
