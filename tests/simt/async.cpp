@@ -74,7 +74,7 @@ void check_nothing_in_flight(Fiber& fiber) {
   const int thread = thread_of(fiber);
   const Warpgroup& warpgroup = fiber.block->warpgroups[thread / kWarpgroup];
   const Warpgroup::Progress& progress = warpgroup.threads[thread % kWarpgroup];
-  if (progress.waited < progress.issued) {
+  if (warpgroup.used && progress.waited < progress.issued) {
     fail(
         "a thread ends while its wgmma products are in flight: wgmma_commit and wgmma_wait are "
         "missing");
@@ -168,6 +168,17 @@ WaitList& Scheduler::waiting_at(std::uint64_t* mbarrier) {
 
 namespace {
 
+// One that is under way.
+struct Transfer {
+  Block* block;
+  void* to;
+  const void* from;  // null: a tile
+  std::size_t bytes;
+  gpu::TiledMatrix matrix;
+  int column, row;
+  std::uint64_t* barrier;
+};
+
 constexpr std::size_t kChunk = 16;
 
 std::size_t tile_row_bytes(const gpu::TiledMatrix& matrix) {
@@ -195,7 +206,8 @@ RowPart part_in_matrix(const gpu::TiledMatrix& matrix, std::int64_t row, std::in
 void write(Block& block, std::byte* to, const void* from, std::size_t bytes) {
   const auto address = static_cast<std::uint32_t>(to - block.memory);
   std::memcpy(to, from, bytes);
-  std::memcpy(proxy_memory(block, address), from, bytes);
+  std::byte* seen = proxy_memory(block, address);
+  if (seen != to) std::memcpy(seen, from, bytes);
 }
 
 void land_tile(const Transfer& transfer) {
@@ -213,22 +225,6 @@ void land_tile(const Transfer& transfer) {
   }
 }
 
-void start(const Transfer& transfer) {
-  load(transfer.barrier);  // fails if it is not ready
-  note_write(transfer.to, transfer.bytes);
-  release(transfer.barrier);
-  if (!Scheduler::running().late()) {
-    land(transfer);
-    return;
-  }
-  poison(transfer.to, transfer.bytes);
-  poison(proxy_memory(*transfer.block, shared_address(transfer.to)), transfer.bytes);
-  const Unseen unseen;
-  Scheduler::running().add_transfer(transfer);
-}
-
-}  // namespace
-
 void land(const Transfer& transfer) {
   const Unseen unseen;
   if (transfer.from != nullptr) {
@@ -240,6 +236,21 @@ void land(const Transfer& transfer) {
   state.add_bytes(-static_cast<std::int32_t>(transfer.bytes));
   store(transfer.barrier, state);
 }
+
+void start(const Transfer& transfer) {
+  load(transfer.barrier);  // fails if it is not ready
+  note_write(transfer.to, transfer.bytes);
+  release(transfer.barrier);
+  if (!Scheduler::running().late()) {
+    land(transfer);
+    return;
+  }
+  poison(transfer.to, transfer.bytes);
+  poison(proxy_memory(*transfer.block, shared_address(transfer.to)), transfer.bytes);
+  Scheduler::running().add_pending(*transfer.block, [transfer] { land(transfer); });
+}
+
+}  // namespace
 
 void copy_bulk_async(void* to, const void* from, int bytes, std::uint64_t* barrier, Where at) {
   if (bytes <= 0 || bytes % 16 != 0 || !aligned(to, 16) || !aligned(from, 16)) {

@@ -87,6 +87,7 @@ struct Product {
 };
 // Four warps, and the products that are in flight for some of their threads.
 struct Warpgroup {
+  bool used = false;
   struct Progress {
     std::uint64_t issued = 0, waited = 0;  // products
     std::vector<std::uint64_t> groups;     // products issued at the end of each
@@ -94,8 +95,10 @@ struct Warpgroup {
   };
   Progress threads[kWarpgroup];
   std::deque<Product> products;
-  std::uint64_t first = 0;  // number of the first of them
-  WaitList waiting;         // for a product to be issued by all
+  std::uint64_t first = 0;   // number of the first of them
+  std::uint64_t issued = 0;  // products that all threads have issued
+  bool pending = false;      // some of them have not been computed
+  WaitList waiting;          // for products to be computed
 
   Product& product(std::uint64_t number) { return products[number - first]; }
 };
@@ -115,6 +118,7 @@ struct Block {
   int running = 0;  // threads that have not ended
   std::vector<Fiber*> fibers;
   Gathering gatherings[kMaxWarps][kMaxGatherings];
+  int num_gathering[kMaxWarps] = {};  // of them, with lanes that wait
   Barrier barriers[kNumBarriers];
   Warpgroup warpgroups[kMaxThreads / kWarpgroup];
 

@@ -131,12 +131,16 @@ Gathering& find_gathering(unsigned mask, Combine combine, Where at) {
     fail("collective at %s: lane %u is not in its own mask %08x", place(at).c_str(), self.lane,
          mask);
   }
+  int& num_gathering = block.num_gathering[self.warp];
+  int left = num_gathering;
   Gathering* unused = nullptr;
   for (Gathering& gathering : block.gatherings[self.warp]) {
     if (gathering.arrived == 0) {
       if (unused == nullptr) unused = &gathering;
+      if (left == 0) break;
       continue;
     }
+    --left;
     if (gathering.mask != mask) continue;
     if (gathering.combine != combine || !same_place(gathering.at, at)) {
       fail("lanes of one mask meet at different collectives: %s and %s",
@@ -149,6 +153,7 @@ Gathering& find_gathering(unsigned mask, Combine combine, Where at) {
     fail("collective at %s: mask %08x names lanes past the block's end", place(at).c_str(), mask);
   }
   if (unused == nullptr) fail("more than %d collectives at once in a warp", kMaxGatherings);
+  ++num_gathering;
   unused->mask = mask;
   unused->combine = combine;
   unused->at = at;
@@ -171,6 +176,7 @@ void gather(unsigned mask, Combine combine, void* operand, bool ordered, Where a
     }
     ++scheduler.report().collectives;
     gathering.arrived = 0;
+    --Scheduler::block().num_gathering[current->warp];
     scheduler.wake(gathering.waiting);
   }
   if (ordered) acquire(&gathering);

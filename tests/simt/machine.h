@@ -25,6 +25,9 @@ struct Settings {
   Order order = Order::kFifo;
   std::uint64_t seed = 1;  // of kShuffled
   Asynchrony asynchrony = Asynchrony::kLate;
+  // Bulk copies and wgmma see what threads write to shared memory only after fence_async_proxy.
+  // Each of these then copies the block's shared memory.
+  bool separate_proxies = true;
   int workers = 1;          // operating system threads, each with blocks of its own
   int resident_blocks = 1;  // that take turns on one worker; all of them if cooperative
 };

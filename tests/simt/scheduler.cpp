@@ -111,7 +111,9 @@ void Scheduler::begin_launch(const Shape& shape, const Settings& settings,
 }
 
 const Report& Scheduler::end_launch() {
-  for (FiberSet& set : sets_) acquire(&set.end_token);
+  for (FiberSet& set : sets_) {
+    for (char& token : set.end_tokens) acquire(&token);
+  }
   if (!report_.ok()) drop_fibers();  // some of them are in the middle of the kernel
   running_scheduler = nullptr;
   return report_;
@@ -149,10 +151,16 @@ void Scheduler::prepare_block(std::size_t number, Dim3 index) {
   block.num_threads = static_cast<int>(shape.block.x * shape.block.y * shape.block.z);
   block.running = block.num_threads;
   for (int warp = 0; warp * 32 < block.num_threads; ++warp) {
-    for (Gathering& gathering : block.gatherings[warp]) gathering = {};
+    for (Gathering& gathering : block.gatherings[warp]) {
+      gathering.arrived = 0;
+      gathering.waiting = {};
+    }
+    block.num_gathering[warp] = 0;
   }
   for (Barrier& barrier : block.barriers) barrier = {};
-  for (Warpgroup& warpgroup : block.warpgroups) warpgroup = {};
+  for (Warpgroup& warpgroup : block.warpgroups) {
+    if (warpgroup.used) warpgroup = {};
+  }
   block.dynamic_bytes = shape.shared_bytes;
   block.static_bytes = block.viewed_bytes = 0;
   block.used_bytes = shape.shared_bytes;
@@ -195,6 +203,7 @@ void Scheduler::prepare_block(std::size_t number, Dim3 index) {
 
 bool Scheduler::run_blocks(const std::vector<Dim3>& indexes) {
   set_ = &sets_[num_sets_run_++ % kFiberSets];
+  ++set_->use;
   const Dim3 block = shape_->block;
   unfinished_ = indexes.size() * block.x * block.y * block.z;
   if (!make_room(indexes.size(), unfinished_)) return false;
@@ -206,7 +215,7 @@ bool Scheduler::run_blocks(const std::vector<Dim3>& indexes) {
   head_ = tail_ = std::size_t{1} << 40;  // far from zero on both sides
   spinning_ = {};
   idle_spins_ = 0;
-  transfers_.clear();
+  pending_.clear();
   mbarrier_waits_.clear();
   for (std::size_t b = 0; b < indexes.size(); ++b) prepare_block(b, indexes[b]);
 
@@ -252,19 +261,20 @@ void Scheduler::fiber_main() {
   }
 #endif
   acquire(&scheduler.start_token_);
-  acquire(&scheduler.set_->end_token);  // fibers and memory are used again
+  FiberSet& set = *scheduler.set_;
+  acquire(&set.end_tokens[(set.use + 1) % 2]);  // fibers and memory are used again
   (*scheduler.kernel_)();
 
   Fiber& self = fiber();
   check_nothing_in_flight(self);
-  release(&scheduler.set_->end_token);
+  release(&set.end_tokens[set.use % 2]);
   self.finished = true;
   --scheduler.unfinished_;
   scheduler.idle_spins_ = 0;
   Block& block = *self.block;
   if (--block.running == 0) {
-    for (const Transfer& transfer : scheduler.transfers_) {
-      if (transfer.block == &block) {
+    for (const Pending& pending : scheduler.pending_) {
+      if (pending.block == &block) {
         simt::fail("the block ends while a bulk copy to its shared memory is in flight");
       }
     }
@@ -310,8 +320,8 @@ Fiber* Scheduler::choose() {
   const Order order = settings_->order;
   for (;;) {
     const bool idle = head_ == tail_;
-    if (!transfers_.empty() && (idle || (order == Order::kShuffled && random() % 16 == 0))) {
-      land_one();
+    if (!pending_.empty() && (idle || (order == Order::kShuffled && random() % 16 == 0))) {
+      let_one_happen();
       continue;
     }
     if (!idle) break;
@@ -323,14 +333,19 @@ Fiber* Scheduler::choose() {
   return at(head_++);
 }
 
-void Scheduler::land_one() {
-  std::size_t chosen = 0;
-  if (settings_->order == Order::kLifo) chosen = transfers_.size() - 1;
-  if (settings_->order == Order::kShuffled) chosen = random() % transfers_.size();
-  const Transfer transfer = transfers_[chosen];
+void Scheduler::add_pending(Block& block, std::function<void()> happen) {
   const Unseen unseen;
-  transfers_.erase(transfers_.begin() + static_cast<std::ptrdiff_t>(chosen));
-  land(transfer);
+  pending_.push_back({&block, std::move(happen)});
+}
+
+void Scheduler::let_one_happen() {
+  const Unseen unseen;
+  std::size_t chosen = 0;
+  if (settings_->order == Order::kLifo) chosen = pending_.size() - 1;
+  if (settings_->order == Order::kShuffled) chosen = random() % pending_.size();
+  const Pending pending = std::move(pending_[chosen]);
+  pending_.erase(pending_.begin() + static_cast<std::ptrdiff_t>(chosen));
+  pending.happen();
 }
 
 void Scheduler::wait(WaitList& list, const char* what, Where at) {

@@ -15,15 +15,10 @@
 
 namespace moebench::simt {
 
-// A bulk copy that has not landed.
-struct Transfer {
+// What a thread of the block has begun, and what has not happened yet: a bulk copy, a product.
+struct Pending {
   Block* block;
-  void* to;
-  const void* from;  // null: a tile
-  std::size_t bytes;
-  gpu::TiledMatrix matrix;
-  int column, row;
-  std::uint64_t* barrier;
+  std::function<void()> happen;
 };
 
 // Fibers that wait for a phase of an mbarrier.
@@ -58,7 +53,8 @@ class Scheduler {
   void wait(WaitList& list, const char* what, Where at);
   void wake(WaitList& list);
   void spin(Where at);
-  void add_transfer(const Transfer& transfer) { transfers_.push_back(transfer); }
+  // Happens when no thread can go on, or (kShuffled) at any time before.
+  void add_pending(Block& block, std::function<void()> happen);
   WaitList& waiting_at(std::uint64_t* mbarrier);
   [[noreturn]] void fail(const char* message);
 
@@ -69,7 +65,7 @@ class Scheduler {
   void switch_to(Fiber* to, Fiber* from, bool ends = false);
   void drop_fibers();
   Fiber* choose();
-  void land_one();
+  void let_one_happen();
   void push_ready(Fiber* fiber) { at(tail_++) = fiber; }
   Fiber*& at(std::size_t i) { return ready_[i & (ready_.size() - 1)]; }
   std::uint64_t random();
@@ -87,7 +83,9 @@ class Scheduler {
     std::vector<std::unique_ptr<Block>> blocks;
     std::vector<Block*> cluster_blocks;  // blocks, as plain pointers
     std::vector<Barrier> cluster_barriers;
-    char end_token = 0;
+    // What the threads did before they ended: of this use of the set, and of the one before.
+    char end_tokens[2] = {};
+    unsigned use = 0;
   };
   FiberSet sets_[kFiberSets];
   FiberSet* set_ = nullptr;
@@ -98,7 +96,7 @@ class Scheduler {
   WaitList spinning_;
   std::uint64_t idle_spins_ = 0;
   std::size_t unfinished_ = 0;
-  std::vector<Transfer> transfers_;
+  std::vector<Pending> pending_;
   std::vector<MbarrierWait> mbarrier_waits_;
 
   void* main_stack_pointer_ = nullptr;
@@ -110,7 +108,6 @@ class Scheduler {
 };
 
 // ---- Shared with other parts --------------------------------------------------------------------
-void land(const Transfer& transfer);  // async.cpp
 // Fails if a thread ends before its copies and products do.
 void check_nothing_in_flight(Fiber& fiber);             // async.cpp
 std::string missing_at(const std::uint64_t& mbarrier);  // async.cpp

@@ -70,6 +70,7 @@ void* cluster_pointer(const void* mine, unsigned rank) {
 }
 
 std::byte* proxy_memory(Block& block, std::uint32_t address) {
+  if (!Scheduler::running().settings().separate_proxies) return block.memory + address;
   if (block.viewed_bytes < block.used_bytes) {
     poison(block.proxy_view + block.viewed_bytes, block.used_bytes - block.viewed_bytes);
     block.viewed_bytes = block.used_bytes;
@@ -78,6 +79,7 @@ std::byte* proxy_memory(Block& block, std::uint32_t address) {
 }
 
 void fence_async_proxy() {
+  if (!Scheduler::running().settings().separate_proxies) return;
   Block& block = Scheduler::block();
   std::byte* view = proxy_memory(block, 0);
   copy_unseen(view, block.memory, block.dynamic_bytes);

@@ -1,8 +1,7 @@
 // wgmma: products of four warps that run while the warps go on.
 //
-// Threads issue a product one by one. It runs when all have, at the latest when the first of them
-// waits for it (Asynchrony::kLate); its accumulators hold NaN in the meantime, until each thread
-// waits for itself.
+// Threads issue a product one by one. When all have, it runs at once, or later (Asynchrony::kLate);
+// its accumulators hold NaN until each thread has waited for it.
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -17,14 +16,16 @@ namespace {
 constexpr int kRows = 64;        // of a
 constexpr int kDepthBytes = 32;  // of a row of a and b that one product reads
 constexpr int kMaxColumns = 256;
-constexpr std::uint32_t kInFlight = 0x7fc0babeU;  // a NaN
+constexpr std::uint32_t kInFlight = 0x7fa0babeU;  // a NaN that arithmetic would change
 
 Warpgroup& warpgroup_of(const Fiber& fiber) {
   const int index = thread_of(fiber) / kWarpgroup;
   if ((index + 1) * kWarpgroup > fiber.block->num_threads) {
     fail("wgmma: warp %u is not one of four", fiber.warp);
   }
-  return fiber.block->warpgroups[index];
+  Warpgroup& group = fiber.block->warpgroups[index];
+  group.used = true;
+  return group;
 }
 int number_in_group(const Fiber& fiber) { return thread_of(fiber) % kWarpgroup; }
 
@@ -77,8 +78,7 @@ void note_reads(const Product& product) {
   note_reads(operands.b_tile, 0, operands.columns);
 }
 
-void read_row(std::uint64_t descriptor, int row, std::byte* bytes, Where at) {
-  Block& block = Scheduler::block();
+void read_row(Block& block, std::uint64_t descriptor, int row, std::byte* bytes, Where at) {
   for (int chunk = 0; chunk < 2; ++chunk) {
     const std::uint32_t address = chunk_address(descriptor, row, chunk);
     const std::byte* seen = proxy_memory(block, address);
@@ -103,7 +103,7 @@ void gather_row(const Product& product, int row, std::byte* bytes) {
   }
 }
 
-void compute(Product& product) {
+void compute(Block& block, Product& product) {
   const Unseen unseen;
   const WgmmaOperands& operands = product.operands;
   const int columns = operands.columns;
@@ -112,7 +112,7 @@ void compute(Product& product) {
   float numbers[kDepthBytes];
   static thread_local float b[kDepthBytes][kMaxColumns];
   for (int n = 0; n < columns; ++n) {
-    read_row(operands.b_tile, n, bytes, product.at);
+    read_row(block, operands.b_tile, n, bytes, product.at);
     decode(operands.element, bytes, numbers, depth);
     for (int k = 0; k < depth; ++k) b[k][n] = numbers[k];
   }
@@ -120,7 +120,7 @@ void compute(Product& product) {
     if (operands.a_registers != nullptr) {
       gather_row(product, row, bytes);
     } else {
-      read_row(operands.a_tile, row, bytes, product.at);
+      read_row(block, operands.a_tile, row, bytes, product.at);
     }
     decode(operands.element, bytes, numbers, depth);
     float sums[kMaxColumns] = {};
@@ -136,11 +136,13 @@ void compute(Product& product) {
   product.computed = true;
 }
 
-// All up to `end`, in order. Each has been issued by all threads.
-void compute_until(Warpgroup& group, std::uint64_t end) {
-  for (std::uint64_t number = group.first; number < end; ++number) {
-    if (!group.product(number).computed) compute(group.product(number));
+// All that every thread has issued, in order.
+void compute_issued(Block& block, Warpgroup& group) {
+  for (std::uint64_t number = group.first; number < group.issued; ++number) {
+    if (!group.product(number).computed) compute(block, group.product(number));
   }
+  group.pending = false;
+  Scheduler::running().wake(group.waiting);
 }
 
 // Fails if a thread has written to accumulators in flight.
@@ -219,9 +221,14 @@ void wgmma(const WgmmaOperands& operands, Where at) {
   if (current->lane == 0) note_reads(product);
   ++mine.issued;
   if (++product.issued < kWarpgroup) return;
-  Scheduler& scheduler = Scheduler::running();
-  scheduler.wake(group.waiting);
-  if (!scheduler.late()) compute_until(group, number + 1);
+  group.issued = number + 1;
+  Block& block = *self.block;
+  if (!Scheduler::running().late()) {
+    compute_issued(block, group);
+  } else if (!group.pending) {
+    group.pending = true;
+    Scheduler::running().add_pending(block, [&block, &group] { compute_issued(block, group); });
+  }
 }
 
 void wgmma_fence() {
@@ -248,10 +255,10 @@ void wgmma_wait(int left) {
   const std::size_t done = groups - static_cast<std::size_t>(left);
   const std::uint64_t end = mine.groups[done - 1];
   mine.groups.erase(mine.groups.begin(), mine.groups.begin() + static_cast<std::ptrdiff_t>(done));
-  while (end > group.first && group.product(end - 1).issued < kWarpgroup) {
-    Scheduler::running().wait(group.waiting, "the other warps' wgmma", group.product(end - 1).at);
+  while (end > mine.waited && !group.product(end - 1).computed) {
+    Scheduler::running().wait(group.waiting, "wgmma, which other warps may have to join,",
+                              group.product(end - 1).at);
   }
-  compute_until(group, end);
   for (std::uint64_t number = mine.waited; number < end; ++number) {
     Product& product = group.product(number);
     if (current->lane == 0) note_reads(product);

@@ -1,0 +1,93 @@
+// That the test suite bites: every planted fault is found by what faults.h says, and no right twin
+// is. What only a sanitizer finds ends the program, so those faults run in a child process.
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+
+#include "tests/simt/faults.h"
+#include "tests/simt/support.h"
+#include "tests/support/process.h"
+
+namespace moebench::test {
+namespace {
+
+// What the machine says of the faulty kernel in one schedule: "" if nothing.
+std::string found(const Fault& fault) {
+  try {
+    return fault.works(true) ? "" : "wrong results";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+std::string program() {
+  char path[4096];
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+  return {path, static_cast<std::size_t>(length)};
+}
+
+[[maybe_unused]] ProcessResult in_child(const Fault& fault) {
+  return run_shell("MOEBENCH_SIMT_FAULT='" + fault.name + "' '" + program() + "' '[.fault]' 2>&1");
+}
+
+}  // namespace
+
+TEST_CASE("simt: the right twins of the planted faults run in every schedule") {
+  for (const Fault& fault : all_faults()) {
+    for (const simt::Settings& settings : schedules()) {
+      INFO(fault.name << ": " << describe(settings));
+      const WithSettings with(settings);
+      CHECK(fault.works(false));
+    }
+  }
+}
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("simt: planted faults are found by the machine, in one schedule or another") {
+  for (const Fault& fault : all_faults()) {
+    if (fault.by_address) continue;  // it would write where it must not
+    std::string all;
+    for (const simt::Settings& settings : schedules()) {
+      const WithSettings with(settings);
+      const std::string message = found(fault);
+      if (!message.empty()) all += describe(settings) + ": " + message + "\n";
+      if (fault.words == "livelock") break;  // takes a second
+    }
+    INFO(fault.name << "\n" << all);
+    CHECK(all.empty() != fault.by_machine);
+    CHECK(all.find(fault.words) != std::string::npos);
+  }
+}
+#endif
+
+TEST_CASE("simt: planted faults are found by the sanitizer of this build") {
+  for (const Fault& fault : all_faults()) {
+    INFO(fault.name);
+#if defined(__SANITIZE_THREAD__)
+    if (!fault.by_thread) continue;
+    const ProcessResult result = in_child(fault);
+    INFO(result.out);
+    CHECK(result.exit_code != 0);
+    CHECK(result.out.find("ThreadSanitizer: data race") != std::string::npos);
+#elif defined(__SANITIZE_ADDRESS__)
+    if (!fault.by_address) continue;
+    const ProcessResult result = in_child(fault);
+    INFO(result.out);
+    CHECK(result.exit_code != 0);
+    CHECK((result.out.find("AddressSanitizer: ") != std::string::npos ||
+           result.out.find("misaligned address") != std::string::npos));
+#endif
+  }
+}
+
+// Run by the test above, in a process of its own.
+TEST_CASE("simt: one planted fault", "[.fault]") {
+  const char* name = std::getenv("MOEBENCH_SIMT_FAULT");
+  REQUIRE(name != nullptr);
+  for (const Fault& fault : all_faults()) {
+    if (fault.name == name) found(fault);
+  }
+}
+
+}  // namespace moebench::test
