@@ -241,7 +241,7 @@ std::vector<Fault> asynchronous_faults() {
        ring_with(RingFault::kTooManyBytes)},
       {"more arrivals than an mbarrier counts", kYes, kNo, kNo, "more arrivals",
        ring_with(RingFault::kArrivesTwice)},
-      {"mbarrier used before it is initialised", kYes, kNo, kYes, "used before mbarrier_init",
+      {"mbarrier used before it is initialised", kYes, kNo, kNo, "used before mbarrier_init",
        ring_with(RingFault::kNotInitialised)},
       {"missing wgmma_wait", kYes, kNo, kNo, "", ring_with(RingFault::kNoWait)},
       {"missing wgmma_commit", kYes, kNo, kNo, "wgmma products are in flight",
