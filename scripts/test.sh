@@ -19,5 +19,5 @@ for preset in release asan; do
   echo "== $preset: build"
   build "$preset" all
   echo "== $preset: test"
-  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$(nproc)" --timeout 300
+  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$(nproc)" --timeout 900
 done
