@@ -16,6 +16,7 @@
 #include "kernels/core/hash.h"
 #include "kernels/core/random.h"
 #include "kernels/core/suggest.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench {
 namespace {
@@ -154,15 +155,20 @@ TensorSpecs synthetic_tensors(const SyntheticShape& s, std::uint64_t seed) {
     add(stem + ".weight", {rows, cols}, 0, gain / std::sqrt(static_cast<double>(cols)));
     add(stem + ".bias", {rows}, 0, 0.1);
   };
-  const auto add_experts = [&](const std::string& stem, std::int64_t rows, std::int64_t cols) {
+  const auto add_experts = [&](const std::string& stem, std::int64_t rows, std::int64_t cols,
+                               double gain) {
     require(cols % 32 == 0, "make {}: {} columns are not a multiple of 32", stem, cols);
     // Uniform E2M1 codes have a deviation of 2.93.
-    const double scale = std::log2(1.0 / std::sqrt(static_cast<double>(cols)) / 2.93);
+    const double scale = std::log2(gain / std::sqrt(static_cast<double>(cols)) / 2.93);
     tensors.push_back(random_bytes(stem + "_blocks", {s.num_experts, rows, cols / 32, 16}, seed));
     tensors.push_back(random_bytes(stem + "_scales", {s.num_experts, rows, cols / 32}, seed,
                                    127 + static_cast<int>(std::lround(scale))));
     add(stem + "_bias", {s.num_experts, rows}, 0, 0.1);
   };
+  // What a layer adds to the residual stream is small beside it, as GPT-2 begins (section 2.3 of
+  // "Language Models are Unsupervised Multitask Learners"): otherwise every layer amplifies a
+  // rounding error, and after 24 of them two right kernels have nothing in common.
+  const double branch_gain = 1.0 / std::sqrt(2.0 * static_cast<double>(s.num_layers));
   add("model.embed_tokens.weight", {s.vocab_size, s.hidden_size}, 0, 1);
   for (std::int64_t l = 0; l < s.num_layers; ++l) {
     const std::string layer = fmt::format("model.layers.{}.", l);
@@ -170,12 +176,12 @@ TensorSpecs synthetic_tensors(const SyntheticShape& s, std::uint64_t seed) {
     add_linear(layer + "self_attn.q_proj", q_rows, s.hidden_size, 1);
     add_linear(layer + "self_attn.k_proj", kv_rows, s.hidden_size, 1);
     add_linear(layer + "self_attn.v_proj", kv_rows, s.hidden_size, 1);
-    add_linear(layer + "self_attn.o_proj", s.hidden_size, q_rows, 1);
+    add_linear(layer + "self_attn.o_proj", s.hidden_size, q_rows, branch_gain);
     add(layer + "self_attn.sinks", {s.num_heads}, 0, 1);
     add(layer + "post_attention_layernorm.weight", {s.hidden_size}, 1, 0.1);
     add_linear(layer + "mlp.router", s.num_experts, s.hidden_size, 2);
-    add_experts(layer + "mlp.experts.gate_up_proj", 2 * s.intermediate_size, s.hidden_size);
-    add_experts(layer + "mlp.experts.down_proj", s.hidden_size, s.intermediate_size);
+    add_experts(layer + "mlp.experts.gate_up_proj", 2 * s.intermediate_size, s.hidden_size, 1);
+    add_experts(layer + "mlp.experts.down_proj", s.hidden_size, s.intermediate_size, branch_gain);
   }
   add("model.norm.weight", {s.hidden_size}, 1, 0.1);
   add("lm_head.weight", {s.vocab_size, s.hidden_size}, 0,
@@ -197,15 +203,35 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
   std::ofstream out(path, std::ios::binary);
   out.write(reinterpret_cast<const char*>(&length), sizeof(length));
   out << text;
+  const std::int64_t first = out.tellp();
+  const auto check = [&](bool good) {
+    require_or(ErrorCode::kIo, good, "write {}: {}", path.string(), std::strerror(errno));
+  };
+  check(static_cast<bool>(out.flush()));
+  out.close();
+  // Each tensor at its place, through a stream of its own: a large model is gigabytes of random
+  // numbers, which one core would take minutes to draw.
+  std::filesystem::resize_file(path, static_cast<std::uintmax_t>(first + offset));
+  std::vector<std::int64_t> places;
+  std::int64_t place = first;
   for (const TensorSpec& tensor : tensors) {
-    const auto begin = out.tellp();
-    tensor.write(out);
-    require_or(ErrorCode::kIo, out.good(), "write {}: {}", path.string(), std::strerror(errno));
-    require(out.tellp() - begin == tensor.bytes(), "write {}: tensor '{}' wrote {} of {} bytes",
-            path.string(), tensor.name, out.tellp() - begin, tensor.bytes());
+    places.push_back(place);
+    place += tensor.bytes();
   }
-  require_or(ErrorCode::kIo, static_cast<bool>(out.flush()), "write {}: {}", path.string(),
-             std::strerror(errno));
+  ThreadPool pool(0);
+  pool.parallel_for(
+      static_cast<std::int64_t>(tensors.size()), 1, [&](std::int64_t begin, std::int64_t end, int) {
+        for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
+          std::fstream part(path, std::ios::binary | std::ios::in | std::ios::out);
+          part.seekp(places[i]);
+          tensors[i].write(part);
+          check(part.good());
+          const std::int64_t wrote = static_cast<std::int64_t>(part.tellp()) - places[i];
+          require(wrote == tensors[i].bytes(), "write {}: tensor '{}' wrote {} of {} bytes",
+                  path.string(), tensors[i].name, wrote, tensors[i].bytes());
+          check(static_cast<bool>(part.flush()));
+        }
+      });
 }
 
 void write_checkpoint(const std::filesystem::path& directory, const Json& config,
