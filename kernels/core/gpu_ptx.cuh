@@ -99,6 +99,8 @@ MOEBENCH_DEVICE std::uint16_t float_to_f16(float value) {
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
   return bits;
 }
+// A product that is rounded before anything is added to it.
+MOEBENCH_DEVICE float multiply(float a, float b) { return __fmul_rn(a, b); }
 // Products of two bf16 pairs, rounded to bf16.
 MOEBENCH_DEVICE std::uint32_t multiply_bf16x2(std::uint32_t a, std::uint32_t b) {
   std::uint32_t product;
@@ -254,9 +256,7 @@ MOEBENCH_DEVICE void load_matrices_transposed(std::uint32_t (&r)[4], const void*
 // transposed.
 MOEBENCH_DEVICE std::uint32_t transpose_matrix(std::uint32_t elements) {
   std::uint32_t transposed;
-  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;"
-               : "=r"(transposed)
-               : "r"(elements));
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(transposed) : "r"(elements));
   return transposed;
 }
 // c += a b, with a [16, 16] and b [16, 8] of bf16, c of float. Lane l with g = l / 4, t = l % 4:

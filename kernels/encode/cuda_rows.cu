@@ -216,14 +216,17 @@ __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp)
     }
     if (target.data == nullptr) continue;
     const EncodedColumns<kTo> encoded = encode_columns<kTo>(values, row_scale, target.tensor_scale);
-    const gpu::EncodedRow back{nullptr, encoded.scales, target.tensor_scale};
     using Decoder = gpu::DeviceFormat<kTo>;
+    const std::uint32_t scale_bits = encoded.scales[0] | encoded.scales[1] << 8;
+    const float factor = kTo == Format::kFp8E4m3 ? row_scale
+                         : kTo == Format::kNvfp4 ? 256.0F * target.tensor_scale
+                                                 : 1.0F;
     MOEBENCH_UNROLL
     for (int g = 0; g < EncodedColumns<kTo>::kGroups; ++g) {
       const std::int64_t group = column / Decoder::kValues + g;
       *reinterpret_cast<uint4*>(data + group * 16) = encoded.groups[g];
       float decoded[Decoder::kValues];
-      Decoder::decode(encoded.groups[g], g * Decoder::kValues, back, decoded);
+      Decoder::decode_scaled(encoded.groups[g], scale_bits, factor, decoded);
       MOEBENCH_UNROLL
       for (int i = 0; i < Decoder::kValues; ++i) {
         const float value = values[g * Decoder::kValues + i];

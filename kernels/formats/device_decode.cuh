@@ -79,9 +79,16 @@ MOEBENCH_DEVICE float int8_plus_32896(std::uint32_t codes, int i) {
 
 // The E8M0 scale times 2^base (-7 or -1 below) goes to bf16 in one factor, unless it is too large:
 // then the rest follows in a second one.
-template <int kPairs, class Bits>
+// Not kAny: it is known not to be.
+template <bool kAny, int kPairs, class Bits>
 MOEBENCH_DEVICE void scale_e8m0(std::uint32_t scale, int mend, Bits&& bits,
                                 std::uint32_t (&pairs)[kPairs]) {
+  if constexpr (!kAny) {
+    const std::uint32_t factor = power_of_two_bf16x2(static_cast<int>(scale) - 127 + mend);
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kPairs; ++i) pairs[i] = multiply_bf16x2(bits(i), factor);
+    return;
+  }
   const int exponent = static_cast<int>(scale) - 127 + mend;
   const std::uint32_t factor = power_of_two_bf16x2(exponent < 127 ? exponent : 127);
   MOEBENCH_UNROLL
@@ -99,10 +106,12 @@ MOEBENCH_DEVICE void scale_e8m0(std::uint32_t scale, int mend, Bits&& bits,
 //   kHasRowFactor   whether row_factor is anything but 1
 //   load_scale      the bits of the scales of the 16 bytes at `column`
 //   scale_of        the scale of word i, from those bits
+//   kMostSimple     scale bits up to this decode without a test for large ones: decode_bf16<false>
 template <Format kFormat>
 struct FormatParts;
 
 struct WithoutScale {
+  static constexpr std::uint32_t kMostSimple = 0xffffffffU;
   static constexpr int kWordsPerScale = 0;
   static constexpr bool kHasRowFactor = false;
   MOEBENCH_DEVICE static std::uint32_t load_scale(const EncodedRow&, int) { return 0; }
@@ -132,6 +141,7 @@ struct FormatParts<Format::kF32> : WithoutScale {
   MOEBENCH_DEVICE static void decode_word(std::uint32_t word, float scale, float (&v)[1]) {
     v[0] = float_from_bits(word) * scale;
   }
+  template <bool kAnyScale = true>
   MOEBENCH_DEVICE static void decode_bf16(const uint4& b, std::uint32_t,
                                           std::uint32_t (&pairs)[2]) {
     pairs[0] = pack_bf16(float_from_bits(b.x), float_from_bits(b.y));
@@ -146,6 +156,7 @@ struct FormatParts<Format::kBf16> : WithoutScale {
     v[0] = low_bf16(word) * scale;
     v[1] = high_bf16(word) * scale;
   }
+  template <bool kAnyScale = true>
   MOEBENCH_DEVICE static void decode_bf16(const uint4& b, std::uint32_t,
                                           std::uint32_t (&pairs)[4]) {
     MOEBENCH_UNROLL
@@ -160,6 +171,7 @@ struct FormatParts<Format::kF16> : WithoutScale {
     v[0] = f16_to_float(static_cast<std::uint16_t>(word)) * scale;
     v[1] = f16_to_float(static_cast<std::uint16_t>(word >> 16)) * scale;
   }
+  template <bool kAnyScale = true>
   MOEBENCH_DEVICE static void decode_bf16(const uint4& b, std::uint32_t,
                                           std::uint32_t (&pairs)[4]) {
     MOEBENCH_UNROLL
@@ -182,6 +194,7 @@ struct FormatParts<Format::kFp8E4m3> : WithoutScale {
     MOEBENCH_UNROLL
     for (int i = 0; i < 4; ++i) v[i] = e4m3_to_float(word >> 8 * i & 255U) * scale;
   }
+  template <bool kAnyScale = true>
   MOEBENCH_DEVICE static void decode_bf16(const uint4& b, std::uint32_t,
                                           std::uint32_t (&pairs)[8]) {
     MOEBENCH_UNROLL
@@ -199,6 +212,7 @@ struct FormatParts<Format::kInt8> : Float16Scale {
     MOEBENCH_UNROLL
     for (int i = 0; i < 4; ++i) v[i] = fmaf(int8_plus_32896(word, i), scale, -32896.0F * scale);
   }
+  template <bool kAnyScale = true>
   MOEBENCH_DEVICE static void decode_bf16(const uint4& b, std::uint32_t scale,
                                           std::uint32_t (&pairs)[8]) {
     MOEBENCH_UNROLL
@@ -213,13 +227,15 @@ struct FormatParts<Format::kInt8> : Float16Scale {
 
 template <>
 struct FormatParts<Format::kMxfp8> : E8m0Scale {
+  static constexpr std::uint32_t kMostSimple = 134;
   static constexpr int kValues = 16;
   MOEBENCH_DEVICE static void decode_word(std::uint32_t word, float scale, float (&v)[4]) {
     FormatParts<Format::kFp8E4m3>::decode_word(word, scale, v);
   }
+  template <bool kAnyScale = true>
   MOEBENCH_DEVICE static void decode_bf16(const uint4& b, std::uint32_t scale,
                                           std::uint32_t (&pairs)[8]) {
-    scale_e8m0(
+    scale_e8m0<kAnyScale>(
         scale, 120, [&](int i) { return e4m3_bits(word_of(b, i / 2), i % 2); }, pairs);
   }
 };
@@ -235,6 +251,7 @@ struct FormatParts<Format::kInt4> : Float16Scale {
       v[i + 4] = fmaf(high_bf16(pair), scale, -136.0F * scale);
     }
   }
+  template <bool kAnyScale = true>
   MOEBENCH_DEVICE static void decode_bf16(const uint4& b, std::uint32_t scale,
                                           std::uint32_t (&pairs)[16]) {
     constexpr std::uint32_t kOne = 0x3f803f80U;
@@ -252,6 +269,7 @@ struct FormatParts<Format::kInt4> : Float16Scale {
 
 template <>
 struct FormatParts<Format::kMxfp4> : E8m0Scale {
+  static constexpr std::uint32_t kMostSimple = 128;
   static constexpr int kValues = 32;
   MOEBENCH_DEVICE static void decode_word(std::uint32_t word, float scale, float (&v)[8]) {
     MOEBENCH_UNROLL
@@ -261,9 +279,10 @@ struct FormatParts<Format::kMxfp4> : E8m0Scale {
       v[i + 4] = high_bf16(pair) * scale;
     }
   }
+  template <bool kAnyScale = true>
   MOEBENCH_DEVICE static void decode_bf16(const uint4& b, std::uint32_t scale,
                                           std::uint32_t (&pairs)[16]) {
-    scale_e8m0(
+    scale_e8m0<kAnyScale>(
         scale, 126, [&](int i) { return e2m1_bits(word_of(b, i / 4), i % 4); }, pairs);
   }
 };
@@ -287,6 +306,7 @@ struct FormatParts<Format::kNvfp4> : WithoutScale {
   MOEBENCH_DEVICE static void decode_word(std::uint32_t word, float scale, float (&v)[8]) {
     FormatParts<Format::kMxfp4>::decode_word(word, scale, v);
   }
+  template <bool kAnyScale = true>
   MOEBENCH_DEVICE static void decode_bf16(const uint4& b, std::uint32_t scales,
                                           std::uint32_t (&pairs)[16]) {
     MOEBENCH_UNROLL
@@ -309,9 +329,12 @@ struct DeviceFormat : FormatParts<kFormat> {
   // The 16 bytes at `column` of a row, as its codec decodes them.
   MOEBENCH_DEVICE static void decode(const uint4& bytes, int column, const EncodedRow& row,
                                      float (&values)[kValues]) {
+    decode_scaled(bytes, Parts::load_scale(row, column), Parts::row_factor(row), values);
+  }
+  // The same with what load_scale and row_factor give: for scales that are not in memory.
+  MOEBENCH_DEVICE static void decode_scaled(const uint4& bytes, std::uint32_t scale, float factor,
+                                            float (&values)[kValues]) {
     constexpr int kInWord = kValues / 4;
-    const std::uint32_t scale = Parts::load_scale(row, column);
-    const float factor = Parts::row_factor(row);
     MOEBENCH_UNROLL
     for (int w = 0; w < 4; ++w) {
       float of_word[kInWord];

@@ -25,6 +25,8 @@ struct PendingCopies {
   std::vector<std::size_t> group_ends;
 };
 
+inline constexpr std::size_t kStackBytes = 256 << 10;
+
 struct Fiber : Thread {
   void* stack_pointer = nullptr;
   std::byte* stack = nullptr;

@@ -365,6 +365,20 @@ bool multiply_two_matrices(bool faulty) {
   return true;
 }
 
+// A load that is made for the device's memory alone: on a GPU this ends the program.
+__global__ void load_own_variable(const float* x, float* y, bool faulty) {
+  const float mine = x[threadIdx.x];
+  const float* from = faulty ? &mine : x + threadIdx.x;
+  y[threadIdx.x] = gpu::load_constant(from);
+}
+__global__ void load_shared_variable(const float* x, float* y, bool faulty) {
+  MOEBENCH_SHARED(float, staged, [32]);
+  staged[threadIdx.x] = x[threadIdx.x];
+  gpu::sync_warp();
+  y[threadIdx.x] = gpu::load_constant((faulty ? staged : x) + threadIdx.x);
+}
+float same(const std::vector<float>& x, std::size_t i) { return x[i]; }
+
 }  // namespace
 
 std::vector<Fault> synchronous_faults() {
@@ -403,6 +417,10 @@ std::vector<Fault> synchronous_faults() {
        load_eight(load_sixteen)},
       {"misaligned 16-byte load through a pointer", kNo, kYes, kNo, "",
        load_eight(load_sixteen_plainly)},
+      {"load_constant of a thread's own variable", kYes, kNo, kNo, "not the device's",
+       one_block(load_own_variable, 32, same)},
+      {"load_constant of shared memory", kYes, kNo, kNo, "not the device's",
+       one_block(load_shared_variable, 32, same)},
       {"more than 48 KB of static shared memory", kYes, kNo, kNo, "bytes in static arrays",
        one_block(much_static_memory, 32, one)},
       {"too much static and dynamic shared memory", kYes, kNo, kNo, "dynamic ones, of 232448",

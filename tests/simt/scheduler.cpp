@@ -47,7 +47,6 @@ constinit thread_local Thread* current = nullptr;
 
 namespace {
 
-constexpr std::size_t kStackBytes = 256 << 10;
 constexpr std::size_t kGuardBytes = 4 << 10;
 constexpr std::size_t kMemoryBytes = 256 << 10;  // shared memory and gaps; all that 18 bits address
 constexpr std::size_t kMemoryAlignment = 1024;

@@ -54,6 +54,18 @@ void check_shared(const void* pointer, std::size_t bytes, const char* what) {
        pointer);
 }
 
+void check_global(const void* pointer, const char* what) {
+  const auto* at = static_cast<const std::byte*>(pointer);
+  const std::byte* stack = static_cast<const Fiber*>(current)->stack;
+  if (at >= stack && at < stack + kStackBytes) {
+    fail("%s: %p is a thread's own memory, not the device's", what, pointer);
+  }
+  const Block& block = Scheduler::block();
+  if (at >= block.memory && offset_in(block, pointer) < block.used_bytes) {
+    fail("%s: %p is shared memory, not the device's", what, pointer);
+  }
+}
+
 void poison_shared(Block& block) {
   poison(block.memory, block.dynamic_bytes);
   for (const SharedArray& array : block.arrays) poison(block.memory + array.offset, array.bytes);

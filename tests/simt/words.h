@@ -98,6 +98,7 @@ inline std::uint32_t pack_bf16(float first, float second) {
 inline std::uint16_t float_to_bf16(float value) { return to_bf16(value).bits; }
 inline float f16_to_float(std::uint16_t bits) { return to_float(f16{bits}); }
 inline std::uint16_t float_to_f16(float value) { return to_f16(value).bits; }
+inline float multiply(float a, float b) { return a * b; }
 inline std::uint32_t multiply_bf16x2(std::uint32_t a, std::uint32_t b) {
   const auto half = [](std::uint32_t word, int i) {
     return to_float(bf16{static_cast<std::uint16_t>(word >> 16 * i)});
@@ -121,10 +122,12 @@ inline float exp2_fast(float value) {
 
 inline uint4 load_streaming(const void* from) {
   if (reinterpret_cast<std::uintptr_t>(from) % 16 != 0) simt::fail("16-byte load: misaligned");
+  simt::check_global(from, "load_streaming");
   return *static_cast<const uint4*>(from);
 }
 template <class T>
 T load_constant(const T* from) {
+  simt::check_global(from, "load_constant");
   return *from;
 }
 // Atomics order nothing else, as on the device: that takes a fence.
