@@ -114,29 +114,43 @@ class TileProducts {
   MOEBENCH_DEVICE static int tile_piece(int i) {
     return i * kProducers + static_cast<int>(threadIdx.x) - kMultiplyingWarps * gpu::kWarp;
   }
-  MOEBENCH_DEVICE gpu::EncodedRow encoded_row(const Place& place, int i) const {
-    const int in_tile = tile_piece(i) / kRowPieces;
-    const int row = place.first_row + in_tile / 16 * 16 + in_tile % 8 * 2 + in_tile % 16 / 8;
-    const int last = stack_.first.rows - 1;
-    return row_of(matrix_of(stack_, place.tile.expert), row < last ? row : last);
+  // The rows of the thread's pieces: worked out once for a product of tiles, since 64-bit
+  // arithmetic in every stage costs the producers as much as decoding does.
+  struct Source {
+    const unsigned char* data[kPieces];
+    const unsigned char* scales[kPieces];
+    float tensor_scale;
+  };
+  MOEBENCH_DEVICE void find_source(const Place& place, Source& source) const {
+    const EncodedMatrix matrix = matrix_of(stack_, place.tile.expert);
+    source.tensor_scale = matrix.tensor_scale;
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kPieces; ++i) {
+      const int in_tile = tile_piece(i) / kRowPieces;
+      const int row = place.first_row + in_tile / 16 * 16 + in_tile % 8 * 2 + in_tile % 16 / 8;
+      const gpu::EncodedRow from = row_of(matrix, row < matrix.rows ? row : matrix.rows - 1);
+      source.data[i] = from.data;
+      source.scales[i] = from.scales;
+    }
   }
-  MOEBENCH_DEVICE int column_of(const Place& place, int i) const {
-    const int column = place.step * kCols + tile_piece(i) % kRowPieces * Weights::kValues;
+  MOEBENCH_DEVICE int column_of(int step, int i) const {
+    const int column = step * kCols + tile_piece(i) % kRowPieces * Weights::kValues;
     return column < stack_.first.cols ? column : stack_.first.cols - Weights::kValues;
   }
 
-  MOEBENCH_DEVICE void copy_encoded(const Place& place, int stage) {
+  MOEBENCH_DEVICE void copy_encoded(const Source& source, int step, int stage) {
     MOEBENCH_UNROLL
     for (int i = 0; i < kPieces; ++i) {
-      gpu::copy_async(
-          encoded_ + stage * kEncodedTile + tile_piece(i),
-          encoded_row(place, i).data + column_of(place, i) / Weights::kValues * std::int64_t{16});
+      gpu::copy_async(encoded_ + stage * kEncodedTile + tile_piece(i),
+                      source.data[i] + column_of(step, i) / Weights::kValues * 16);
     }
   }
-  MOEBENCH_DEVICE void load_scales(const Place& place, std::uint32_t (&scales)[kPieces]) const {
+  MOEBENCH_DEVICE void load_scales(const Source& source, int step,
+                                   std::uint32_t (&scales)[kPieces]) const {
     MOEBENCH_UNROLL
     for (int i = 0; i < kPieces; ++i) {
-      scales[i] = Weights::load_scale(encoded_row(place, i), column_of(place, i));
+      scales[i] = Weights::load_scale({source.data[i], source.scales[i], source.tensor_scale},
+                                      column_of(step, i));
     }
   }
   MOEBENCH_DEVICE void decode(int encoded_stage, const std::uint32_t (&scales)[kPieces],
@@ -166,11 +180,13 @@ class TileProducts {
   MOEBENCH_DEVICE void produce(const gpu::TensorMap& tokens, gpu::Mbarrier* full,
                                gpu::Mbarrier* empty) {
     Place to_copy;
+    Source copy_source{};
     bool some_to_copy = begin(to_copy);
     int copy_stage = 0;
     const auto copy_next = [&] {
       if (some_to_copy) {
-        copy_encoded(to_copy, copy_stage);
+        if (to_copy.step == 0) find_source(to_copy, copy_source);
+        copy_encoded(copy_source, to_copy.step, copy_stage);
         copy_stage = copy_stage + 1 == kEncodedStages ? 0 : copy_stage + 1;
         some_to_copy = advance(to_copy);
       }
@@ -182,7 +198,9 @@ class TileProducts {
     Place place;
     std::uint32_t scales[kPieces];
     if (!begin(place)) return;
-    load_scales(place, scales);
+    Source source{};
+    find_source(place, source);
+    load_scales(source, 0, scales);
     int encoded_stage = 0;
     int stage = 0;
     unsigned parity = 1;  // of the phase in which the stage became empty: new ones are
@@ -202,7 +220,8 @@ class TileProducts {
       MOEBENCH_UNROLL
       for (int i = 0; i < kPieces; ++i) current[i] = scales[i];
       some = advance(place);
-      if (some) load_scales(place, scales);
+      if (some && place.step == 0) find_source(place, source);
+      if (some) load_scales(source, place.step, scales);
       decode(encoded_stage, current, weights);
       gpu::fence_async_proxy();
       gpu::sync_warp();
