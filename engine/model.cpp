@@ -241,9 +241,18 @@ void Model::run(const char* op, const V& variant, const typename V::Args& args) 
   if (clock_ != nullptr) clock_->end();
 }
 
-void Model::linear(View<const float, 2> x, const MatrixView& weight, View<const float, 1> bias,
-                   View<float, 2> out) {
-  run("linear", *ops(x.shape[0]).linear, {x, weight, bias, out});
+void Model::linear(const char* name, const linear::Args& args) {
+  const linear::Variant& variant = *ops(args.x.shape[0]).linear;
+  const auto in_format = [&](const linear::Args::Output& o) {
+    return o.weight.data == nullptr || o.weight.format == args.weight.format;
+  };
+  if (variant.runs_several && std::all_of(args.also.begin(), args.also.end(), in_format)) {
+    return run(name, variant, args);
+  }
+  run(name, variant, {args.x, args.weight, args.bias, args.out});
+  for (const linear::Args::Output& o : args.also) {
+    if (o.weight.data != nullptr) run(name, variant, {args.x, o.weight, o.bias, o.out});
+  }
 }
 
 void Model::wait() {
@@ -406,7 +415,7 @@ void Model::enqueue(KvCache& cache, const Observer* observer) {
                         reinterpret_cast<const std::byte*>(act_.normed)};
   run("embedding", *table.embedding, {inputs_.logit_rows(), rows, wanted});
   const View<float, 2> logits{logit_memory_.as<float>(), {shape.num_rows, c.vocab_size}};
-  linear(wanted, weights_->unembedding, {}, logits);
+  linear("linear: unembedding", {wanted, weights_->unembedding, {}, logits});
   if (!shape.samples) return;
   const Drawn result = drawn(drawn_memory_.data());
   run("sample", *table.sample,
@@ -434,39 +443,46 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   run("rms_norm", *table.rms_norm, {residual, from_before, w.attention_norm, epsilon, normed});
   if (l > 0) observe(observer, "resid_mlp", l - 1, residual);
   observe(observer, "attn_norm", l, normed);
-  linear(normed, w.query, w.query_bias, {act_.query, {n, q_size}});
-  linear(normed, w.key, w.key_bias, {act_.key, {n, kv_size}});
-  linear(normed, w.value, w.value_bias, {act_.value, {n, kv_size}});
+  linear("linear: query, key, value", {normed,
+                                       w.query,
+                                       w.query_bias,
+                                       {act_.query, {n, q_size}},
+                                       {{{w.key, w.key_bias, {act_.key, {n, kv_size}}},
+                                         {w.value, w.value_bias, {act_.value, {n, kv_size}}}}}});
   const View<const float, 2> cos{act_.cos, {n, c.head_dim / 2}};
   const View<const float, 2> sin{act_.sin, {n, c.head_dim / 2}};
   const View<float, 3> queries{act_.query, {n, c.num_heads, c.head_dim}};
   const View<float, 3> keys{act_.key, {n, c.num_kv_heads, c.head_dim}};
   const View<float, 3> values{act_.value, {n, c.num_kv_heads, c.head_dim}};
-  run("rope", *table.rope, {queries, cos, sin});
-  run("rope", *table.rope, {keys, cos, sin});
+  kv_write::Args to_cache{keys, values, cache.layer(l), inputs_.places(cache.kind_of(l))};
+  if (table.kv_write->runs_several && observer == nullptr) {
+    to_cache.rotation = {queries, keys, cos, sin};
+  } else {
+    run("rope", *table.rope, {queries, cos, sin});
+    run("rope", *table.rope, {keys, cos, sin});
+  }
   observe(observer, "q", l, {act_.query, {n, q_size}});
   observe(observer, "k", l, {act_.key, {n, kv_size}});
   observe(observer, "v", l, {act_.value, {n, kv_size}});
-  const KvLayerView kv = cache.layer(l);
-  const TokenPlaces places = inputs_.places(cache.kind_of(l));
-  run("kv_write", *table.kv_write, {keys, values, kv, places});
+  run("kv_write", *table.kv_write, to_cache);
   const View<float, 3> heads{act_.heads, {n, c.num_heads, c.head_dim}};
   const bool sliding = cache.kind_of(l) == KvCache::kSliding;
   // What the page tables of this step can hold: it sizes the grid of split attention.
   const std::int64_t most_positions =
-      std::min(limits_.max_context, inputs_.shape().table_pages * kv.page_size);
+      std::min(limits_.max_context, inputs_.shape().table_pages * to_cache.kv.page_size);
   run("attention", *table.attention,
-      {queries, kv, places, w.sinks,
+      {queries, to_cache.kv, to_cache.places, w.sinks,
        static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim))),
        sliding ? c.sliding_window : 0, most_positions, heads});
   observe(observer, "attn_heads", l, {act_.heads, {n, q_size}});
-  linear({act_.heads, {n, q_size}}, w.attention_out, w.attention_out_bias, branch);
+  linear("linear: attention out",
+         {{act_.heads, {n, q_size}}, w.attention_out, w.attention_out_bias, branch});
 
   // Mixture of experts.
   run("rms_norm", *table.rms_norm, {residual, branch, w.ffn_norm, epsilon, normed});
   observe(observer, "resid_attn", l, residual);
   const View<float, 2> router_logits{act_.router_logits, {n, c.num_experts}};
-  run("linear", *table.router_linear, {normed, w.router, w.router_bias, router_logits});
+  run("linear: router", *table.router_linear, {normed, w.router, w.router_bias, router_logits});
   observe(observer, "router_logits", l, router_logits);
   const View<std::int32_t, 2> expert_ids{act_.expert_ids, {n, c.top_k}};
   const View<float, 2> expert_weights{act_.expert_weights, {n, c.top_k}};

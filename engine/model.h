@@ -126,8 +126,8 @@ class Model {
   const OpTable& ops(std::int64_t num_tokens) const;
   template <class V>
   void run(const char* op, const V& variant, const typename V::Args& args);
-  void linear(View<const float, 2> x, const MatrixView& weight, View<const float, 1> bias,
-              View<float, 2> out);
+  // All of args.also too: in one launch if the variant can.
+  void linear(const char* name, const linear::Args& args);
   // Where drawn_memory_ (or its copy on the host) holds what the sample op wrote.
   struct Drawn {
     View<double, 1> log_probabilities;

@@ -26,10 +26,11 @@ constexpr std::string_view kCudaReference[] = {
 constexpr std::string_view kCudaAccurate[] = {
     "cuda_rows_f32", "cuda_split_kv", "cuda_tiled_f32",   "cuda_per_token_f32", "cuda_plain_f32",
     "cuda_rows",     "cuda_warp",     "cuda_elementwise", "cuda_block",         "cuda_radix"};
-constexpr std::string_view kCudaFew[] = {"cuda_rows_bf16", "cuda_fused_bf16", "cuda_decode_mma",
-                                         "cuda_split_kv",  "cuda_tiled_f32",  "cuda_per_token_f32",
-                                         "cuda_plain_f32", "cuda_rows",       "cuda_elementwise",
-                                         "cuda_warp",      "cuda_block",      "cuda_radix"};
+constexpr std::string_view kCudaFew[] = {"cuda_stream_bf16",   "cuda_rows_bf16", "cuda_fused_bf16",
+                                         "cuda_decode_mma",    "cuda_split_kv",  "cuda_tiled_f32",
+                                         "cuda_per_token_f32", "cuda_plain_f32", "cuda_rows",
+                                         "cuda_elementwise",   "cuda_warp",      "cuda_block",
+                                         "cuda_radix"};
 constexpr std::string_view kCudaMany[] = {"cuda_wgmma_bf16",  "cuda_grouped_wgmma_bf16",
                                           "cuda_mma_bf16",    "cuda_grouped_mma_bf16",
                                           "cuda_flash_mma",   "cuda_rows_bf16",
@@ -118,7 +119,7 @@ OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayo
     Plan accurate = plan;
     accurate.family = OpFamily::kAccurate;
     ops.router_linear =
-        choices("linear", linear::variants(), accurate, config, layout, many_tokens).front();
+        choices("linear", linear::variants(), accurate, config, layout, false).front();
   }
   return ops;
 }

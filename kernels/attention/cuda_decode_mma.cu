@@ -18,9 +18,13 @@ constexpr int kTileKeys = 16;
 constexpr int kTiles = kPositions / kTileKeys;  // of a warp
 constexpr int kBatch = 2;                       // tiles that are loaded together
 
+// Blocks that fit a multiprocessor without spilling registers.
+template <Format kFormat, int kHeadDim>
+constexpr int kMostBlocks = kFormat == Format::kF32 ? 128 / kHeadDim + 1 : 96 / kHeadDim + 2;
+
 // `scale` is the contract's times log2 e. Lane 4g + t.
 template <Format kFormat, int kHeadDim>
-__global__ void MOEBENCH_BOUNDS(kThreads)
+__global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
     attend_split_mma(const float* queries, DeviceKv kv, float scale, int window, int num_heads,
                      Round round) {
   constexpr int kSteps = kHeadDim / 16;      // of the first product
@@ -31,6 +35,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads)
   MOEBENCH_SHARED(float, sums, [kWarps][kHeads][kHeadDim]);
   MOEBENCH_SHARED(float2, stats, [kWarps][kHeads]);
 
+  gpu::let_next_kernel_start();
+  gpu::wait_for_previous_kernel();
   const SplitBlock block = split_block(kv, window, num_heads, round);
   if (static_cast<int>(blockIdx.z) >= block.visible.splits) return;
   const int warp = gpu::warp_id();
@@ -183,11 +189,12 @@ __global__ void MOEBENCH_BOUNDS(kThreads)
 template <Format kFormat, int kHeadDim>
 void start(const Args& args, Context& context) {
   run_rounds<kHeadDim>(args, context, [&](gpu::Extent grid, const Round& round) {
-    gpu::launch(attend_split_mma<kFormat, kHeadDim>,
-                {.grid = grid, .block = kThreads, .stream = context.stream},
-                "attention/cuda_decode_mma", args.queries.data, device_kv(args.kv, args.places),
-                args.scale * kLog2E, static_cast<int>(args.window),
-                static_cast<int>(args.queries.shape[1]), round);
+    gpu::launch(
+        attend_split_mma<kFormat, kHeadDim>,
+        {.grid = grid, .block = kThreads, .stream = context.stream, .overlap_previous = true},
+        "attention/cuda_decode_mma", args.queries.data, device_kv(args.kv, args.places),
+        args.scale * kLog2E, static_cast<int>(args.window), static_cast<int>(args.queries.shape[1]),
+        round);
   });
 }
 

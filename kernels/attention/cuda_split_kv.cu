@@ -46,6 +46,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
   MOEBENCH_SHARED(float, sums, [kWarps][kHeads][kHeadDim]);
   MOEBENCH_SHARED(float2, stats, [kWarps][kHeads]);
 
+  gpu::let_next_kernel_start();
+  gpu::wait_for_previous_kernel();
   const SplitBlock block = split_block(kv, window, num_heads, round);
   const int warp = gpu::warp_id();
   const int lane = gpu::lane_id();
@@ -155,11 +157,12 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
 template <Format kFormat, int kHeadDim>
 void start(const Args& args, Context& context) {
   run_rounds<kHeadDim>(args, context, [&](gpu::Extent grid, const Round& round) {
-    gpu::launch(attend_split<kFormat, kHeadDim>,
-                {.grid = grid, .block = kThreads, .stream = context.stream},
-                "attention/cuda_split_kv", args.queries.data, device_kv(args.kv, args.places),
-                args.scale * kLog2E, static_cast<int>(args.window),
-                static_cast<int>(args.queries.shape[1]), round);
+    gpu::launch(
+        attend_split<kFormat, kHeadDim>,
+        {.grid = grid, .block = kThreads, .stream = context.stream, .overlap_previous = true},
+        "attention/cuda_split_kv", args.queries.data, device_kv(args.kv, args.places),
+        args.scale * kLog2E, static_cast<int>(args.window), static_cast<int>(args.queries.shape[1]),
+        round);
   });
 }
 
@@ -181,7 +184,7 @@ void run(const Args& args, Context& context) {
 const Variant cuda_split_kv = {
     .name = "cuda_split_kv",
     .backend = "cuda",
-    .summary = "for decoding: fixed splits of 256 positions, merged in order",
+    .summary = "for decoding: fixed splits of 128 positions, merged in order",
     .rounds = "activations: f32, softmax sums: f32",
     .max_nmse = [](const Problem&) { return 1e-11; },
     .unsupported = [](const Problem& problem) -> std::string {

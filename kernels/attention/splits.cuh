@@ -2,7 +2,7 @@
 //
 // A first kernel leaves, for each token, head and visible split, the largest score, the sum of
 // weights and the weighted sum of values; a second one joins them in their order and adds the sink.
-// Splits are 256 positions and begin at multiples of 256 of the absolute position: a token's output
+// Splits are 128 positions and begin at multiples of 128 of the absolute position: a token's output
 // has the same bits in any batch, in any chunking and for any bound on the context.
 #pragma once
 
@@ -15,7 +15,7 @@
 namespace moebench::attention {
 namespace {
 
-constexpr int kSplit = 256;  // positions
+constexpr int kSplit = 128;  // positions
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * gpu::kWarp;
 constexpr int kPositions = kSplit / kWarps;  // of a warp
@@ -132,6 +132,8 @@ __global__ void MOEBENCH_BOUNDS(kMergeThreads)
   constexpr int kParts = kMergeThreads / kHeadDim;  // each takes every kParts-th split
   MOEBENCH_SHARED(float, sums, [kParts][kHeadDim]);
   MOEBENCH_SHARED(float, totals, [kParts]);
+  gpu::let_next_kernel_start();
+  gpu::wait_for_previous_kernel();
   const std::int64_t token = static_cast<std::int64_t>(round.first_token) + blockIdx.x;
   const int head = static_cast<int>(blockIdx.y);
   const int splits = visible_from(position[token], window).splits;
@@ -214,7 +216,8 @@ void run_rounds(const Args& args, Context& context, const StartSplits& start_spl
     gpu::launch(merge_splits<kHeadDim>,
                 {.grid = {static_cast<unsigned>(count), static_cast<unsigned>(num_heads)},
                  .block = kMergeThreads,
-                 .stream = context.stream},
+                 .stream = context.stream,
+                 .overlap_previous = true},
                 "attention, merge of splits", args.places.position.data, args.sinks.data,
                 static_cast<int>(args.window), static_cast<int>(num_heads), round, args.out.data);
   }

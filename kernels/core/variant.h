@@ -48,6 +48,9 @@ struct Variant {
   // Computes; allocates nothing beyond the workspace. On the CUDA backend every pointer of the
   // arguments is the device's, and `run` enqueues on the context's stream without waiting.
   void (*run)(const ArgsType&, Context&);
+
+  // Whether `run` knows the optional parts of its arguments, for ops that have some.
+  bool runs_several = false;
 };
 
 template <class V>

@@ -2,6 +2,9 @@
 //
 //   cache[place of t] = (keys[t], values[t])
 //
+// Variants with runs_several also do what rope does right before it, if the arguments ask for that:
+// they rotate queries and keys in place.
+//
 // Lower bound: writing the encoded vectors once.
 #pragma once
 
@@ -23,6 +26,16 @@ struct Args {
   View<const float, 3> values;  // [num_tokens, num_kv_heads, head_dim]
   KvLayerView kv;
   TokenPlaces places;
+
+  // What is to be rotated first, by tables as rope's; `keys` is the same memory as above. Null: all
+  // is rotated already.
+  struct Rotation {
+    View<float, 3> queries;    // [num_tokens, num_heads, head_dim]
+    View<float, 3> keys;       // [num_tokens, num_kv_heads, head_dim]
+    View<const float, 2> cos;  // [num_tokens, head_dim / 2]
+    View<const float, 2> sin;  // [num_tokens, head_dim / 2]
+  };
+  Rotation rotation{};
 };
 
 using Variant = moebench::Variant<Problem, Args>;

@@ -15,7 +15,7 @@
 // a small kernel first makes bf16 in the order in which lanes read them.
 //
 // The same products in the same order whatever the number of tokens: an output does not depend on
-// the batch.
+// the batch. Several layers of the same x are one launch, and share what was made of it.
 #include "kernels/linear/weight.cuh"
 
 namespace moebench::linear {
@@ -41,6 +41,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads)
     prepare_inputs(const float* x, uint4* prepared, int num_tokens, int cols, int tiles,
                    std::int64_t count) {
   constexpr int kChunks = Run<kFormat>::kChunks;
+  gpu::let_next_kernel_start();
+  gpu::wait_for_previous_kernel();
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   const int lane = static_cast<int>(i % gpu::kWarp);
@@ -58,8 +60,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads)
 // from `prepared`.
 template <Format kFormat, int kTiles, int kRowTiles>
 __global__ void MOEBENCH_BOUNDS(kThreads, kTiles* kRowTiles > 2 ? 1 : 2)
-    multiply_runs(const float* x, const uint4* prepared, Weight weight, const float* bias,
-                  float* out, int num_tokens) {
+    multiply_runs(const float* x, const uint4* prepared, Parts parts, int num_tokens) {
   constexpr int kChunks = Run<kFormat>::kChunks;
   constexpr int kRows = 16 * kRowTiles;
   constexpr int kDepth = kRowTiles * Run<kFormat>::kLoads == 1 ? 4 : 2;  // steps in flight
@@ -68,7 +69,9 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kTiles* kRowTiles > 2 ? 1 : 2)
   const int warp = gpu::warp_id();
   const int g = gpu::lane_id() / 4;
   const int t = gpu::lane_id() % 4;
-  const int first_row = static_cast<int>(blockIdx.x) * kRows;
+  const Part& part = part_of_block(parts, static_cast<int>(blockIdx.x));
+  const Weight& weight = part.weight;
+  const int first_row = (static_cast<int>(blockIdx.x) - part.first_block) * kRows;
   const int first_token = static_cast<int>(blockIdx.y) * kTokens * kTiles;
   const int num_runs = weight.cols / Run<kFormat>::kValues;
   const int steps = (num_runs + 3) / 4;
@@ -86,6 +89,9 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kTiles* kRowTiles > 2 ? 1 : 2)
   };
   MOEBENCH_UNROLL
   for (int d = 0; d < kDepth; ++d) load(in_flight[d], (warp + d * kWarps) * 4 + t);
+  // Weights do not come from the kernel before: the first are on their way while it finishes.
+  gpu::let_next_kernel_start();
+  gpu::wait_for_previous_kernel();
 
   const int token = first_token + g;
   x += static_cast<std::int64_t>(token) * weight.cols;
@@ -111,9 +117,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kTiles* kRowTiles > 2 ? 1 : 2)
             inputs = read_inputs<kFormat>(x + run * Run<kFormat>::kValues + chunk * 8,
                                           token < num_tokens && run < num_runs);
           } else {
-            inputs = gpu::load_constant(
-                prepared + static_cast<std::int64_t>(step) * (kChunks * kTiles * gpu::kWarp) +
-                (chunk * kTiles + tile) * gpu::kWarp);
+            inputs = prepared[static_cast<std::int64_t>(step) * (kChunks * kTiles * gpu::kWarp) +
+                              (chunk * kTiles + tile) * gpu::kWarp];
           }
           MOEBENCH_UNROLL
           for (int r = 0; r < kRowTiles; ++r) {
@@ -149,9 +154,9 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kTiles* kRowTiles > 2 ? 1 : 2)
     float sum = 0;
     MOEBENCH_UNROLL
     for (int w = 0; w < kWarps; ++w) sum += partial[w][column][r];
-    sum *= gpu::DeviceFormat<kFormat>::row_factor(encoded_row(weight, row));
-    if (bias != nullptr) sum += bias[row];
-    out[to * weight.rows + row] = sum;
+    sum = gpu::multiply(sum, gpu::DeviceFormat<kFormat>::row_factor(encoded_row(weight, row)));
+    if (part.bias != nullptr) sum += part.bias[row];
+    part.out[to * weight.rows + row] = sum;
   }
 }
 
@@ -188,18 +193,20 @@ std::size_t workspace_bytes(const Problem& problem, int) {
 }
 
 template <Format kFormat, int kTiles>
-void start(const Args& args, const Weight& weight, const uint4* prepared, gpu::Stream stream) {
+void start(const Args& args, const uint4* prepared, gpu::Stream stream) {
   constexpr int kRowTiles = row_tiles<kFormat>(kTiles);
   constexpr int kRows = 16 * kRowTiles;
   constexpr int kInBlock = kTiles * kTokens;
   const auto num_tokens = static_cast<int>(args.x.shape[0]);
+  std::int64_t blocks = 0;
+  const Parts parts = device_parts(args, kRows, blocks);
   gpu::launch(multiply_runs<kFormat, kTiles, kRowTiles>,
-              {.grid = {static_cast<unsigned>((weight.rows + kRows - 1) / kRows),
+              {.grid = {static_cast<unsigned>(blocks),
                         static_cast<unsigned>((num_tokens + kInBlock - 1) / kInBlock)},
                .block = kThreads,
-               .stream = stream},
-              "linear/cuda_rows_bf16", args.x.data, prepared, weight, args.bias.data, args.out.data,
-              num_tokens);
+               .stream = stream,
+               .overlap_previous = true},
+              "linear/cuda_rows_bf16", args.x.data, prepared, parts, num_tokens);
 }
 
 void run(const Args& args, Context& context) {
@@ -214,19 +221,20 @@ void run(const Args& args, Context& context) {
       gpu::launch(prepare_inputs<kFormat>,
                   {.grid = {static_cast<unsigned>((count + kThreads - 1) / kThreads)},
                    .block = kThreads,
-                   .stream = context.stream},
+                   .stream = context.stream,
+                   .overlap_previous = true},
                   "linear/cuda_rows_bf16, inputs", args.x.data, prepared,
                   static_cast<int>(num_tokens), weight.cols, choose_tiles(num_tokens), count);
     }
     switch (choose_tiles(num_tokens)) {
       case 1:
-        return start<kFormat, 1>(args, weight, prepared, context.stream);
+        return start<kFormat, 1>(args, prepared, context.stream);
       case 2:
-        return start<kFormat, 2>(args, weight, prepared, context.stream);
+        return start<kFormat, 2>(args, prepared, context.stream);
       case 4:
-        return start<kFormat, 4>(args, weight, prepared, context.stream);
+        return start<kFormat, 4>(args, prepared, context.stream);
       default:
-        return start<kFormat, kMostTiles>(args, weight, prepared, context.stream);
+        return start<kFormat, kMostTiles>(args, prepared, context.stream);
     }
   });
 }
@@ -246,6 +254,7 @@ const Variant cuda_rows_bf16 = {
         },
     .workspace_bytes = workspace_bytes,
     .run = run,
+    .runs_several = true,
 };
 
 }  // namespace moebench::linear

@@ -66,7 +66,7 @@ MOEBENCH_DEVICE void multiply_piece(const Group& group, int piece, const float* 
   for (int t = 0; t < kTokens; ++t) {
     MOEBENCH_UNROLL
     for (int i = 0; i < kPiece<kFormat>; i += 4) {
-      const float4 xs = gpu::load_constant(reinterpret_cast<const float4*>(x[t] + column + i));
+      const float4 xs = *reinterpret_cast<const float4*>(x[t] + column + i);
       MOEBENCH_UNROLL
       for (int r = 0; r < kRows; ++r) {
         sums[r][t] += weights[r][i] * xs.x;
@@ -124,6 +124,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kTokens < 4 ? 4 : 3)
   int group = warp % splits * gpu::kWarp + gpu::lane_id();
   Group next;
   if (group < groups) next = load_group<kFormat>(rows, group);
+  gpu::let_next_kernel_start();
+  gpu::wait_for_previous_kernel();
   for (; group < groups; group += stride) {
     const Group now = next;
     if (group + stride < groups) next = load_group<kFormat>(rows, group + stride);
@@ -170,7 +172,8 @@ void run(const Args& args, Context& context) {
                   {.grid = {static_cast<unsigned>((weight.rows + rows - 1) / rows),
                             static_cast<unsigned>((num_tokens + tokens - 1) / tokens)},
                    .block = kThreads,
-                   .stream = context.stream},
+                   .stream = context.stream,
+                   .overlap_previous = true},
                   "linear/cuda_rows_f32", args.x.data, weight, args.bias.data, args.out.data,
                   num_tokens, splits);
     };

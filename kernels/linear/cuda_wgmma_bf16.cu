@@ -42,8 +42,9 @@ MOEBENCH_DEVICE void copy_tiles(Stage* stages, gpu::Mbarrier* full, gpu::Mbarrie
 
 __global__ void MOEBENCH_BOUNDS(kThreads, 2)
     multiply_tile(MOEBENCH_GRID_CONSTANT gpu::TensorMap x,
-                  MOEBENCH_GRID_CONSTANT gpu::TensorMap weights, Weight weight, const float* bias,
-                  float* out, int num_tokens) {
+                  MOEBENCH_GRID_CONSTANT gpu::TensorMap first,
+                  MOEBENCH_GRID_CONSTANT gpu::TensorMap second,
+                  MOEBENCH_GRID_CONSTANT gpu::TensorMap third, Parts parts, int num_tokens) {
   auto* stages = reinterpret_cast<Stage*>(gpu::dynamic_shared());
   MOEBENCH_SHARED(gpu::Mbarrier, full, [kStages]);
   MOEBENCH_SHARED(gpu::Mbarrier, empty, [kStages]);
@@ -57,7 +58,13 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 2)
   }
   gpu::sync_threads();
 
-  const Tile tile = tile_of_block(static_cast<int>(blockIdx.x), num_tokens, weight.rows);
+  const Part& part = part_of_block(parts, static_cast<int>(blockIdx.x));
+  const Weight& weight = part.weight;
+  const gpu::TensorMap& weights = &part == &parts.part[0]   ? first
+                                  : &part == &parts.part[1] ? second
+                                                            : third;
+  const Tile tile =
+      tile_of_block(static_cast<int>(blockIdx.x) - part.first_block, num_tokens, weight.rows);
   const int column_tiles = (weight.cols + kCols - 1) / kCols;
   if (threadIdx.x >= kGroups * kGroupThreads) {
     if (gpu::lane_id() == 0) copy_tiles(stages, full, empty, x, weights, tile, column_tiles);
@@ -90,9 +97,10 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 2)
   MOEBENCH_UNROLL
   for (int j = 0; j < kTile / 8; ++j) {
     const int row = tile.first_row + 8 * j + gpu::lane_id() % 4 * 2;  // and the next
-    const RowPair pair = load_row_pair<Format::kBf16>(weight, bias, row);
-    store_row_pair(out, num_tokens, weight.rows, token, row, pair, sums[4 * j], sums[4 * j + 1]);
-    store_row_pair(out, num_tokens, weight.rows, token + 8, row, pair, sums[4 * j + 2],
+    const RowPair pair = load_row_pair<Format::kBf16>(weight, part.bias, row);
+    store_row_pair(part.out, num_tokens, weight.rows, token, row, pair, sums[4 * j],
+                   sums[4 * j + 1]);
+    store_row_pair(part.out, num_tokens, weight.rows, token + 8, row, pair, sums[4 * j + 2],
                    sums[4 * j + 3]);
   }
 }
@@ -124,20 +132,28 @@ std::string unsupported(const Problem& problem) {
 }
 
 void run(const Args& args, Context& context) {
-  const Weight weight = device_weight(args.weight);
+  const std::int64_t cols = args.weight.cols;
   const std::int64_t num_tokens = args.x.shape[0];
+  // Each part has so many blocks for each tile of tokens.
+  std::int64_t row_tiles = 0;
+  Parts parts = device_parts(args, kTile, row_tiles);
+  const std::int64_t token_tiles = (num_tokens + kTile - 1) / kTile;
+  for (Part& part : parts.part) part.first_block *= static_cast<int>(token_tiles);
+  const auto weights = [&](int i) {
+    const Weight& weight = parts.part[i < parts.count ? i : 0].weight;
+    return tiles_of(weight.data, weight.rows, cols);
+  };
   Workspace workspace(context.workspace);
-  uint4* rounded = take_rounded(workspace, num_tokens, weight.cols);
+  uint4* rounded = take_rounded(workspace, num_tokens, cols);
   enqueue_rounding<Format::kBf16>(args.x, rounded, context.stream,
                                   "linear/cuda_wgmma_bf16, inputs");
   gpu::launch(multiply_tile,
-              {.grid = {num_tiles(num_tokens, weight.rows)},
+              {.grid = {static_cast<unsigned>(row_tiles * token_tiles)},
                .block = kThreads,
                .shared_bytes = kStages * sizeof(Stage),
                .stream = context.stream},
-              "linear/cuda_wgmma_bf16", tiles_of(rounded, num_tokens, weight.cols),
-              tiles_of(weight.data, weight.rows, weight.cols), weight, args.bias.data,
-              args.out.data, static_cast<int>(num_tokens));
+              "linear/cuda_wgmma_bf16", tiles_of(rounded, num_tokens, cols), weights(0), weights(1),
+              weights(2), parts, static_cast<int>(num_tokens));
 }
 
 }  // namespace
@@ -151,6 +167,7 @@ const Variant cuda_wgmma_bf16 = {
     .unsupported = unsupported,
     .workspace_bytes = rounded_bytes,
     .run = run,
+    .runs_several = true,
 };
 
 }  // namespace moebench::linear

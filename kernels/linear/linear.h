@@ -5,6 +5,8 @@
 // Lower bound: the bytes of the weight, once per call however many tokens it serves.
 #pragma once
 
+#include <array>
+
 #include "kernels/core/variant.h"
 #include "kernels/core/view.h"
 #include "kernels/formats/format.h"
@@ -23,9 +25,28 @@ struct Args {
   MatrixView weight;          // [rows, cols]
   View<const float, 1> bias;  // [rows], or data == nullptr: none
   View<float, 2> out;         // [num_tokens, rows]; overwritten
+
+  // More layers of the same x, weights in the same format: for variants that run several at once.
+  struct Output {
+    MatrixView weight;  // data == nullptr: none
+    View<const float, 1> bias;
+    View<float, 2> out;
+  };
+  std::array<Output, 2> also{};
 };
 
 using Variant = moebench::Variant<Problem, Args>;
+
+// Runs args and what is in args.also: one by one, unless the variant runs several.
+inline void run_outputs(const Variant& variant, const Args& args, Context& context) {
+  if (variant.runs_several) return variant.run(args, context);
+  Args one = args;
+  one.also = {};
+  variant.run(one, context);
+  for (const Args::Output& o : args.also) {
+    if (o.weight.data != nullptr) variant.run({args.x, o.weight, o.bias, o.out, {}}, context);
+  }
+}
 
 // Simplest first. To add one: write <name>.cpp (CUDA: .cu) beside this file and add X(<name>) here.
 #define MOEBENCH_LINEAR_VARIANTS(X) \
@@ -38,6 +59,7 @@ using Variant = moebench::Variant<Problem, Args>;
   X(cuda_tiled_f32)                      \
   X(cuda_rows_f32)                       \
   X(cuda_rows_bf16)                      \
+  X(cuda_stream_bf16)                    \
   X(cuda_mma_bf16)                       \
   X(cuda_wgmma_bf16)                     \
   X(cuda_cublaslt)

@@ -33,6 +33,44 @@ inline Weight device_weight(const MatrixView& view) {
           static_cast<int>(view.cols)};
 }
 
+// The layers that one launch computes, of one x: a kernel parameter.
+struct Part {
+  Weight weight;
+  const float* bias;  // null: none
+  float* out;
+  int first_block;  // of the blocks in x, where these share out the rows of all parts
+};
+struct Parts {
+  Part part[3];
+  int count;
+  int rows;  // of all
+};
+
+// Those of Args, and how many blocks they take if one takes `rows_per_block` rows of a part.
+inline Parts device_parts(const Args& args, std::int64_t rows_per_block, std::int64_t& blocks) {
+  Parts parts{};
+  blocks = 0;
+  const auto add = [&](const MatrixView& weight, const View<const float, 1>& bias,
+                       const View<float, 2>& out) {
+    require(weight.format == args.weight.format && weight.cols == args.weight.cols,
+            "run linear: layers that run together have one format and one number of columns");
+    parts.part[parts.count++] = {device_weight(weight), bias.data, out.data,
+                                 static_cast<int>(blocks)};
+    parts.rows += static_cast<int>(weight.rows);
+    blocks += (weight.rows + rows_per_block - 1) / rows_per_block;
+  };
+  add(args.weight, args.bias, args.out);
+  for (const Args::Output& o : args.also) {
+    if (o.weight.data != nullptr) add(o.weight, o.bias, o.out);
+  }
+  return parts;
+}
+MOEBENCH_DEVICE const Part& part_of_block(const Parts& parts, int block) {
+  int p = 0;
+  while (p + 1 < parts.count && block >= parts.part[p + 1].first_block) ++p;
+  return parts.part[p];
+}
+
 MOEBENCH_DEVICE gpu::EncodedRow encoded_row(const Weight& weight, int row) {
   return {weight.data + row * weight.row_bytes,
           weight.scales == nullptr ? nullptr : weight.scales + row * weight.row_scale_bytes,
@@ -75,8 +113,8 @@ struct Run {
 template <Format kFormat>
 MOEBENCH_DEVICE uint4 read_inputs(const float* x, bool valid) {
   if (!valid) return uint4{0, 0, 0, 0};
-  return gpu::pack_inputs<kFormat>(gpu::load_constant(reinterpret_cast<const float4*>(x)),
-                                   gpu::load_constant(reinterpret_cast<const float4*>(x) + 1));
+  const auto* from = reinterpret_cast<const float4*>(x);
+  return gpu::pack_inputs<kFormat>(from[0], from[1]);
 }
 
 // Empty, or why kernels whose sizes are ints and whose grid has a row per 8 tokens cannot run it.

@@ -50,6 +50,8 @@ using Variant = moebench::Variant<Problem, Args>;
 #define MOEBENCH_MOE_EXPERTS_CUDA_VARIANTS(X) \
   X(cuda_per_token_f32)                       \
   X(cuda_fused_bf16)                          \
+  X(cuda_stream_bf16)                         \
+  X(cuda_boxes_bf16)                          \
   X(cuda_grouped_mma_bf16)                    \
   X(cuda_grouped_wgmma_bf16)                  \
   X(cuda_dequantise_cublaslt)

@@ -112,7 +112,7 @@ class TensorRows {
         float sum = 0;
         MOEBENCH_UNROLL
         for (int w = 0; w < kWarps; ++w) sum += partial[w][row][token];
-        return sum * Weights::row_factor(row_of(matrix_, group * kRows + row));
+        return gpu::multiply(sum, Weights::row_factor(row_of(matrix_, group * kRows + row)));
       });
       gpu::sync_threads();  // before the next group's sums go there
     }

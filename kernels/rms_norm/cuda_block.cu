@@ -58,6 +58,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads)
               int size) {
   constexpr int kLoads = kHeld / kWidth;
   constexpr int kStride = kThreads * kWidth;
+  gpu::let_next_kernel_start();
+  gpu::wait_for_previous_kernel();
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * size;
   const int first = static_cast<int>(threadIdx.x) * kWidth;
   x += begin;
@@ -124,7 +126,8 @@ void run(const Args& args, Context& context) {
   gpu::launch(by_four ? normalize<4> : normalize<1>,
               {.grid = {static_cast<unsigned>(args.x.shape[0])},
                .block = kThreads,
-               .stream = context.stream},
+               .stream = context.stream,
+               .overlap_previous = true},
               "rms_norm/cuda_block", args.x.data, args.addend.data, args.weight.data, args.epsilon,
               args.out.data, size);
 }

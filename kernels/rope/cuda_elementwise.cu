@@ -18,6 +18,8 @@ template <int kPairs>
 __global__ void MOEBENCH_BOUNDS(kThreads)
     rotate(float* x, const float* cos, const float* sin, int num_heads, int half) {
   using Vector = Floats<kPairs>;
+  gpu::let_next_kernel_start();
+  gpu::wait_for_previous_kernel();
   const auto token = static_cast<std::int64_t>(blockIdx.x);
   const int per_head = half / kPairs;
   const int item = static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
@@ -48,7 +50,8 @@ void start(const Args& args, Context& context) {
               {.grid = {static_cast<unsigned>(args.x.shape[0]),
                         static_cast<unsigned>((items + kThreads - 1) / kThreads)},
                .block = kThreads,
-               .stream = context.stream},
+               .stream = context.stream,
+               .overlap_previous = true},
               "rope/cuda_elementwise", args.x.data, args.cos.data, args.sin.data, num_heads, half);
 }
 

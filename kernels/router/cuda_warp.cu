@@ -14,6 +14,8 @@ template <int kHeld>
 __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp)
     route(const float* logits, std::int32_t* expert_ids, float* expert_weights, int num_tokens,
           int num_experts, int top_k) {
+  gpu::let_next_kernel_start();
+  gpu::wait_for_previous_kernel();
   const std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * kWarps + gpu::warp_id();
   if (token >= num_tokens) return;
   logits += token * num_experts;
@@ -67,7 +69,8 @@ void route_tokens(const Args& args, Context& context) {
   gpu::launch(route<kHeld>,
               {.grid = {static_cast<unsigned>((num_tokens + kWarps - 1) / kWarps)},
                .block = kWarps * gpu::kWarp,
-               .stream = context.stream},
+               .stream = context.stream,
+               .overlap_previous = true},
               "router/cuda_warp", args.logits.data, args.expert_ids.data, args.expert_weights.data,
               num_tokens, static_cast<int>(args.logits.shape[1]),
               static_cast<int>(args.expert_ids.shape[1]));

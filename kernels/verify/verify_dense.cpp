@@ -135,13 +135,37 @@ void check_linear(Check& check) {
           [&](const linear::Variant& variant, VerifyResult& r) {
             std::vector<float> out(want.size(), std::nanf(""));
             Operands o(variant.backend);
-            o.run(variant, problem,
-                  {{o.in(x), {s.num_tokens, s.cols}},
-                   o.in(weight.in_layout(variant.weight_layout, check.pool)[0]),
-                   {o.in(bias), {s.rows}},
-                   {o.out(out), {s.num_tokens, s.rows}}},
-                  check.pool);
-            compare(out, want, r);
+            linear::Args args{{o.in(x), {s.num_tokens, s.cols}},
+                              o.in(weight.in_layout(variant.weight_layout, check.pool)[0]),
+                              {o.in(bias), {s.rows}},
+                              {o.out(out), {s.num_tokens, s.rows}},
+                              {}};
+            // The layer again without its bias, and all but its first row.
+            std::vector<float> again(want.size(), std::nanf(""));
+            std::vector<float> rest(static_cast<std::size_t>(s.num_tokens * (s.rows - 1)),
+                                    std::nanf(""));
+            if (variant.runs_several) {
+              args.also[0] = {args.weight, {}, {o.out(again), {s.num_tokens, s.rows}}};
+              if (s.rows > 1) {
+                args.also[1] = {args.weight.slice(1, s.rows - 1),
+                                {args.bias.data + 1, {s.rows - 1}},
+                                {o.out(rest), {s.num_tokens, s.rows - 1}}};
+              }
+            }
+            o.run(variant, problem, args, check.pool);
+            std::vector<double> all = want;
+            if (variant.runs_several) {
+              for (std::size_t i = 0; i < want.size(); ++i) {
+                const auto row = i % static_cast<std::size_t>(s.rows);
+                all.push_back(want[i] - static_cast<double>(bias[row]));
+              }
+              for (std::size_t i = 0; i < want.size(); ++i) {
+                if (i % static_cast<std::size_t>(s.rows) > 0) all.push_back(want[i]);
+              }
+              out.insert(out.end(), again.begin(), again.end());
+              out.insert(out.end(), rest.begin(), rest.end());
+            }
+            compare(out, all, r);
           });
     }
   }

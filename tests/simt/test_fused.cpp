@@ -1,0 +1,229 @@
+// Kernels that promise the bits of others: the streaming ones those of their plainer siblings, for
+// any number of tokens and in any schedule; and fused ones those of the ops one after the other.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <tuple>
+
+#include "kernels/kv_write/kv_write.h"
+#include "kernels/linear/linear.h"
+#include "kernels/moe_experts/moe_experts.h"
+#include "kernels/rope/rope.h"
+#include "kernels/verify/compare.h"
+#include "tests/simt/support.h"
+
+namespace moebench::test {
+namespace {
+
+using verify::Operands;
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+template <class V>
+const V& cuda_variant(std::span<const V* const> variants, std::string_view name) {
+  return **std::find_if(variants.begin(), variants.end(),
+                        [&](const V* v) { return v->name == name && v->backend == "cuda"; });
+}
+
+constexpr Format kFormats[] = {Format::kF32,   Format::kBf16,  Format::kF16,
+                               Format::kInt8,  Format::kInt4,  Format::kFp8E4m3,
+                               Format::kMxfp8, Format::kMxfp4, Format::kNvfp4};
+
+std::vector<float> linear_with(std::string_view name, verify::RandomMatrices& weight,
+                               const std::vector<float>& x, const std::vector<float>& bias,
+                               std::int64_t tokens, ThreadPool& pool) {
+  const linear::Variant& variant = cuda_variant(linear::variants(), name);
+  const std::int64_t rows = weight.view.rows;
+  const std::int64_t cols = weight.view.cols;
+  std::vector<float> out(static_cast<std::size_t>(tokens * rows), std::nanf(""));
+  Operands o("cuda");
+  o.run(variant, linear::Problem{weight.view.format, tokens, rows, cols},
+        linear::Args{{o.in(x), {tokens, cols}},
+                     o.in(weight.view[0]),
+                     {o.in(bias), {rows}},
+                     {o.out(out), {tokens, rows}},
+                     {}},
+        pool);
+  return out;
+}
+
+std::vector<float> experts_with(std::string_view name, verify::RandomMatrices& gate_up,
+                                verify::RandomMatrices& down, std::int64_t tokens,
+                                std::int64_t top_k, ThreadPool& pool) {
+  const moe_experts::Variant& variant = cuda_variant(moe_experts::variants(), name);
+  const std::int64_t hidden = gate_up.view.cols;
+  const std::int64_t wide = gate_up.view.rows;
+  const std::int64_t experts = gate_up.view.count;
+  RandomStream random(11);
+  const std::vector<float> x = verify::random_floats(random, tokens * hidden, 2.0F);
+  const std::vector<float> gate_up_bias = verify::random_floats(random, experts * wide, 1.0F);
+  const std::vector<float> down_bias = verify::random_floats(random, experts * hidden, 1.0F);
+  const std::vector<float> weights = verify::random_floats(random, tokens * top_k, 1.0F);
+  // Expert 2 has every token, for groups of more than eight; the others some.
+  std::vector<std::int32_t> ids;
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    for (std::int64_t k = 0; k < top_k; ++k) {
+      ids.push_back(
+          static_cast<std::int32_t>(k == 1 ? 2 : (2 + 1 + (t * 3 + k) % (experts - 1)) % experts));
+    }
+  }
+  std::vector<float> out(static_cast<std::size_t>(tokens * hidden), std::nanf(""));
+  Operands o("cuda");
+  moe_experts::Args args;
+  args.x = {o.in(x), {tokens, hidden}};
+  args.expert_ids = {o.in(ids), {tokens, top_k}};
+  args.expert_weights = {o.in(weights), {tokens, top_k}};
+  args.gate_up = o.in(gate_up.view);
+  args.gate_up_bias = {o.in(gate_up_bias), {experts, wide}};
+  args.down = o.in(down.view);
+  args.down_bias = {o.in(down_bias), {experts, hidden}};
+  args.out = {o.out(out), {tokens, hidden}};
+  o.run(variant,
+        moe_experts::Problem{gate_up.view.format, tokens, hidden, wide / 2, experts, top_k}, args,
+        pool);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("linear: cuda_stream_bf16 has the bits of cuda_rows_bf16, however many tokens") {
+  ThreadPool pool(1);
+  for (const Format format : kFormats) {
+    RandomStream random(7);
+    // Rows that do not divide evenly; columns that end inside a step and reach several pieces.
+    verify::RandomMatrices weight(random, format, 1, 75, 1888, pool);
+    const std::vector<float> bias = verify::random_floats(random, 75, 1.0F);
+    for (const std::int64_t tokens : {1, 3, 8, 9, 16, 17}) {
+      INFO(format_name(format) << ", " << tokens << " tokens");
+      const std::vector<float> x = verify::random_floats(random, tokens * 1888, 2.0F);
+      const auto want = linear_with("cuda_rows_bf16", weight, x, bias, tokens, pool);
+      CHECK(same_bits(linear_with("cuda_stream_bf16", weight, x, bias, tokens, pool), want));
+    }
+  }
+}
+
+TEST_CASE("linear: cuda_stream_bf16 in every schedule") {
+  ThreadPool pool(1);
+  RandomStream random(8);
+  verify::RandomMatrices weight(random, Format::kBf16, 1, 45, 4096, pool);
+  const std::vector<float> bias = verify::random_floats(random, 45, 1.0F);
+  const std::vector<float> x = verify::random_floats(random, std::int64_t{2} * 4096, 2.0F);
+  const auto want = linear_with("cuda_rows_bf16", weight, x, bias, 2, pool);
+  for (const simt::Settings& settings : schedules()) {
+    INFO(describe(settings));
+    const WithSettings with(settings);
+    CHECK(same_bits(linear_with("cuda_stream_bf16", weight, x, bias, 2, pool), want));
+  }
+}
+
+TEST_CASE(
+    "moe_experts: the streaming variants have the bits of cuda_fused_bf16, however many tokens") {
+  ThreadPool pool(1);
+  for (const Format format : kFormats) {
+    RandomStream random(9);
+    verify::RandomMatrices gate_up(random, format, 6, 128, 96, pool);
+    verify::RandomMatrices down(random, format, 6, 96, 64, pool);
+    for (const std::int64_t tokens : {1, 2, 8, 9, 21}) {
+      INFO(format_name(format) << ", " << tokens << " tokens");
+      const auto want = experts_with("cuda_fused_bf16", gate_up, down, tokens, 3, pool);
+      CHECK(same_bits(experts_with("cuda_stream_bf16", gate_up, down, tokens, 3, pool), want));
+      CHECK(same_bits(experts_with("cuda_boxes_bf16", gate_up, down, tokens, 3, pool), want));
+    }
+  }
+}
+
+TEST_CASE("moe_experts: the streaming variants in every schedule") {
+  ThreadPool pool(1);
+  RandomStream random(10);
+  // Rows of several pieces, and enough groups for every ring to turn.
+  verify::RandomMatrices gate_up(random, Format::kMxfp4, 12, 64, 2144, pool);
+  verify::RandomMatrices down(random, Format::kMxfp4, 12, 2144, 32, pool);
+  for (const std::int64_t tokens : {5, 12}) {
+    const auto want = experts_with("cuda_fused_bf16", gate_up, down, tokens, 4, pool);
+    for (const simt::Settings& settings : schedules()) {
+      INFO(tokens << " tokens, " << describe(settings));
+      const WithSettings with(settings);
+      CHECK(same_bits(experts_with("cuda_stream_bf16", gate_up, down, tokens, 4, pool), want));
+      CHECK(same_bits(experts_with("cuda_boxes_bf16", gate_up, down, tokens, 4, pool), want));
+    }
+  }
+}
+
+TEST_CASE("moe_experts: scales that a bf16 cannot hold are exact in cuda_stream_bf16") {
+  ThreadPool pool(1);
+  RandomStream random(12);
+  verify::RandomMatrices gate_up(random, Format::kMxfp4, 4, 64, 64, pool);
+  verify::RandomMatrices down(random, Format::kMxfp4, 4, 64, 32, pool);
+  // 2^2 and 2^1: the first is more than the quick way of decoding takes.
+  for (std::size_t i = 0; i < down.scales.size(); ++i) {
+    down.scales[i] = static_cast<std::byte>(i % 3 == 0 ? 129 : 128);
+  }
+  CHECK(same_bits(experts_with("cuda_stream_bf16", gate_up, down, 2, 3, pool),
+                  experts_with("cuda_fused_bf16", gate_up, down, 2, 3, pool)));
+}
+
+TEST_CASE("kv_write rotates as rope does") {
+  ThreadPool pool(1);
+  constexpr std::int64_t kTokens = 5;
+  constexpr std::int64_t kHeads = 6;
+  constexpr std::int64_t kKvHeads = 2;
+  constexpr std::int64_t kDim = 32;
+  constexpr std::int64_t kPageSize = 4;
+  RandomStream random(13);
+  const std::vector<float> queries = verify::random_floats(random, kTokens * kHeads * kDim, 2.0F);
+  const std::vector<float> keys = verify::random_floats(random, kTokens * kKvHeads * kDim, 2.0F);
+  const std::vector<float> values = verify::random_floats(random, kTokens * kKvHeads * kDim, 2.0F);
+  const std::vector<float> cos = verify::random_floats(random, kTokens * kDim / 2, 1.0F);
+  const std::vector<float> sin = verify::random_floats(random, kTokens * kDim / 2, 1.0F);
+  const std::vector<std::int32_t> positions = {3, 4, 5, 6, 7};
+  const std::vector<std::int32_t> sequences(kTokens, 0);
+  const std::vector<std::int32_t> pages = {1, 0};
+  for (const Format format : {Format::kF32, Format::kBf16, Format::kFp8E4m3}) {
+    INFO(format_name(format));
+    KvLayerView kv;
+    kv.format = format;
+    kv.page_size = kPageSize;
+    kv.num_kv_heads = kKvHeads;
+    kv.head_dim = kDim;
+    kv.row_bytes = (row_bytes(format, kDim) + 3) / 4 * 4;
+    const std::size_t half = static_cast<std::size_t>(kPageSize * kKvHeads) * kv.row_bytes;
+    kv.page_stride = 2 * half;
+    const auto run = [&](bool at_once) {
+      std::vector<std::byte> memory(2 * kv.page_stride);
+      std::vector<float> q = queries;
+      std::vector<float> k = keys;
+      {
+        Operands o("cuda");
+        kv_write::Args args;
+        float* on_device = o.out(k);
+        const View<float, 3> key_view{on_device, {kTokens, kKvHeads, kDim}};
+        const View<float, 3> query_view{o.out(q), {kTokens, kHeads, kDim}};
+        const View<const float, 2> cosines{o.in(cos), {kTokens, kDim / 2}};
+        const View<const float, 2> sines{o.in(sin), {kTokens, kDim / 2}};
+        args.keys = key_view;
+        args.values = {o.in(values), {kTokens, kKvHeads, kDim}};
+        args.kv = kv;
+        args.kv.keys = o.out(memory);
+        args.kv.values = args.kv.keys + half;
+        args.places = {
+            {o.in(positions), {kTokens}}, {o.in(sequences), {kTokens}}, {o.in(pages), {1, 2}}};
+        if (at_once) {
+          args.rotation = {query_view, key_view, cosines, sines};
+        } else {
+          const rope::Variant& rope = cuda_variant(rope::variants(), "cuda_elementwise");
+          Context context{pool, {}};
+          rope.run({query_view, cosines, sines}, context);
+          rope.run({key_view, cosines, sines}, context);
+        }
+        o.run(cuda_variant(kv_write::variants(), "cuda_rows"),
+              kv_write::Problem{format, kTokens, kKvHeads, kDim}, args, pool);
+      }
+      return std::make_tuple(memory, q, k);
+    };
+    CHECK(run(true) == run(false));
+  }
+}
+
+}  // namespace moebench::test
