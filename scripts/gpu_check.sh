@@ -5,9 +5,13 @@
 #   scripts/gpu_check.sh [--out DIR] [--budget SECONDS]
 #
 # Runs $MOEBENCH_PROGRAM, a `moebench` built with CUDA, or builds one in build/gpu, which takes the CUDA
-# toolkit, CMake and the packages of scripts/packages.sh. Each step leaves DIR/STEP.json and its
-# output; started again with the same DIR, only what is missing runs (delete a STEP.json to repeat
-# it). Ends with a table and DIR/gpu_check.json.
+# toolkit, CMake and the packages of scripts/packages.sh. Checks of correctness share the GPU and the
+# processors; what is timed has both for itself. Each step leaves DIR/STEP.json and its output;
+# started again with the same DIR, only what is missing runs (delete a STEP.json to repeat it). Ends
+# with a table, DIR/gpu_check.json, and DIR/report.html of the suites.
+#
+# $MOEBENCH_SCRATCH (else DIR) holds the random models meanwhile: 14 GB, then 65 GB; memory (/dev/shm)
+# is quickest.
 #
 # Exit codes: 0 all steps that could run passed, 2 one failed or there is no GPU, 4 some are left.
 set -uo pipefail
@@ -15,10 +19,22 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 
 # plan=largest mean KL divergence from the reference plan, in nats, on the golden model and on nano
-PLANS="cuda_accurate=1e-6 cuda=1e-2"
+PLANS="cuda_reference=1e-6 cuda_accurate=1e-6 cuda=1e-2 cuda_invariant=1e-2"
+# What the suites time: gpt-oss as published engines run it (bf16 cache), the same with experts' weights
+# copied in boxes, with one order of sums for every batch, and with dense layers and cache in 8 bits.
+plan_of() {  # NAME OPS FIELDS
+  printf '{"name": "%s", "backend": "cuda", "ops": {%s}, %s}' "$@"
+}
+SUITE_PLANS="$(plan_of "as shipped" '"default": "fast"' '"kv": "bf16"'),
+           $(plan_of "as shipped, boxes" '"default": "fast", "moe_experts": "cuda_boxes_bf16+cuda_grouped_wgmma_bf16"' \
+             '"kv": "bf16"')"
+SUITE_PLANS_20B="$SUITE_PLANS,
+           $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
+           $(plan_of "fp8 dense" '"default": "fast"' \
+             '"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"')"
 SANITIZER_TOOLS="memcheck racecheck"
-LAYERS_20B=${LAYERS_20B:-24}  # of 24: 13.8 GB on disk and on the GPU
-LAYERS_120B=${LAYERS_120B:-8}  # of 36: 16.6 GB; all of it would take the time to write 65 GB
+LAYERS_20B=${LAYERS_20B:-24}    # of 24: 13.8 GB on disk and on the GPU
+LAYERS_120B=${LAYERS_120B:-36}  # of 36: 65 GB
 
 out=moebench-out/gpu-check
 budget=470
@@ -30,6 +46,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 fail() { echo "error: check the GPU: $*" >&2; exit 2; }
+scratch=${MOEBENCH_SCRATCH:-$out}
 
 program=${MOEBENCH_PROGRAM:-build/gpu/bin/moebench}
 if [ -z "${MOEBENCH_PROGRAM:-}" ]; then
@@ -108,58 +125,78 @@ fi
 step doctor 60 judge_doctor "$program" doctor --json
 
 # ---- Is it right? --------------------------------------------------------------------------------
-step verify 90 judge_verify "$program" kernels verify --backend cuda --json
+synth() {  # SHAPE LAYERS LIMIT_S
+  [ -f "$out/suite_$1.json" ] ||
+    step "synth_$1" "$3" no_judge "$program" model synth --shape "$1" --layers "$2" --out "$scratch/model-$1"
+}
+synth 20b "$LAYERS_20B" 60 &
+ops=$("$program" kernels list --backend cuda --json | sed -n 's/.*"op": "\(.*\)",/\1/p' | sort -u)
+for op in $ops; do
+  step "verify_$op" 90 judge_verify "$program" kernels verify --backend cuda --op "$op" --threads 4 --json &
+done
 printf '{"tokens": [%s], "first": 1}\n' "$(seq -s, 1 96)" >"$out/traces.jsonl"
 for entry in $PLANS; do
   plan=${entry%=*}
   bound=${entry#*=}
-  step "golden_$plan" 40 judge_fidelity "$program" fidelity --model tests/golden/gpt-oss-tiny-a \
-    --plan "$plan" --traces "$out/traces.jsonl" --json
-  step "nano_$plan" 40 judge_fidelity "$program" fidelity --model nano --plan "$plan" --tokens 1024 --json
+  step "golden_$plan" 60 judge_fidelity "$program" fidelity --model tests/golden/gpt-oss-tiny-a \
+    --plan "$plan" --traces "$out/traces.jsonl" --json &
+  step "nano_$plan" 60 judge_fidelity "$program" fidelity --model nano --plan "$plan" --tokens 1024 --json &
 done
 if command -v cuobjdump >/dev/null && command -v nvdisasm >/dev/null; then
-  step machine_code 90 no_judge scripts/check_sass.sh "$program"
+  step machine_code 90 no_judge scripts/check_sass.sh "$program" &
 else
   missing machine_code "cuobjdump or nvdisasm is not installed"
 fi
+# The same bits whatever the batch and the chunking, with and without graphs.
+cat >"$out/suite-invariance.json" <<SUITE
+{"name": "invariance", "models": ["nano"], "plans": ["cuda_invariant", "cuda_accurate"],
+ "probes": [{"kind": "invariance", "items": 4}]}
+SUITE
+run=$out/run-invariance step invariance 60 judge_run "$program" run "$out/suite-invariance.json" \
+  --out "$out/run-invariance" --resume &
+wait
 
 # ---- Is it fast? ---------------------------------------------------------------------------------
-step bench 90 judge_bench "$program" kernels bench --backend cuda --json --min-time 0.1
-
-# suite_of SHAPE LAYERS LIMIT_S: all plans on random weights in that shape.
+# suite_of SHAPE LIMIT_S PLANS: plans on random weights in that shape.
 suite_of() {
-  local model=$out/model-$1 run=$out/run-$1 plans
-  plans=$(for entry in $PLANS; do printf '"%s"\n' "${entry%=*}"; done | paste -s -d , -)
+  local model=$scratch/model-$1 run=$out/run-$1
   cat >"$out/suite-$1.json" <<SUITE
-{"name": "gpu check $1", "models": ["$model"], "plans": [$plans], "max_batch": 32,
+{"name": "$1", "description": "Random weights in the shape of gpt-oss-$1.",
+ "models": ["$model"], "plans": [$3], "max_batch": 32, "step_tokens": 2048,
  "workloads": [{"kind": "decode", "batch": [1, 8, 32], "context": 1024, "tokens": 64, "repetitions": 3},
                {"kind": "prefill", "tokens": 2048, "repetitions": 3}]}
 SUITE
   [ -f "$out/suite_$1.json" ] && return 0
-  step "synth_$1" 60 no_judge "$program" model synth --shape "$1" --layers "$2" --out "$model"
   grep -q '"status": "ok"' "$out/synth_$1.json" 2>/dev/null || return 0
-  step "suite_$1" "$3" judge_run "$program" run "$out/suite-$1.json" --out "$run" --resume
+  step "suite_$1" "$2" judge_run "$program" run "$out/suite-$1.json" --out "$run" --resume
   [ ! -f "$out/suite_$1.json" ] || rm -rf "$model"
 }
-suite_of 20b $LAYERS_20B 150
+suite_of 20b 120 "$SUITE_PLANS_20B"
+synth 120b "$LAYERS_120B" 90
+suite_of 120b 120 "$SUITE_PLANS"
+for op in linear:bf16 moe_experts:mxfp4 attention:bf16; do
+  step "bench_${op%:*}" 60 judge_bench "$program" kernels bench --backend cuda --op "${op%:*}" \
+    --format "${op#*:}" --json --min-time 0.01 --tokens 1,8,64,512 --context 1024
+done
 
 # ---- What the sanitizer says, op by op -------------------------------------------------------------
 if command -v compute-sanitizer >/dev/null; then
-  ops=$("$program" kernels list --backend cuda --json | sed -n 's/.*"op": "\(.*\)",/\1/p' | sort -u)
   for tool in $SANITIZER_TOOLS; do
     for op in $ops; do
-      step "${tool}_$op" 60 judge_sanitizer compute-sanitizer --tool "$tool" --error-exitcode 9 \
-        "$program" kernels verify --backend cuda --op "$op"
+      step "${tool}_$op" 120 judge_sanitizer compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        "$program" kernels verify --backend cuda --op "$op" --threads 2 &
     done
+    wait
   done
 else
   for tool in $SANITIZER_TOOLS; do missing "$tool" "compute-sanitizer is not installed"; done
 fi
-suite_of 120b $LAYERS_120B 100
 
 # ---- Summary ---------------------------------------------------------------------------------------
-expected="doctor verify $(for entry in $PLANS; do echo "golden_${entry%=*} nano_${entry%=*}"; done) machine_code
-  bench suite_20b $(for tool in $SANITIZER_TOOLS; do for op in ${ops:-}; do echo "${tool}_$op"; done; done) suite_120b"
+expected="doctor $(for op in $ops; do echo "verify_$op"; done)
+  $(for entry in $PLANS; do echo "golden_${entry%=*} nano_${entry%=*}"; done) invariance machine_code
+  suite_20b suite_120b bench_linear bench_moe_experts bench_attention
+  $(for tool in $SANITIZER_TOOLS; do for op in $ops; do [ -f "$out/$tool.json" ] || echo "${tool}_$op"; done; done)"
 unfinished=()
 for name in $expected; do [ -f "$out/$name.json" ] || unfinished+=("$name"); done
 bad=$(grep -l '"status": "\(failed\|timeout\)"' "$out"/*.json 2>/dev/null | grep -cv '/gpu_check.json$')
@@ -177,6 +214,9 @@ bad=$(grep -l '"status": "\(failed\|timeout\)"' "$out"/*.json 2>/dev/null | grep
 } >"$out/gpu_check.json.new"
 mv "$out/gpu_check.json.new" "$out/gpu_check.json"
 
+"$program" report "$out"/run-20b "$out"/run-120b --out "$out/report.html" \
+  --json "$out/report.json" >/dev/null 2>"$out/report.err" ||
+  echo "no report: $(tail -n 1 "$out/report.err")"
 echo
 printf '%-24s %-8s %6s  %s\n' step status time detail
 sed -n 's/^ *{"step": "\([^"]*\)", "status": "\([^"]*\)", "exit_code": [0-9]*, "seconds": \([0-9]*\), "detail": "\(.*\)"}.*/\1\t\2\t\3\t\4/p' \
