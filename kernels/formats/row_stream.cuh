@@ -4,9 +4,10 @@
 // A block walks over tiles, each up to 16 neighbouring rows of a matrix. A tile is cut into pieces
 // of up to kPieceBytes of each row. Producer warps copy pieces into a ring in shared memory
 // (cp.async.bulk, one copy a row: memory sees long runs, and nobody holds registers for what is in
-// flight). Teams of warps take tiles in turns and multiply them. What the ring holds does not
-// depend on the activations, so a kernel can fill it while the kernel before it still runs
-// (wait_for_previous_kernel).
+// flight). Teams of warps take tiles in turns and multiply them, each through a ring of its own: in
+// one for all, a team that is far ahead takes a barrier that is a turn behind for one that is full.
+// What the rings hold does not depend on the activations, so a kernel can fill them while the
+// kernel before it still runs (wait_for_previous_kernel).
 //
 // Lanes, runs and the order of every sum are those of cuda_rows_bf16 and tensor_rows.cuh: a step is
 // the 16 bytes of a row that each lane of a quad takes; steps s, s + 8, s + 16, ... are one of
@@ -47,7 +48,6 @@ struct RowSize {
   std::int64_t scales;
 };
 
-//
 // Rows are copied one by one, and a lane loads the scales that it needs ahead of time; or (kByBox)
 // rows come in boxes by a tensor map, and a tile's scales beside its first piece in one copy, which
 // wants all of them together to be a multiple of 16 bytes, aligned likewise.
@@ -147,8 +147,7 @@ class RowStream {
 
   // The producer warps: ask for all tiles. What fits into the rings is asked for at once; then
   // comes ready(), once, and from then on at_tile(walk) before a tile is asked for, and once at the
-  // end.
-  // `boxes`: of the matrix, if kByBox.
+  // end. `boxes`: of the matrix, if kByBox.
   template <class Walk, class Ready, class AtTile>
   MOEBENCH_DEVICE void produce(Walk walk, Ready&& ready, AtTile&& at_tile,
                                const RowBoxes* boxes = nullptr) const {
@@ -172,8 +171,8 @@ class RowStream {
         const int stage = team * stages_ + at.stage;
         mbarrier_wait(&empty_[stage], at.parity);
         if constexpr (kByBox) {
-          sync_warp();  // or a lane that is late finds the barrier a turn further, and waits for
-                        // good
+          // Or a lane that is late finds the barrier a turn further, and waits for good.
+          sync_warp();
           if (lane_id() == 0) {
             copy_boxes(*boxes, t, static_cast<int>(begin), bytes, stage,
                        piece == 0 ? scales_of(team, tiles % 2) : nullptr);
