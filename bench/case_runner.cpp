@@ -238,6 +238,7 @@ void CaseRunner::load(const Case& one, Record& record) {
   }
   record.details["threads"] = state->pool.num_threads();
   record.details["max_batch"] = state->options.max_batch;
+  record.details["step_tokens"] = state->engine.model->limits().max_step_tokens;
   record.details["max_context"] = state->options.max_context;
   record.details["plan"] = OrderedJson(plan_to_json(one.plan));
   record.details["plan_text"] = one.plan.describe();

@@ -138,7 +138,7 @@ Suite parse_suite(const Json& json, const std::string& where) {
   engine.max_context = in_range<std::int64_t>(fields.optional<std::int64_t>("max_context", 0), 0,
                                               std::int64_t{1} << 32, fields.path("max_context"));
   engine.step_tokens =
-      in_range<std::int64_t>(fields.optional<std::int64_t>("step_tokens", engine.step_tokens), 1,
+      in_range<std::int64_t>(fields.optional<std::int64_t>("step_tokens", engine.step_tokens), 0,
                              1 << 20, fields.path("step_tokens"));
   suite.scenarios.emplace_back(LoadScenario{});
   read_section(fields, "workloads", "", suite.scenarios);

@@ -17,11 +17,11 @@
 namespace moebench {
 
 struct EngineOptions {
-  std::int64_t max_batch = 16;     // sequences decoded at once
-  std::int64_t max_context = 0;    // positions of one sequence; 0: the model's, at most 4096
-  std::int64_t step_tokens = 512;  // tokens of one step: bounds prompt chunks
-  std::int64_t kv_tokens = 0;      // positions over all sequences; 0: max_batch * max_context
-  std::int64_t logit_rows = 0;     // rows of logits of one step; 0: max_batch
+  std::int64_t max_batch = 16;   // sequences decoded at once
+  std::int64_t max_context = 0;  // positions of one sequence; 0: the model's, at most 4096
+  std::int64_t step_tokens = 0;  // tokens of one step: bounds prompt chunks; 0: by the backend
+  std::int64_t kv_tokens = 0;    // positions over all sequences; 0: max_batch * max_context
+  std::int64_t logit_rows = 0;   // rows of logits of one step; 0: max_batch
 };
 
 // Where memory goes, in bytes. Weights that are used in the mapped file count like any other: they
