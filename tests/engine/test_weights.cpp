@@ -140,6 +140,16 @@ TEST_CASE("engine: settings that cannot be are refused with their values") {
   refused({.step_tokens = -1}, {"step_tokens -1"});
 }
 
+TEST_CASE("engine: steps have 512 tokens on a CPU, or as many as asked for, or the batch needs") {
+  ThreadPool pool(1);
+  const auto steps = [&](const EngineOptions& chosen) {
+    return load_engine(tiny(), {}, chosen, pool).model->limits().max_step_tokens;
+  };
+  CHECK(steps({.max_batch = 2, .max_context = 64}) == 512);
+  CHECK(steps({.max_batch = 2, .max_context = 64, .step_tokens = 24}) == 24);
+  CHECK(steps({.max_batch = 5, .max_context = 64, .step_tokens = 3}) == 5);
+}
+
 TEST_CASE("engine: a model without a tokenizer computes, and says so when text is wanted") {
   ThreadPool pool(1);
   const Engine engine = load_engine(tiny(), {}, options(), pool);
