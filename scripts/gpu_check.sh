@@ -199,14 +199,14 @@ expected="doctor $(for op in $ops; do echo "verify_$op"; done)
   $(for tool in $SANITIZER_TOOLS; do for op in $ops; do [ -f "$out/$tool.json" ] || echo "${tool}_$op"; done; done)"
 unfinished=()
 for name in $expected; do [ -f "$out/$name.json" ] || unfinished+=("$name"); done
-bad=$(grep -l '"status": "\(failed\|timeout\)"' "$out"/*.json 2>/dev/null | grep -cv '/gpu_check.json$')
+bad=$(grep -l '"status": "\(failed\|timeout\)"' "$out"/*.json 2>/dev/null | grep -cv '/\(gpu_check\|report\).json$')
 {
   printf '{"schema": "moebench.gpu_check/1",\n "version": "%s",\n "gpu": "%s",\n "left": [%s],\n "steps": [\n' \
     "$("$program" --version | json_text)" "$(finding GPU detail)" \
     "$(for name in "${unfinished[@]}"; do printf '"%s"\n' "$name"; done | paste -s -d , -)"
   separator=
   ls -tr "$out"/*.json | while read -r file; do
-    case $file in */gpu_check.json | */suite-*) continue ;; esac
+    case $file in */gpu_check.json | */report.json | */suite-*) continue ;; esac
     printf '%s  %s' "$separator" "$(cat "$file")"
     separator=$',\n'
   done

@@ -198,10 +198,9 @@ void start(const Args& args, const uint4* prepared, gpu::Stream stream) {
   constexpr int kRows = 16 * kRowTiles;
   constexpr int kInBlock = kTiles * kTokens;
   const auto num_tokens = static_cast<int>(args.x.shape[0]);
-  std::int64_t blocks = 0;
-  const Parts parts = device_parts(args, kRows, blocks);
+  const Parts parts = device_parts(args, kRows);
   gpu::launch(multiply_runs<kFormat, kTiles, kRowTiles>,
-              {.grid = {static_cast<unsigned>(blocks),
+              {.grid = {static_cast<unsigned>(parts.blocks),
                         static_cast<unsigned>((num_tokens + kInBlock - 1) / kInBlock)},
                .block = kThreads,
                .stream = stream,

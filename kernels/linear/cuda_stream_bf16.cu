@@ -13,6 +13,7 @@ namespace moebench::linear {
 namespace {
 
 constexpr int kMostTokens = 16;
+
 // Over tiles of rows [begin, end) of all parts together.
 template <int kRows>
 struct RowWalk {
@@ -155,11 +156,10 @@ bool takes(Format format, std::int64_t num_tokens, std::int64_t cols) {
 
 void run(const Args& args, Context& context) {
   const std::int64_t num_tokens = args.x.shape[0];
-  std::int64_t blocks = 0;
-  const Parts parts = device_parts(args, 1, blocks);
   if (!takes(args.weight.format, num_tokens, args.weight.cols)) {
-    return run_outputs(cuda_rows_bf16, args, context);
+    return cuda_rows_bf16.run(args, context);
   }
+  const Parts parts = device_parts(args, 1);
   gpu::with_format(args.weight.format, [&](auto format) {
     if (num_tokens <= 8) {
       start<format(), 1>(args, parts, static_cast<int>(num_tokens), context.stream);

@@ -135,8 +135,7 @@ void run(const Args& args, Context& context) {
   const std::int64_t cols = args.weight.cols;
   const std::int64_t num_tokens = args.x.shape[0];
   // Each part has so many blocks for each tile of tokens.
-  std::int64_t row_tiles = 0;
-  Parts parts = device_parts(args, kTile, row_tiles);
+  Parts parts = device_parts(args, kTile);
   const std::int64_t token_tiles = (num_tokens + kTile - 1) / kTile;
   for (Part& part : parts.part) part.first_block *= static_cast<int>(token_tiles);
   const auto weights = [&](int i) {
@@ -148,7 +147,7 @@ void run(const Args& args, Context& context) {
   enqueue_rounding<Format::kBf16>(args.x, rounded, context.stream,
                                   "linear/cuda_wgmma_bf16, inputs");
   gpu::launch(multiply_tile,
-              {.grid = {static_cast<unsigned>(row_tiles * token_tiles)},
+              {.grid = {static_cast<unsigned>(parts.blocks * token_tiles)},
                .block = kThreads,
                .shared_bytes = kStages * sizeof(Stage),
                .stream = context.stream},

@@ -37,17 +37,6 @@ struct Args {
 
 using Variant = moebench::Variant<Problem, Args>;
 
-// Runs args and what is in args.also: one by one, unless the variant runs several.
-inline void run_outputs(const Variant& variant, const Args& args, Context& context) {
-  if (variant.runs_several) return variant.run(args, context);
-  Args one = args;
-  one.also = {};
-  variant.run(one, context);
-  for (const Args::Output& o : args.also) {
-    if (o.weight.data != nullptr) variant.run({args.x, o.weight, o.bias, o.out, {}}, context);
-  }
-}
-
 // Simplest first. To add one: write <name>.cpp (CUDA: .cu) beside this file and add X(<name>) here.
 #define MOEBENCH_LINEAR_VARIANTS(X) \
   X(reference)                      \

@@ -43,21 +43,20 @@ struct Part {
 struct Parts {
   Part part[3];
   int count;
-  int rows;  // of all
+  int rows;    // of all
+  int blocks;  // likewise
 };
 
-// Those of Args, and how many blocks they take if one takes `rows_per_block` rows of a part.
-inline Parts device_parts(const Args& args, std::int64_t rows_per_block, std::int64_t& blocks) {
+// Those of Args, if a block takes `rows_per_block` rows of a part.
+inline Parts device_parts(const Args& args, std::int64_t rows_per_block) {
   Parts parts{};
-  blocks = 0;
   const auto add = [&](const MatrixView& weight, const View<const float, 1>& bias,
                        const View<float, 2>& out) {
     require(weight.format == args.weight.format && weight.cols == args.weight.cols,
             "run linear: layers that run together have one format and one number of columns");
-    parts.part[parts.count++] = {device_weight(weight), bias.data, out.data,
-                                 static_cast<int>(blocks)};
+    parts.part[parts.count++] = {device_weight(weight), bias.data, out.data, parts.blocks};
     parts.rows += static_cast<int>(weight.rows);
-    blocks += (weight.rows + rows_per_block - 1) / rows_per_block;
+    parts.blocks += static_cast<int>((weight.rows + rows_per_block - 1) / rows_per_block);
   };
   add(args.weight, args.bias, args.out);
   for (const Args::Output& o : args.also) {

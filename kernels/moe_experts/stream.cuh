@@ -221,8 +221,7 @@ __global__ void MOEBENCH_BOUNDS(256)
   prepared[token * units + Stream<kFormat, kByBox>::place_of(unit)] = values;
 }
 
-// `prepared` is null if the kernel makes its inputs itself; `rows` is how many
-// the ring of inputs has.
+// `prepared` is null if the kernel makes its inputs itself; the ring of inputs has `ring_rows`.
 template <Format kFormat, bool kByBox>
 __global__ void MOEBENCH_BOUNDS(Stream<kFormat, kByBox>::kThreads, 1)
     stream_gate_up(Sizes sizes, Stack gate_up, const float* gate_up_bias, const float* x,
@@ -381,7 +380,7 @@ __global__ void MOEBENCH_BOUNDS(Stream<kFormat, kByBox>::kThreads, 1)
         products[s.pair_at(group.first + column) * rows + at.row - slice.begin + r] +=
             gpu::multiply(total(r, column), factor);
       });
-  // The next kernel may still be reading what `out` held until then.
+  // An earlier kernel may still be reading what `out` held until then.
   gpu::wait_for_previous_kernel();
   Rows::sync_consumers();
   for (int i = static_cast<int>(threadIdx.x); i < sizes.num_tokens * rows; i += Rows::kConsumers) {
@@ -471,34 +470,36 @@ void launch_all(const Args& args, const Sizes& sizes, const Launch& chosen, Cont
   const int num_sms = gpu::device().info().num_sms;
   if (chosen.prepares) {
     const int count = sizes.num_tokens * InputRing<kFormat, kByBox>::row_units(sizes.hidden_size);
-    gpu::launch(make_inputs<kFormat, kByBox>,
-                {.grid = {static_cast<unsigned>((count + 255) / 256)},
-                 .block = 256,
-                 .stream = context.stream,
-                 .overlap_previous = true},
-                "moe_experts/cuda_stream_bf16 (inputs)", args.x.data, scratch.prepared,
-                sizes.hidden_size, count);
+    gpu::launch(
+        make_inputs<kFormat, kByBox>,
+        {.grid = {static_cast<unsigned>((count + 255) / 256)},
+         .block = 256,
+         .stream = context.stream,
+         .overlap_previous = true},
+        kByBox ? "moe_experts/cuda_boxes_bf16 (inputs)" : "moe_experts/cuda_stream_bf16 (inputs)",
+        args.x.data, scratch.prepared, sizes.hidden_size, count);
   }
-  gpu::launch(stream_gate_up<kFormat, kByBox>,
-              {.grid = {static_cast<unsigned>(std::min(num_sms, sizes.intermediate_size))},
-               .block = Stream<kFormat, kByBox>::kThreads,
-               .shared_bytes = chosen.gate_up_bytes,
-               .stream = context.stream,
-               .overlap_previous = true},
-              "moe_experts/cuda_stream_bf16 (gate, up)", sizes, device_stack(args.gate_up),
-              args.gate_up_bias.data, args.x.data, chosen.prepares ? scratch.prepared : nullptr,
-              args.expert_ids.data, args.swiglu_alpha, args.swiglu_limit, scratch.activated,
-              boxes_of<kByBox>(args.gate_up), chosen.ring_rows);
+  gpu::launch(
+      stream_gate_up<kFormat, kByBox>,
+      {.grid = {static_cast<unsigned>(std::min(num_sms, sizes.intermediate_size))},
+       .block = Stream<kFormat, kByBox>::kThreads,
+       .shared_bytes = chosen.gate_up_bytes,
+       .stream = context.stream,
+       .overlap_previous = true},
+      kByBox ? "moe_experts/cuda_boxes_bf16 (gate, up)" : "moe_experts/cuda_stream_bf16 (gate, up)",
+      sizes, device_stack(args.gate_up), args.gate_up_bias.data, args.x.data,
+      chosen.prepares ? scratch.prepared : nullptr, args.expert_ids.data, args.swiglu_alpha,
+      args.swiglu_limit, scratch.activated, boxes_of<kByBox>(args.gate_up), chosen.ring_rows);
   gpu::launch(stream_down<kFormat, kByBox>,
               {.grid = {static_cast<unsigned>(std::min(num_sms, sizes.hidden_size))},
                .block = Stream<kFormat, kByBox>::kThreads,
                .shared_bytes = chosen.down_bytes,
                .stream = context.stream,
                .overlap_previous = true},
-              "moe_experts/cuda_stream_bf16 (down)", sizes, device_stack(args.down),
-              args.down_bias.data, scratch.activated, args.expert_ids.data,
-              args.expert_weights.data, args.out.data, boxes_of<kByBox>(args.down),
-              chosen.ring_rows);
+              kByBox ? "moe_experts/cuda_boxes_bf16 (down)" : "moe_experts/cuda_stream_bf16 (down)",
+              sizes, device_stack(args.down), args.down_bias.data, scratch.activated,
+              args.expert_ids.data, args.expert_weights.data, args.out.data,
+              boxes_of<kByBox>(args.down), chosen.ring_rows);
 }
 
 template <bool kByBox>
