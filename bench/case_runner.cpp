@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <new>
+#include <numeric>
 
 #include "bench/environment.h"
 #include "bench/output_check.h"
@@ -76,6 +77,21 @@ OrderedJson encoding_json(const std::vector<TensorError>& errors) {
     by_group[name] = {{"sqnr_db", sqnr(error)}, {"max_abs", error.max_abs}};
   }
   return {{"groups", by_group}, {"tensors", tensors}};
+}
+
+// Per trace its id, its counted positions and the sum of their divergences: what two runs are
+// paired on.
+OrderedJson kl_by_trace_json(const std::vector<Trace>& traces, const FidelityResult& result) {
+  OrderedJson list = OrderedJson::array();
+  auto kl = result.kl_by_position.begin();
+  for (const Trace& trace : traces) {
+    const auto positions = static_cast<std::int64_t>(trace.tokens.size()) - trace.first;
+    const auto end = kl + positions;
+    list.push_back(
+        {{"id", trace.id}, {"positions", positions}, {"sum_kl", std::accumulate(kl, end, 0.0)}});
+    kl = end;
+  }
+  return list;
 }
 
 // Positions of the longest sequence of a workload; 0 for what takes the context it is given.
@@ -365,6 +381,8 @@ void CaseRunner::run_fidelity_case(const Case& one, const FidelityScenario& scen
   record.details["against"] = scenario.against;
   record.details["traces"] = result.num_traces;
   record.details["positions"] = positions;
+  record.details["kl_by_trace"] = kl_by_trace_json(traces, result);
+  record.details["traces_hash"] = hash_hex(content_hash(traces_text(traces)));
   record.details["router_flip_rate_by_layer"] = result.router_flip_rate_by_layer;
   record.details["first_divergence"] = result.first_divergence;
 }

@@ -24,6 +24,7 @@ void add_fidelity(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_model(CLI::App& app, Action& action);
 void add_kernels(CLI::App& app, Action& action);
+void add_compare(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
 void add_worker(CLI::App& app, Action& action);

@@ -121,6 +121,7 @@ int run_program(int argc, char** argv) {
   add_generate(app, action);
   add_model(app, action);
   add_kernels(app, action);
+  add_compare(app, action);
   add_report(app, action);
   add_doctor(app, action);
   add_worker(app, action);

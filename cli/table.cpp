@@ -23,6 +23,16 @@ std::string padded(const std::string& text, std::size_t width, bool right) {
   return right ? fmt::format("{}{}", space, text) : fmt::format("{}{}", text, space);
 }
 
+// A bar would end the cell, a newline the row, and a < may begin a tag.
+std::string markdown_cell(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '|' || c == '<' || c == '\\') out += '\\';
+    out += c == '\n' || c == '\r' ? ' ' : c;
+  }
+  return out;
+}
+
 }  // namespace
 
 Table::Table(std::vector<std::string> columns) : columns_(std::move(columns)) {
@@ -71,7 +81,7 @@ std::string Table::markdown() const {
   out += "\n";
   for (const auto& row : rows_) {
     out += "|";
-    for (const std::string& cell : row) out += fmt::format(" {} |", cell);
+    for (const std::string& cell : row) out += fmt::format(" {} |", markdown_cell(cell));
     out += "\n";
   }
   return out;

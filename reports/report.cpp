@@ -6,17 +6,15 @@
 #include <set>
 
 #include "bench/build_info.h"
-#include "bench/case_runner.h"
 #include "bench/environment.h"
 #include "bench/record.h"
-#include "bench/run.h"
-#include "engine/mapped_file.h"
-#include "evals/ledger.h"
+#include "evals/answer_pairs.h"
 #include "evals/statistics.h"
 #include "evals/task.h"
 #include "kernels/core/append_file.h"
 #include "kernels/core/error.h"
 #include "reports/html.h"
+#include "reports/run_results.h"
 
 namespace moebench {
 namespace {
@@ -45,37 +43,23 @@ struct Loaded {
   std::vector<PlanKey> plans;
 };
 
-OrderedJson read_run_json(const std::filesystem::path& run) {
-  const std::filesystem::path path = run / "run.json";
-  require_or(ErrorCode::kIo, std::filesystem::exists(path),
-             "read the run {}: there is no run.json in it", run.string());
-  const Json json = parse_json(read_text_file(path), path.string());
-  JsonFields fields(json, path.string());
-  const auto schema = fields.required<std::string>("schema");
-  require(schema == kRunSchema, "{}: '{}' is not supported ({} is)", fields.path("schema"),
-          schema.substr(0, 60), kRunSchema);
-  return OrderedJson::parse(json.dump());
-}
-
 Loaded load_runs(const std::vector<std::filesystem::path>& runs) {
   require(!runs.empty(), "make a report: no run was given");
   Loaded loaded;
   std::set<PlanKey> seen;
-  for (const std::filesystem::path& run : runs) {
-    OrderedJson description = read_run_json(run);
-    // The folder's own name: its place on a disk is nobody's business.
-    description["folder"] = std::filesystem::weakly_canonical(run).filename().string();
-    loaded.runs.push_back(std::move(description));
-    for (Record& record : read_records(run)) {
+  for (const std::filesystem::path& path : runs) {
+    RunResults run = read_run_results(path);
+    for (Record& record : run.records) {
       const PlanKey key{record.model, record.plan};
       if (seen.insert(key).second) loaded.plans.push_back(key);
       if (record.kind == "task") {
-        TaskCase task{record, read_ledger(ledger_path(run, record.case_id)),
-                      record.scenario.value("task", ""), record.scenario.value("effort", "")};
+        TaskCase task{record, run.answers(record.case_id), record.scenario.value("task", ""),
+                      record.scenario.value("effort", "")};
         loaded.tasks.push_back(std::move(task));
       }
       loaded.records.push_back(std::move(record));
     }
+    loaded.runs.push_back(std::move(run.description));
   }
   return loaded;
 }
@@ -143,37 +127,19 @@ OrderedJson summarise(const Loaded& loaded, const PlanKey& key) {
 
 // Paired by (item, repeat): only answers that both plans gave count.
 OrderedJson compare_tasks(const TaskCase& baseline, const TaskCase& candidate) {
-  std::map<std::pair<std::string, std::int64_t>, const LedgerLine*> by_answer;
-  for (const LedgerLine& line : baseline.lines) by_answer[{line.item, line.repeat}] = &line;
-  std::vector<double> before;
-  std::vector<double> after;
-  std::vector<std::int64_t> clusters;
-  std::map<std::string, std::int64_t> item_number;
-  std::int64_t gained = 0;
-  std::int64_t lost = 0;
-  for (const LedgerLine& line : candidate.lines) {
-    const auto it = by_answer.find({line.item, line.repeat});
-    if (it == by_answer.end()) continue;
-    const bool was = it->second->correct();
-    const bool is = line.correct();
-    gained += !was && is ? 1 : 0;
-    lost += was && !is ? 1 : 0;
-    before.push_back(was ? 1 : 0);
-    after.push_back(is ? 1 : 0);
-    const auto number = static_cast<std::int64_t>(item_number.size());
-    clusters.push_back(item_number.try_emplace(line.item, number).first->second);
-  }
-  if (before.empty()) return OrderedJson();
-  const PairedDifference paired = paired_difference(before, after, clusters);
+  const AnswerPairs pairs = pair_answers(baseline.lines, candidate.lines);
+  if (pairs.size() == 0) return OrderedJson();
+  const PairedDifference paired =
+      paired_difference(pairs.base_correct, pairs.candidate_correct, pairs.item_numbers);
   OrderedJson json = {{"model", candidate.record.model},     {"task", candidate.task},
                       {"effort", candidate.effort},          {"baseline", baseline.record.plan},
-                      {"plan", candidate.record.plan},       {"answers", before.size()},
+                      {"plan", candidate.record.plan},       {"answers", pairs.size()},
                       {"difference", paired.difference.mean}};
   if (paired.difference.interval) json["interval"] = to_json(*paired.difference.interval);
   json["interval_method"] =
       paired.difference.interval ? paired.difference.method : paired.difference.reason;
-  json["gained"] = gained;  // answers that became right
-  json["lost"] = lost;      // answers that became wrong
+  json["gained"] = pairs.num_gained;  // answers that became right
+  json["lost"] = pairs.num_lost;      // answers that became wrong
   // By item: the repeats of one question are no evidence of their own. With one answer per item
   // this is McNemar's test of gained and lost.
   json["p_value"] = mcnemar_exact(paired.wins, paired.losses);

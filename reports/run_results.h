@@ -1,0 +1,30 @@
+// What a run's folder holds, read back: the description, the records, and where answers lie.
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+#include <vector>
+
+#include "bench/record.h"
+#include "evals/ledger.h"
+#include "kernels/core/json_fields.h"
+
+namespace moebench {
+
+struct RunResults {
+  std::filesystem::path path;
+  OrderedJson description;  // run.json, and "folder": the folder's own name
+  std::vector<Record> records;
+
+  // The answers of a task case of this run.
+  std::vector<LedgerLine> answers(std::string_view case_id) const;
+};
+
+// Throws Error(kIo / kParse / kInvalidArgument) naming the file that is missing, broken or of
+// another version. Files that a killed run left in the middle of a line are fine.
+RunResults read_run_results(const std::filesystem::path& path);
+
+// The run in `path`; or, if there is no run.json in it, the runs in the folders in it, by name.
+std::vector<RunResults> read_runs_in(const std::filesystem::path& path);
+
+}  // namespace moebench
