@@ -34,6 +34,7 @@ struct Work {
   double tokens = 0;
   double bytes = 0;       // of weights or cache that it must read
   double operations = 0;  // two per multiply-add
+  double experts = 0;     // different ones that its tokens choose; 0 for other ops
 };
 
 // One variant on one problem, with everything it needs.
@@ -122,6 +123,7 @@ void set_rates(benchmark::State& state, const Bench& bench, const Work& work,
   state.counters["tokens/s"] = work.tokens * calls_per_second;
   state.counters["GB/s"] = gb;
   state.counters["Gop/s"] = gop;
+  if (work.experts > 0) state.counters["experts"] = work.experts;
   if (bench.prepared->on_gpu) return;  // its limits are measured by another command
   state.counters["%_of_read"] = 100 * gb / bench.limits.read_gb_per_s;
   state.counters["%_of_peak"] = 100 * gop / fastest;
@@ -200,7 +202,8 @@ void finish(Prepared& p, std::span<const V* const> variants, const V& variant,
 }
 
 std::unique_ptr<Prepared> prepare(const linear::Variant& variant, const linear::Problem& p,
-                                  ThreadPool& pool) {
+                                  const Bench& bench) {
+  ThreadPool& pool = bench.pool;
   auto prepared = std::make_unique<Prepared>(variant.backend);
   verify::Operands& o = prepared->operands;
   const std::size_t one = matrix_bytes(p.format, p.rows, p.cols);
@@ -240,8 +243,38 @@ std::unique_ptr<Prepared> prepare(const linear::Variant& variant, const linear::
   return prepared;
 }
 
+constexpr std::int64_t kRoutings = 8;
+
+// kRoutings lists of [num_tokens * top_k] expert ids: those that a model chose, from layers and
+// places apart from each other; or even ones, each token drawing top_k different experts.
+std::vector<std::vector<std::int32_t>> routings_for(const moe_experts::Problem& p,
+                                                    const std::optional<RoutingTrace>& recorded) {
+  std::vector<std::vector<std::int32_t>> routings;
+  RandomStream random(6);
+  for (std::int64_t r = 0; r < kRoutings; ++r) {
+    if (recorded) {
+      const auto num_layers = static_cast<std::int64_t>(recorded->layers.size());
+      routings.push_back(recorded->window(r * num_layers / kRoutings,
+                                          r * recorded->num_tokens / kRoutings, p.num_tokens));
+      continue;
+    }
+    std::vector<std::int32_t>& ids = routings.emplace_back();
+    for (std::int64_t t = 0; t < p.num_tokens; ++t) {
+      std::vector<std::int32_t> left(static_cast<std::size_t>(p.num_experts));
+      std::iota(left.begin(), left.end(), 0);
+      for (std::int64_t k = 0; k < p.top_k; ++k) {
+        const auto pick = random.below(static_cast<std::int64_t>(left.size()));
+        ids.push_back(left[static_cast<std::size_t>(pick)]);
+        left.erase(left.begin() + pick);
+      }
+    }
+  }
+  return routings;
+}
+
 std::unique_ptr<Prepared> prepare(const moe_experts::Variant& variant,
-                                  const moe_experts::Problem& p, ThreadPool& pool) {
+                                  const moe_experts::Problem& p, const Bench& bench) {
+  ThreadPool& pool = bench.pool;
   auto prepared = std::make_unique<Prepared>(variant.backend);
   verify::Operands& o = prepared->operands;
   const std::int64_t wide = 2 * p.intermediate_size;
@@ -255,24 +288,10 @@ std::unique_ptr<Prepared> prepare(const moe_experts::Variant& variant,
   common.down_bias = {o.in(prepared->keep(random_floats(5, p.num_experts * p.hidden_size))),
                       {p.num_experts, p.hidden_size}};
   // Several routings, so that no experts stay in a cache.
-  constexpr std::int64_t kRoutings = 8;
   std::vector<const std::int32_t*> routings;
   double touched = 0;
-  RandomStream random(6);
-  for (std::int64_t r = 0; r < kRoutings; ++r) {
-    std::vector<std::int32_t> ids;
-    std::vector<bool> used(static_cast<std::size_t>(p.num_experts));
-    for (std::int64_t t = 0; t < p.num_tokens; ++t) {
-      std::vector<std::int32_t> left(static_cast<std::size_t>(p.num_experts));
-      std::iota(left.begin(), left.end(), 0);
-      for (std::int64_t k = 0; k < p.top_k; ++k) {
-        const auto pick = random.below(static_cast<std::int64_t>(left.size()));
-        ids.push_back(left[static_cast<std::size_t>(pick)]);
-        used[static_cast<std::size_t>(ids.back())] = true;
-        left.erase(left.begin() + pick);
-      }
-    }
-    touched += static_cast<double>(std::count(used.begin(), used.end(), true)) / kRoutings;
+  for (std::vector<std::int32_t>& ids : routings_for(p, bench.options.routing)) {
+    touched += static_cast<double>(distinct_experts(ids)) / kRoutings;
     routings.push_back(o.in(prepared->keep(std::move(ids))));
   }
   struct Matrices {
@@ -297,7 +316,7 @@ std::unique_ptr<Prepared> prepare(const moe_experts::Variant& variant,
   const auto tokens = static_cast<double>(p.num_tokens);
   prepared->work = {
       tokens, touched * expert_bytes,
-      6.0 * static_cast<double>(p.hidden_size * p.intermediate_size * p.top_k) * tokens};
+      6.0 * static_cast<double>(p.hidden_size * p.intermediate_size * p.top_k) * tokens, touched};
   finish(
       *prepared, moe_experts::variants(), variant, p, pool,
       [=, &variant](const moe_experts::Variant& v, std::int64_t i, float* out) {
@@ -314,7 +333,8 @@ std::unique_ptr<Prepared> prepare(const moe_experts::Variant& variant,
 
 // One sequence whose last `num_tokens` positions are computed.
 std::unique_ptr<Prepared> prepare(const attention::Variant& variant, const attention::Problem& p,
-                                  ThreadPool& pool) {
+                                  const Bench& bench) {
+  ThreadPool& pool = bench.pool;
   auto prepared = std::make_unique<Prepared>(variant.backend);
   verify::Operands& o = prepared->operands;
   constexpr std::int64_t kPageSize = 16;
@@ -397,7 +417,7 @@ void add(Bench& bench, std::string_view op, std::span<const V* const> variants,
     const auto time = [&bench, variant, problem, name](benchmark::State& state) {
       if (bench.prepared == nullptr || bench.prepared->name != name) {
         bench.prepared.reset();  // the last one's memory first
-        bench.prepared = prepare(*variant, problem, bench.pool);
+        bench.prepared = prepare(*variant, problem, bench);
         bench.prepared->name = name;
       }
       time_prepared(state, bench);
@@ -433,7 +453,8 @@ void add_all(Bench& bench) {
     if (wanted("moe_experts")) {
       for (const Format f : formats({Format::kMxfp4})) {
         add(bench, "moe_experts", moe_experts::variants(),
-            name(f, fmt::format("{}x{}of{}", s.top_k, s.hidden_size, s.num_experts)),
+            name(f, fmt::format("{}x{}of{}{}", s.top_k, s.hidden_size, s.num_experts,
+                                o.routing ? "_recorded" : "")),
             {f, tokens, s.hidden_size, s.intermediate_size, s.num_experts, s.top_k});
       }
     }
@@ -456,6 +477,14 @@ void add_all(Bench& bench) {
 }  // namespace
 
 int run_op_benchmarks(const OpBenchmarkOptions& options) {
+  if (options.routing) {
+    const SyntheticShape shape = shape_named(options.shape);
+    require(
+        options.routing->num_experts == shape.num_experts && options.routing->top_k == shape.top_k,
+        "time kernels on a recorded routing: it chooses {} of {} experts, shape {} has {} of {}",
+        options.routing->top_k, options.routing->num_experts, options.shape, shape.top_k,
+        shape.num_experts);
+  }
   ThreadPool pool(options.threads);
   Bench bench{options, pool, measure_machine_limits(pool), 0, nullptr};
   benchmark::AddCustomContext("threads", fmt::format("{}", pool.num_threads()));

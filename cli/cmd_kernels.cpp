@@ -119,6 +119,7 @@ struct KernelBenchOptions {
   KernelOptions common;
   OpBenchmarkOptions bench;
   std::vector<std::string> formats;
+  std::string routing;
 };
 
 int run_kernel_bench(const KernelBenchOptions& options) {
@@ -128,6 +129,7 @@ int run_kernel_bench(const KernelBenchOptions& options) {
   bench.backend = options.common.filter.backend;
   bench.threads = options.common.threads;
   bench.json = options.common.json;
+  if (!options.routing.empty()) bench.routing = load_routing(options.routing);
   for (const std::string& name : options.formats) bench.formats.push_back(parse_format(name));
   return run_op_benchmarks(bench) == 0 ? kExitOk : kExitFailed;
 }
@@ -205,6 +207,11 @@ void add_kernels(CLI::App& app, Action& action) {
         ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
         ->capture_default_str();
   };
+  command
+      ->add_option("--routing", bench->routing,
+                   "Experts as a model chose them on real text (moebench model routing writes it), "
+                   "instead of evenly")
+      ->type_name("FILE");
   add_list("--tokens", b.tokens, "Tokens in one call");
   add_list("--context", b.contexts, "Positions that attention sees");
   command->add_option("--min-time", b.min_time_s, "Seconds to time each for")

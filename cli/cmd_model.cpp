@@ -394,6 +394,7 @@ void add_model(CLI::App& app, Action& action) {
                          "moebench model render --model nano --messages chat.json --effort low"});
 
   add_synth(*model, action);
+  add_model_routing(*model, action);
 }
 
 }  // namespace moebench::cli

@@ -23,6 +23,7 @@ void add_eval(CLI::App& app, Action& action);
 void add_fidelity(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_model(CLI::App& app, Action& action);
+void add_model_routing(CLI::App& model, Action& action);  // below add_model
 void add_kernels(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
