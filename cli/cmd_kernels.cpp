@@ -183,6 +183,8 @@ void add_kernels(CLI::App& app, Action& action) {
       ->type_name("S")
       ->capture_default_str();
   add_threads_option(command, verify->threads);
+  command->add_flag("--small", verify->filter.small,
+                    "A few small shapes of each op: for compute-sanitizer");
   command->add_flag("--verbose", verify->verbose, "Every check, not only those that fail");
   add_examples(command,
                {"moebench kernels verify", "moebench kernels verify --op attention --verbose"});

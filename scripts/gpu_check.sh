@@ -32,7 +32,10 @@ SUITE_PLANS_20B="$SUITE_PLANS,
            $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
            $(plan_of "fp8 dense" '"default": "fast"' \
              '"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"')"
-SANITIZER_TOOLS="memcheck racecheck"
+# compute-sanitizer's tools, in the order of what they alone can find here: bounds are checked on every
+# shape, the rest on small ones. The first two come before anything is timed, the others at the end.
+TOOLS_FIRST="memcheck racecheck"
+TOOLS_LAST="synccheck initcheck"
 LAYERS_20B=${LAYERS_20B:-24}    # of 24: 13.8 GB on disk and on the GPU
 LAYERS_120B=${LAYERS_120B:-36}  # of 36: 65 GB
 
@@ -156,6 +159,25 @@ run=$out/run-invariance step invariance 60 judge_run "$program" run "$out/suite-
   --out "$out/run-invariance" --resume &
 wait
 
+# ---- What the sanitizer says, op by op -------------------------------------------------------------
+sanitize() {  # TOOLS
+  local tool op shapes
+  if ! command -v compute-sanitizer >/dev/null; then
+    for tool in $1; do missing "$tool" "compute-sanitizer is not installed"; done
+    return 0
+  fi
+  for tool in $1; do
+    shapes=--small
+    [ "$tool" != memcheck ] || shapes=
+    for op in $ops; do
+      step "${tool}_$op" 60 judge_sanitizer compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        "$program" kernels verify --backend cuda --op "$op" --threads 2 $shapes &
+    done
+    wait
+  done
+}
+sanitize "$TOOLS_FIRST"
+
 # ---- Is it fast? ---------------------------------------------------------------------------------
 # suite_of SHAPE LIMIT_S PLANS: plans on random weights in that shape.
 suite_of() {
@@ -179,24 +201,13 @@ for op in linear:bf16 moe_experts:mxfp4 attention:bf16; do
     --format "${op#*:}" --json --min-time 0.01 --tokens 1,8,64,512 --context 1024
 done
 
-# ---- What the sanitizer says, op by op -------------------------------------------------------------
-if command -v compute-sanitizer >/dev/null; then
-  for tool in $SANITIZER_TOOLS; do
-    for op in $ops; do
-      step "${tool}_$op" 120 judge_sanitizer compute-sanitizer --tool "$tool" --error-exitcode 9 \
-        "$program" kernels verify --backend cuda --op "$op" --threads 2 &
-    done
-    wait
-  done
-else
-  for tool in $SANITIZER_TOOLS; do missing "$tool" "compute-sanitizer is not installed"; done
-fi
+sanitize "$TOOLS_LAST"
 
 # ---- Summary ---------------------------------------------------------------------------------------
 expected="doctor $(for op in $ops; do echo "verify_$op"; done)
   $(for entry in $PLANS; do echo "golden_${entry%=*} nano_${entry%=*}"; done) invariance machine_code
   suite_20b suite_120b bench_linear bench_moe_experts bench_attention
-  $(for tool in $SANITIZER_TOOLS; do for op in $ops; do [ -f "$out/$tool.json" ] || echo "${tool}_$op"; done; done)"
+  $(for tool in $TOOLS_FIRST $TOOLS_LAST; do for op in $ops; do [ -f "$out/$tool.json" ] || echo "${tool}_$op"; done; done)"
 unfinished=()
 for name in $expected; do [ -f "$out/$name.json" ] || unfinished+=("$name"); done
 bad=$(grep -l '"status": "\(failed\|timeout\)"' "$out"/*.json 2>/dev/null | grep -cv '/\(gpu_check\|report\).json$')

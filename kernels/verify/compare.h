@@ -1,12 +1,15 @@
 // Turning outputs into results. Shared by the per-op checks of verify.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/core/random.h"
@@ -124,11 +127,44 @@ inline MatrixStackView RandomMatrices::in_layout(std::optional<RowLayout> layout
   return other;
 }
 
+// The shapes of a small run, by their names in the checks of the ops: odd counts, more than one
+// tile or page, ties, a window. A test holds that every CUDA variant has some that it can run.
+inline constexpr std::string_view kSmallShapes[] = {"repeated_tokens",
+                                                    "gather_odd",
+                                                    "t9_h7_add",
+                                                    "t9_h64",
+                                                    "odd_counts",
+                                                    "nine_tokens",
+                                                    "d32",
+                                                    "scattered_pages",
+                                                    "window_edge",
+                                                    "no_sinks",
+                                                    "ties",
+                                                    "top4_of_128",
+                                                    "one_busy_expert",
+                                                    "v768",
+                                                    "broken",
+                                                    "r2_v1025",
+                                                    "edges"};
+// One of wide floats, of rows with one scale, of blocks, of blocks within a matrix's scale.
+inline constexpr Format kSmallFormats[] = {Format::kBf16, Format::kFp8E4m3, Format::kInt4,
+                                           Format::kMxfp4, Format::kNvfp4};
+
 struct Check {
   const VerifyFilter& filter;
   std::uint64_t seed;
   ThreadPool& pool;
   std::vector<VerifyResult>& results;
+
+  // Whether the filter lets a shape, a format through.
+  bool wants(std::string_view shape) const {
+    return !filter.small || std::find(std::begin(kSmallShapes), std::end(kSmallShapes), shape) !=
+                                std::end(kSmallShapes);
+  }
+  bool wants(Format format) const {
+    return !filter.small || std::find(std::begin(kSmallFormats), std::end(kSmallFormats), format) !=
+                                std::end(kSmallFormats);
+  }
 
   // For each variant that the filter lets through: a result with the names filled in, judged by
   // `judge(variant, result)` unless the variant cannot run `problem`.

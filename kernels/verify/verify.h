@@ -30,6 +30,9 @@ struct VerifyFilter {
   std::string op;       // empty: all
   std::string variant;  // empty: all
   std::string backend;  // empty: all
+  // Only a few small shapes of each op, in one format of each family: for what runs a thousand
+  // times slower (compute-sanitizer, ThreadSanitizer).
+  bool small = false;
 };
 
 // Throws Error(kInvalidArgument) with the nearest name for unknown names in the filter.

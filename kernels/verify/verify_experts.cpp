@@ -103,6 +103,7 @@ void check_router(Check& check) {
         Shape{"top4_of_128", 9, 128, 4, Shape::kDistinct}, Shape{"all", 2, 6, 6, Shape::kDistinct},
         Shape{"nan", 3, 32, 4, Shape::kNan}, Shape{"ties_of_200", 5, 200, 40, Shape::kTies},
         Shape{"all_of_1000", 2, 1000, 1000, Shape::kTies}}) {
+    if (!check.wants(s.name)) continue;
     RandomStream random(check.seed, 7);
     std::vector<float> logits = random_floats(random, s.tokens * s.experts, 4.0F);
     if (s.logits != Shape::kDistinct) {  // few distinct values, zeros of both signs among them: the
@@ -162,7 +163,9 @@ void check_router(Check& check) {
 
 void check_moe_experts(Check& check) {
   for (const ExpertShape& s : kExpertShapes) {
+    if (!check.wants(s.name)) continue;
     for (const Codec* c : codecs()) {
+      if (!check.wants(c->format)) continue;
       RandomStream random(check.seed, 8);
       RandomMatrices gate_up(random, c->format, s.num_experts, 2 * s.intermediate_size,
                              s.hidden_size, check.pool);
