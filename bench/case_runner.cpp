@@ -53,6 +53,7 @@ OrderedJson budget_json(const MemoryBudget& budget) {
           {"activations", budget.activations},
           {"workspace", budget.workspace},
           {"logits", budget.logits},
+          {"graphs", budget.graphs},
           {"total", budget.total()}};
 }
 
@@ -191,6 +192,10 @@ Record CaseRunner::run(const Case& one) {
       run_fidelity_case(one, *fidelity, record);
     } else if (const auto* invariance = std::get_if<InvarianceScenario>(&one.scenario)) {
       run_invariance_case(*invariance, record);
+    }
+    if (one.plan.backend == PlanBackend::kCuda) {
+      record.details["graphs"] = {{"count", state_->engine.model->num_graphs()},
+                                  {"bytes", state_->engine.model->memory().graphs}};
     }
     if (!state_->held_two_models || std::holds_alternative<FidelityScenario>(one.scenario)) {
       record.metrics["peak_rss_bytes"] =

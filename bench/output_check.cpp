@@ -55,7 +55,7 @@ OutputCheck check_outputs(Engine& engine, const EngineOptions& options, ThreadPo
   }
   const Weights& weights = *engine.weights;
   const OpTable plain = reference_ops(weights.plan, weights.config, weights.layout);
-  Engine reference = with_ops(engine, options, plain, pool);
+  Engine reference = with_ops(engine, options, {plain, plain}, pool);
   const std::vector<float> want = last_logits(reference, prompt);
   const auto vocab = static_cast<std::size_t>(engine.model->config().vocab_size);
   std::vector<double> by_position;

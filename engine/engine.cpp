@@ -56,7 +56,7 @@ std::size_t MemoryBudget::total_weights() const {
 }
 
 std::size_t MemoryBudget::total() const {
-  return total_weights() + kv_cache + activations + workspace + logits;
+  return total_weights() + kv_cache + activations + workspace + logits + graphs;
 }
 
 const Tokenizer& Engine::require_tokenizer() const {
@@ -77,6 +77,7 @@ MemoryBudget Engine::memory() const {
   budget.activations = memory.activations;
   budget.workspace = memory.workspace;
   budget.logits = memory.logits;
+  budget.graphs = memory.graphs;
   return budget;
 }
 
@@ -93,7 +94,7 @@ Engine load_engine(const std::filesystem::path& model, const Plan& plan,
   return engine;
 }
 
-Engine with_ops(const Engine& engine, const EngineOptions& options, const OpTable& ops,
+Engine with_ops(const Engine& engine, const EngineOptions& options, const OpTables& ops,
                 ThreadPool& pool) {
   Engine other;
   other.directory = engine.directory;
@@ -122,6 +123,7 @@ MemoryBudget predict_memory(const std::filesystem::path& model, const Plan& plan
   budget.activations = memory.activations;
   budget.workspace = memory.workspace;
   budget.logits = memory.logits;
+  budget.graphs = memory.graphs;
   return budget;
 }
 

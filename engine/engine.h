@@ -32,6 +32,7 @@ struct MemoryBudget {
   std::size_t activations = 0;
   std::size_t workspace = 0;
   std::size_t logits = 0;
+  std::size_t graphs = 0;  // of the GPU: predicted by the rule of Model::memory_needed
 
   std::size_t total_weights() const;
   std::size_t total() const;
@@ -55,10 +56,11 @@ Engine load_engine(const std::filesystem::path& model, const Plan& plan,
                    const EngineOptions& options, ThreadPool& pool);
 
 // A second engine on the same weights with other variants: what a plan's speed is checked against.
-Engine with_ops(const Engine& engine, const EngineOptions& options, const OpTable& ops,
+Engine with_ops(const Engine& engine, const EngineOptions& options, const OpTables& ops,
                 ThreadPool& pool);
 
-// What load_engine would take, from headers and shapes alone.
+// What load_engine would take, from headers and shapes alone. Of a plan for a GPU that is not
+// here, within the life of a gpu::DescribedDevice (kernels/core/described_device.h).
 MemoryBudget predict_memory(const std::filesystem::path& model, const Plan& plan,
                             const EngineOptions& options, int num_threads);
 

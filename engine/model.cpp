@@ -16,6 +16,14 @@
 namespace moebench {
 namespace {
 
+// What a graph took for each of its launches before driver 550 and CUDA 12.4 (PyTorch's manual,
+// "CUDAGraph Trees"): an upper bound for the drivers that know CUDA 13.
+constexpr std::size_t kGraphBytesPerLaunch = 64 << 10;
+// Of the variants there are: two norms, four products, rope, the cache, attention in two, the
+// router, experts in three.
+constexpr std::int64_t kMostLaunchesPerLayer = 14;
+constexpr std::int64_t kMostOtherLaunches = 12;  // embeddings, angles, the last norm, logits, draws
+
 // The largest scratch of any op of the model at its limits. Throws Error(kUnsupported) if an op's
 // variant cannot run what the model asks of it.
 std::size_t workspace_needed(const ModelConfig& c, const WeightLayout& layout, const Plan& plan,
@@ -75,7 +83,7 @@ Model::Memory Model::memory_needed(const ModelConfig& config, const WeightLayout
 
 Model::Memory Model::memory_needed(const ModelConfig& config, const WeightLayout& layout,
                                    const Plan& plan, const ModelLimits& limits, int num_threads,
-                                   const Ops& ops) {
+                                   const OpTables& ops) {
   Workspace measure;
   Activations(measure, config, limits.max_step_tokens);
   ModelLimits few = limits;
@@ -86,8 +94,12 @@ Model::Memory Model::memory_needed(const ModelConfig& config, const WeightLayout
     workspace =
         std::max(workspace, workspace_needed(config, layout, plan, limits, num_threads, ops.many));
   }
+  const std::int64_t launches = kMostLaunchesPerLayer * config.num_layers + kMostOtherLaunches;
   return {measure.used(), workspace,
-          static_cast<std::size_t>(limits.max_logit_rows * config.vocab_size) * sizeof(float)};
+          static_cast<std::size_t>(limits.max_logit_rows * config.vocab_size) * sizeof(float),
+          plan.backend == PlanBackend::kCuda
+              ? static_cast<std::size_t>(launches) * kGraphBytesPerLaunch
+              : 0};
 }
 
 // A step that was met before, and its graph once it was met twice.
@@ -143,11 +155,11 @@ class Model::OpClock {
 };
 
 Model::Model(std::shared_ptr<const Weights> weights, const ModelLimits& limits, ThreadPool& pool,
-             const OpTable* ops)
+             const OpTables* ops)
     : weights_(std::move(weights)),
       limits_(limits),
       pool_(pool),
-      ops_(ops != nullptr ? Ops{*ops, *ops} : Ops{weights_->layout.ops, weights_->layout.many_ops}),
+      ops_(ops != nullptr ? *ops : OpTables{weights_->layout.ops, weights_->layout.many_ops}),
       place_(weights_->plan.place()),
       rope_(make_rope_table(weights_->config.rope, weights_->config.head_dim)),
       context_{pool, {}},
@@ -201,7 +213,11 @@ Model::~Model() {
 }
 
 Model::Memory Model::memory() const {
-  return {activation_memory_.size(), workspace_memory_.size(), logit_memory_.size()};
+  std::size_t graphs = 0;
+  for (const CapturedStep& c : captured_) {
+    if (c.graph) graphs += gpu::device().graph_bytes(c.graph.get());
+  }
+  return {activation_memory_.size(), workspace_memory_.size(), logit_memory_.size(), graphs};
 }
 
 void Model::check(const Step& step) const {
@@ -328,6 +344,25 @@ std::vector<Model::OpTime> Model::time_ops(const Step& step, KvCache& cache) {
   return clock.take();
 }
 
+double Model::time_step(const Step& step, KvCache& cache) {
+  check(step);
+  inputs_.pack(step, cache, {});
+  if (place_ == Place::kHost) {
+    const auto start = std::chrono::steady_clock::now();
+    compute(cache, nullptr);
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+        .count();
+  }
+  gpu::Device& device = gpu::device();
+  const gpu::Event begin(device.create_event());
+  const gpu::Event end(device.create_event());
+  device.record_event(begin.get(), stream_.get());
+  compute(cache, nullptr);
+  device.record_event(end.get(), stream_.get());
+  wait();
+  return device.milliseconds_between(begin.get(), end.get());
+}
+
 std::int64_t Model::num_graphs() const {
   return std::count_if(captured_.begin(), captured_.end(),
                        [](const CapturedStep& c) { return static_cast<bool>(c.graph); });
@@ -336,6 +371,7 @@ std::int64_t Model::num_graphs() const {
 void Model::compute(KvCache& cache, const Observer* observer) {
   const StepShape& shape = inputs_.shape();
   const TraceRange range("step", shape.num_tokens);
+  context_.tunes = weights_->plan.tunes;
   const bool as_graph = place_ == Place::kDevice && graphs_on_ && observer == nullptr &&
                         clock_ == nullptr && shape.num_tokens <= kFewTokens;
   if (!as_graph) {
@@ -356,6 +392,7 @@ void Model::compute(KvCache& cache, const Observer* observer) {
   }
   gpu::Device& device = gpu::device();
   if (!known->graph) {
+    context_.tunes = false;  // its kernels ran before, and nothing can be waited for
     device.begin_capture(stream_.get());
     try {
       enqueue(cache, nullptr);

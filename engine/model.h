@@ -38,7 +38,7 @@ class Model {
   // `ops` if given: those must be able to run this model's shapes and to read the weights as they
   // lie. Throws Error(kUnsupported) otherwise.
   Model(std::shared_ptr<const Weights> weights, const ModelLimits& limits, ThreadPool& pool,
-        const OpTable* ops = nullptr);
+        const OpTables* ops = nullptr);
   ~Model();
 
   // Runs one step. The cache must have room for every position (KvCache::grow). Returns the logits,
@@ -66,6 +66,10 @@ class Model {
   };
   std::vector<OpTime> time_ops(const Step& step, KvCache& cache);
 
+  // Runs one step and returns how many milliseconds it took: on the GPU between two events around
+  // all that it enqueues, as a graph if it is one by now.
+  double time_step(const Step& step, KvCache& cache);
+
   // Graphs are on unless this turns them off; without a GPU there are none.
   void set_graphs(bool on) { graphs_on_ = on; }
   std::int64_t num_graphs() const;
@@ -76,13 +80,17 @@ class Model {
   const ModelLimits& limits() const { return limits_; }
   ThreadPool& pool() const { return pool_; }
 
-  // Bytes taken for activations, workspace and logits.
+  // Bytes taken for activations, workspace, logits and, on the GPU, the graphs captured so far.
   struct Memory {
     std::size_t activations = 0;
     std::size_t workspace = 0;
     std::size_t logits = 0;
+    std::size_t graphs = 0;
   };
   Memory memory() const;
+  // Graphs: those of one shape of step, kGraphBytesPerLaunch for each launch. A step's shape is
+  // its number of tokens, of logits and of pages, so a batch that shrinks has several; but drivers
+  // since 550 take less for each than this.
   static Memory memory_needed(const ModelConfig& config, const WeightLayout& layout,
                               const Plan& plan, const ModelLimits& limits, int num_threads);
 
@@ -106,16 +114,12 @@ class Model {
     Activations(Workspace& workspace, const ModelConfig& config, std::int64_t tokens);
   };
 
-  struct Ops {
-    OpTable few;   // steps of up to kFewTokens
-    OpTable many;  // longer ones
-  };
   struct CapturedStep;
   class OpClock;
 
   static Memory memory_needed(const ModelConfig& config, const WeightLayout& layout,
                               const Plan& plan, const ModelLimits& limits, int num_threads,
-                              const Ops& ops);
+                              const OpTables& ops);
 
   void set_up_device();
   void check(const Step& step) const;
@@ -143,7 +147,7 @@ class Model {
   std::shared_ptr<const Weights> weights_;
   ModelLimits limits_;
   ThreadPool& pool_;
-  Ops ops_;
+  OpTables ops_;
   Place place_;
   RopeTable rope_;
   Buffer activation_memory_;

@@ -115,9 +115,10 @@ OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayo
     ops.*member = choices(name, variants, plan, config, layout, many_tokens).front();
   });
   ops.router_linear = ops.linear;
-  if (plan.backend == PlanBackend::kCuda && !plan.ops.contains("linear")) {
+  if (plan.backend == PlanBackend::kCuda) {
     Plan accurate = plan;
     accurate.family = OpFamily::kAccurate;
+    accurate.ops.erase("linear");
     ops.router_linear =
         choices("linear", linear::variants(), accurate, config, layout, false).front();
   }
@@ -131,11 +132,11 @@ OpTable reference_ops(const Plan& plan, const ModelConfig& config, const WeightL
   return choose_ops(plain, config, layout, false);
 }
 
-std::map<std::string, std::vector<std::string>> variants_to_choose_from(
-    const Plan& plan, const ModelConfig& config, const WeightLayout& layout) {
-  std::map<std::string, std::vector<std::string>> names;
+OpCandidates variants_to_choose_from(const Plan& plan, const ModelConfig& config,
+                                     const WeightLayout& layout, bool many_tokens) {
+  OpCandidates names;
   for_each_op_member([&](std::string_view op, auto, auto variants) {
-    for (const auto* variant : choices(op, variants, plan, config, layout, false)) {
+    for (const auto* variant : choices(op, variants, plan, config, layout, many_tokens)) {
       names[std::string(op)].emplace_back(variant->name);
     }
   });
@@ -146,7 +147,7 @@ OpTable with_variant(OpTable ops, std::string_view op, std::string_view variant)
   for_each_op_member([&](std::string_view name, auto member, auto variants) {
     if (name == op) ops.*member = &find_variant(variants, op, variant);
   });
-  if (op == "linear") ops.router_linear = ops.linear;
+  if (op == "linear" && ops.linear->backend == "cpu") ops.router_linear = ops.linear;
   return ops;
 }
 

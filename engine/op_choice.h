@@ -73,13 +73,15 @@ OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayo
 // weights.
 OpTable reference_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout);
 
+// Names of variants, by op.
+using OpCandidates = std::map<std::string, std::vector<std::string>>;
+
 // What choose_ops chooses from, for each op: the variant that the plan names, or those of its
 // family that can run, in order of preference.
-std::map<std::string, std::vector<std::string>> variants_to_choose_from(const Plan& plan,
-                                                                        const ModelConfig& config,
-                                                                        const WeightLayout& layout);
+OpCandidates variants_to_choose_from(const Plan& plan, const ModelConfig& config,
+                                     const WeightLayout& layout, bool many_tokens);
 
-// `ops` with `variant` in the place of `op`.
+// `ops` with `variant` in the place of `op`. On the GPU the router keeps its own product.
 OpTable with_variant(OpTable ops, std::string_view op, std::string_view variant);
 
 // "linear avx2_int8, attention avx2_f32, ...": what a table holds, for records.

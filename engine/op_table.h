@@ -32,6 +32,11 @@ struct OpTable {
   const linear::Variant* router_linear = &linear::reference;
 };
 
+// What a model runs: steps of up to kFewTokens tokens (op_choice.h) take the first.
+struct OpTables {
+  OpTable few, many;
+};
+
 // Calls visit(op_name, member of OpTable, variants) for each op.
 template <class Visitor>
 void for_each_op_member(Visitor&& visit) {

@@ -116,6 +116,7 @@ std::string Plan::canonical_text() const {
     if (op == "sample" && !ops.contains(op)) continue;
     text += fmt::format(",{}={}", op, variant_of(op));
   }
+  if (tunes) text += ",tune";
   return text;
 }
 
@@ -193,6 +194,7 @@ Json plan_to_json(const Plan& plan) {
   }
   json["ops"] = plan.ops;
   json["ops"]["default"] = op_family_name(plan.family);
+  if (plan.tunes) json["tune"] = true;
   return json;
 }
 
@@ -212,6 +214,7 @@ Plan plan_from_json(const Json& json, const std::string& where) {
   }
   plan.kv = parse_format(fields.optional<std::string>("kv", "f32"));
   plan.backend = parse_backend(fields.optional<std::string>("backend", "cpu"));
+  plan.tunes = fields.optional<bool>("tune", false);
   if (const Json* ops = fields.find("ops")) {
     require(ops->is_object(), "{}: expected an object of op: variant", fields.path("ops"));
     JsonFields chosen(*ops, fields.path("ops"));

@@ -54,6 +54,9 @@ struct Plan {
   // op -> variant, or "variant for few tokens+variant for many", where it is not the family's
   // choice
   std::map<std::string, std::string> ops;
+  // Variants with choices of their own (cuBLASLt's algorithms) make them by measuring, the first
+  // time they meet a shape. Set by --autotune; in JSON "tune": true.
+  bool tunes = false;
 
   // The variant named for `op`, or else the name of the family.
   std::string variant_of(std::string_view op) const;

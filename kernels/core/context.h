@@ -14,6 +14,8 @@ struct Context {
   ThreadPool& pool;
   std::span<std::byte> workspace;  // at least workspace_bytes(problem), aligned to 256 bytes
   gpu::Stream stream = nullptr;    // of CUDA variants, whose workspace is the device's
+  // Variants with choices of their own make them now, by measuring: they may wait for the device.
+  bool tunes = false;
 };
 
 // Hands out typed, 256-byte-aligned pieces of a workspace, in order. The same calls on a

@@ -1,4 +1,4 @@
-// Opening cuBLASLt, and keeping what it answers: one plan per product.
+// Opening cuBLASLt, and keeping what it answers and what was measured: one plan per product.
 //
 // cuBLASLt counts columns first, so that our row-major out [left_rows, right_rows] is its
 // [right_rows, left_rows]: its A is `right`, transposed, its B is `left`. That is also the one
@@ -9,9 +9,13 @@
 #include <cublasLt.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <limits>
 #include <map>
 #include <mutex>
+#include <vector>
 
+#include "kernels/core/described_device.h"
 #include "kernels/core/error.h"
 #include "kernels/core/shared_library.h"
 
@@ -77,9 +81,14 @@ struct Plan {
   cublasLtMatrixLayout_t left = nullptr;
   cublasLtMatrixLayout_t right = nullptr;
   cublasLtMatrixLayout_t out = nullptr;
-  cublasLtMatmulHeuristicResult_t best{};
+  std::vector<cublasLtMatmulAlgo_t> algorithms;  // as cuBLASLt prefers them
+  std::size_t chosen = 0;                        // of the algorithms
+  bool is_tuned = false;
   std::string unsupported;
 };
+
+constexpr int kMostAlgorithms = 8;
+constexpr int kTimedRuns = 5;  // of each; the best counts
 
 class Plans {
  public:
@@ -87,7 +96,7 @@ class Plans {
   std::mutex& mutex() { return mutex_; }
 
   // Call it with the mutex held, as long as the plan is used.
-  const Plan& find(const MatrixProduct& product) {
+  Plan& find(const MatrixProduct& product) {
     const auto known = plans_.find(product);
     return known != plans_.end() ? known->second
                                  : plans_.emplace(product, make(product)).first->second;
@@ -138,11 +147,18 @@ class Plans {
       library_.set(preference, attribute, alignment);
     }
     int found = 0;
+    std::vector<cublasLtMatmulHeuristicResult_t> results(kMostAlgorithms);
     const cublasStatus_t status =
         library_.find_algorithms(library_.handle, plan.operation, plan.right, plan.left, plan.out,
-                                 plan.out, preference, 1, &plan.best, &found);
+                                 plan.out, preference, kMostAlgorithms, results.data(), &found);
     library_.destroy_preference(preference);
-    if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
+    if (status == CUBLAS_STATUS_SUCCESS) {
+      results.resize(static_cast<std::size_t>(std::clamp(found, 0, kMostAlgorithms)));
+      for (const cublasLtMatmulHeuristicResult_t& result : results) {
+        if (result.state == CUBLAS_STATUS_SUCCESS) plan.algorithms.push_back(result.algo);
+      }
+    }
+    if (plan.algorithms.empty()) {
       plan.unsupported = fmt::format(
           "cuBLASLt has no algorithm for [{}, {}] times [{}, {}] of {} on this GPU ({})",
           product.left_rows, product.columns, product.columns, product.right_rows,
@@ -161,9 +177,42 @@ Plans& plans() {
   return all;
 }
 
+// Call these with the mutex held.
+Plan& find_supported(const MatrixProduct& product) {
+  const std::string& missing = plans().library().unavailable;
+  require_or(ErrorCode::kUnsupported, missing.empty(), "multiply: {}", missing);
+  Plan& plan = plans().find(product);
+  require_or(ErrorCode::kUnsupported, plan.unsupported.empty(), "multiply: {}", plan.unsupported);
+  return plan;
+}
+
+void point_to(const Plan& plan, const MatrixProduct& product,
+              const MatrixProductOperands& operands) {
+  const Library& library = plans().library();
+  if (product.has_bias) {
+    library.set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
+  }
+  if (product.type == MatrixProduct::Type::kE4m3) {
+    library.set(plan.operation, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, operands.right_scales);
+    library.set(plan.operation, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, operands.left_scales);
+  }
+}
+
+cublasStatus_t enqueue(const Plan& plan, std::size_t algorithm,
+                       const MatrixProductOperands& operands, Stream stream) {
+  const Library& library = plans().library();
+  const float one = 1.0F;
+  const float zero = 0.0F;
+  return library.multiply(library.handle, plan.operation, &one, operands.right, plan.right,
+                          operands.left, plan.left, &zero, operands.out, plan.out, operands.out,
+                          plan.out, &plan.algorithms[algorithm], operands.workspace,
+                          kCublasLtWorkspaceBytes, stream);
+}
+
 }  // namespace
 
 std::string cublaslt_unsupported(const MatrixProduct& product) {
+  if (described_device() != nullptr) return "";
   const std::string& reason = plans().library().unavailable;
   if (!reason.empty()) return reason;
   const std::lock_guard lock(plans().mutex());
@@ -172,26 +221,39 @@ std::string cublaslt_unsupported(const MatrixProduct& product) {
 
 void cublaslt_multiply(const MatrixProduct& product, const MatrixProductOperands& operands,
                        Stream stream) {
-  const Library& library = plans().library();
-  require_or(ErrorCode::kUnsupported, library.unavailable.empty(), "multiply: {}",
-             library.unavailable);
   const std::lock_guard lock(plans().mutex());
-  const Plan& plan = plans().find(product);
-  require_or(ErrorCode::kUnsupported, plan.unsupported.empty(), "multiply: {}", plan.unsupported);
-  if (product.has_bias) {
-    library.set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
+  const Plan& plan = find_supported(product);
+  const Library& library = plans().library();
+  point_to(plan, product, operands);
+  library.check(enqueue(plan, plan.chosen, operands, stream), "multiply");
+}
+
+void cublaslt_tune(const MatrixProduct& product, const MatrixProductOperands& operands,
+                   Stream stream) {
+  const std::lock_guard lock(plans().mutex());
+  Plan& plan = find_supported(product);
+  if (plan.is_tuned) return;
+  point_to(plan, product, operands);
+  Device& here = device();
+  const Event begin(here.create_event());
+  const Event end(here.create_event());
+  double least = std::numeric_limits<double>::infinity();
+  for (std::size_t a = 0; a < plan.algorithms.size(); ++a) {
+    // The first run may load the algorithm's kernels, or tell that it cannot run after all.
+    if (enqueue(plan, a, operands, stream) != CUBLAS_STATUS_SUCCESS) continue;
+    for (int run = 0; run < kTimedRuns; ++run) {
+      here.record_event(begin.get(), stream);
+      plans().library().check(enqueue(plan, a, operands, stream), "time an algorithm");
+      here.record_event(end.get(), stream);
+      here.synchronize(stream);
+      const double took = here.milliseconds_between(begin.get(), end.get());
+      if (took < least) {
+        least = took;
+        plan.chosen = a;
+      }
+    }
   }
-  if (product.type == MatrixProduct::Type::kE4m3) {
-    library.set(plan.operation, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, operands.right_scales);
-    library.set(plan.operation, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, operands.left_scales);
-  }
-  const float one = 1.0F;
-  const float zero = 0.0F;
-  library.check(library.multiply(library.handle, plan.operation, &one, operands.right, plan.right,
-                                 operands.left, plan.left, &zero, operands.out, plan.out,
-                                 operands.out, plan.out, &plan.best.algo, operands.workspace,
-                                 kCublasLtWorkspaceBytes, stream),
-                "multiply");
+  plan.is_tuned = true;
 }
 
 }  // namespace moebench::gpu

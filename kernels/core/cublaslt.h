@@ -44,12 +44,18 @@ struct MatrixProductOperands {
 inline constexpr std::size_t kCublasLtWorkspaceBytes = std::size_t{32} << 20;  // as NVIDIA advises
 
 // Empty, or why cuBLASLt cannot compute the product: it is not installed, or has no algorithm for
-// it. The first question about a product looks for the algorithm; the answer is kept.
+// it. The first question about a product looks for algorithms; the answer is kept. Of a GPU that is
+// only described nothing is known, and all is assumed.
 [[gnu::weak]] std::string cublaslt_unsupported(const MatrixProduct& product);
-// Enqueues the product, by the algorithm that cuBLASLt thinks best. Allocates nothing on the
-// device.
+// Enqueues the product, by the algorithm that was the fastest when it was tuned, or else the one
+// that cuBLASLt thinks best. Allocates nothing on the device.
 [[gnu::weak]] void cublaslt_multiply(const MatrixProduct& product,
                                      const MatrixProductOperands& operands, Stream stream);
+// Times every algorithm that cuBLASLt has for the product on these operands (`out` is overwritten),
+// and keeps the fastest for as long as the program runs. Waits for the device; does nothing the
+// second time.
+[[gnu::weak]] void cublaslt_tune(const MatrixProduct& product,
+                                 const MatrixProductOperands& operands, Stream stream);
 
 // Empty, or why this program cannot ask cuBLASLt at all.
 inline std::string cublaslt_unavailable() {

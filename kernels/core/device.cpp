@@ -1,27 +1,43 @@
-// Finding the device that was linked in, and what every device asks of its arguments.
+// Finding the device that was linked in, or the one to plan for, and what every device asks of its
+// arguments.
 #include "kernels/core/device.h"
 
+#include "kernels/core/described_device.h"
 #include "kernels/core/error.h"
 
 namespace moebench::gpu {
+namespace {
 
-std::string unavailable() {
+// Empty, or why nothing can run on a device here.
+std::string cannot_run() {
   if (linked_device == nullptr) {
     return "this moebench was built without CUDA (configure with -DMOEBENCH_CUDA=ON)";
   }
   return linked_device()->unavailable();
 }
 
+}  // namespace
+
 Device& device() {
-  const std::string reason = unavailable();
+  const std::string reason = cannot_run();
   require_or(ErrorCode::kUnsupported, reason.empty(), "use the GPU: {}", reason);
   return *linked_device();
+}
+
+std::string unavailable() {
+  // Without the kernels there is nobody to ask what they would need.
+  return described_device() != nullptr && linked_device != nullptr ? "" : cannot_run();
+}
+
+const DeviceInfo& device_info() {
+  const DeviceInfo* described = described_device();
+  return described != nullptr ? *described : device().info();
 }
 
 std::string needs_compute_capability(int at_least) {
   std::string reason = unavailable();
   if (!reason.empty()) return reason;
-  const DeviceInfo& info = linked_device()->info();
+  const DeviceInfo& info = device_info();
   const int has = info.compute_major * 10 + info.compute_minor;
   if (has >= at_least) return "";
   return fmt::format("{} has compute capability {}.{}, and {}.{} is needed", info.name,

@@ -118,16 +118,29 @@ class Device {
   virtual void record_event(EventHandle* event, Stream stream) = 0;
   // Milliseconds between two events that have both been reached.
   virtual double milliseconds_between(EventHandle* first, EventHandle* second) = 0;
+
+  // For reports. Empty if this build has kernels for such a GPU, else which it has and what would
+  // help.
+  virtual std::string has_no_kernels_for(const DeviceInfo& gpu) = 0;
+  // By how much making the graph ready shrank the device's free memory (cudaMemGetInfo): 0 where
+  // that came out of what the driver held already.
+  virtual std::size_t graph_bytes(const GraphHandle* graph) = 0;
 };
 
 // The device that was linked in, whether or not this machine can use it.
 [[gnu::weak]] Device* linked_device();
 
-// Empty, or why there is no device to run on.
-std::string unavailable();
 // Throws Error(kUnsupported) with the reason if there is none.
 Device& device();
-// Empty if the device has at least this compute capability (90 for sm_90), else the reason.
+
+// What variants ask before they run, and plans before anything is loaded. Within the life of a
+// DescribedDevice (described_device.h) the answers are for that GPU, which need not be here.
+//
+// Empty, or why there is no device to plan for.
+std::string unavailable();
+// Of the device to plan for. Throws Error(kUnsupported) with the reason if there is none.
+const DeviceInfo& device_info();
+// Empty if it has at least this compute capability (90 for sm_90), else the reason.
 std::string needs_compute_capability(int at_least);
 
 // Owners: move-only.

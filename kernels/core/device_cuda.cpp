@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <mutex>
 
 #include "kernels/core/device.h"
@@ -17,6 +18,15 @@
 #include "kernels/core/gpu_architectures.h"
 
 namespace moebench::gpu {
+
+struct GraphHandle {
+  cudaGraphExec_t instance = nullptr;
+  std::size_t bytes = 0;
+  ~GraphHandle() {
+    if (instance != nullptr) cudaGraphExecDestroy(instance);
+  }
+};
+
 namespace {
 
 constexpr int kOrdinal = 0;
@@ -34,6 +44,15 @@ void check(cudaError_t status, const char* what) {
   cudaGetLastError();  // what can be forgotten is not to be told again by the next launch
   fail(ErrorCode::kDevice, "{}: {} ({})", what, cudaGetErrorString(status),
        cudaGetErrorName(status));
+}
+
+std::string no_kernels_for(const DeviceInfo& gpu) {
+  if (runs_on(MOEBENCH_CUDA_ARCHITECTURES, gpu.compute_major, gpu.compute_minor)) return "";
+  return fmt::format(
+      "this moebench was built for {}, and {} has compute capability {}.{}: configure with "
+      "-DCMAKE_CUDA_ARCHITECTURES={}{}-real",
+      architecture_names(MOEBENCH_CUDA_ARCHITECTURES), gpu.name, gpu.compute_major,
+      gpu.compute_minor, gpu.compute_major, gpu.compute_minor);
 }
 
 // Empty, or why this machine has no GPU for us. Makes no context, which would cost GPU memory.
@@ -93,18 +112,10 @@ std::string find_problem(DeviceInfo& info) {
   }
   info.pci_bus_id = fmt::format("{:04x}:{:02x}:{:02x}.0", properties.pciDomainID,
                                 properties.pciBusID, properties.pciDeviceID);
-  if (!runs_on(MOEBENCH_CUDA_ARCHITECTURES, info.compute_major, info.compute_minor)) {
-    return fmt::format(
-        "this moebench was built for {}, and {} has compute capability {}.{}: configure with "
-        "-DCMAKE_CUDA_ARCHITECTURES={}{}-real",
-        architecture_names(MOEBENCH_CUDA_ARCHITECTURES), info.name, info.compute_major,
-        info.compute_minor, info.compute_major, info.compute_minor);
-  }
-  return "";
+  return no_kernels_for(info);
 }
 
-// Our handles are CUDA's under another name.
-cudaGraphExec_t cuda(GraphHandle* graph) { return reinterpret_cast<cudaGraphExec_t>(graph); }
+// Our event handles are CUDA's under another name.
 cudaEvent_t cuda(EventHandle* event) { return reinterpret_cast<cudaEvent_t>(event); }
 
 class CudaDevice : public Device {
@@ -118,6 +129,7 @@ class CudaDevice : public Device {
     require_or(ErrorCode::kUnsupported, unavailable_.empty(), "use the GPU: {}", unavailable_);
     return info_;
   }
+  std::string has_no_kernels_for(const DeviceInfo& gpu) override { return no_kernels_for(gpu); }
   std::size_t free_bytes() override {
     std::size_t free_now = 0;
     std::size_t total = 0;
@@ -184,21 +196,22 @@ class CudaDevice : public Device {
   GraphHandle* end_capture(Stream stream) override {
     cudaGraph_t graph = nullptr;
     check(cudaStreamEndCapture(stream, &graph), "end the capture of a graph");
-    cudaGraphExec_t instance = nullptr;
-    const cudaError_t status = cudaGraphInstantiate(&instance, graph, 0);
+    const std::size_t free_before = free_bytes();
+    auto handle = std::make_unique<GraphHandle>();
+    const cudaError_t status = cudaGraphInstantiate(&handle->instance, graph, 0);
     cudaGraphDestroy(graph);
     check(status, "instantiate a graph");
     // Now, and not within the first launch, which may be timed.
-    if (const cudaError_t uploaded = cudaGraphUpload(instance, stream); uploaded != cudaSuccess) {
-      cudaGraphExecDestroy(instance);
-      check(uploaded, "upload a graph");
-    }
-    return reinterpret_cast<GraphHandle*>(instance);
+    check(cudaGraphUpload(handle->instance, stream), "upload a graph");
+    const std::size_t free_after = free_bytes();
+    handle->bytes = free_before - std::min(free_before, free_after);
+    return handle.release();
   }
+  std::size_t graph_bytes(const GraphHandle* graph) override { return graph->bytes; }
   void launch_graph(GraphHandle* graph, Stream stream) override {
-    check(cudaGraphLaunch(cuda(graph), stream), "launch a graph");
+    check(cudaGraphLaunch(graph->instance, stream), "launch a graph");
   }
-  void destroy_graph(GraphHandle* graph) noexcept override { cudaGraphExecDestroy(cuda(graph)); }
+  void destroy_graph(GraphHandle* graph) noexcept override { delete graph; }
 
   TensorMap make_tensor_map(const TiledMatrix& matrix) override {
     check_limits(matrix);

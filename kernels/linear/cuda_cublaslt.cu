@@ -107,9 +107,10 @@ void run(const Args& args, Context& context) {
       operands.bias = scratch.bias;
     }
   }
-  gpu::cublaslt_multiply(product_of(args.weight.format, num_tokens, weight.rows, weight.cols,
-                                    args.bias.data != nullptr),
-                         operands, context.stream);
+  const gpu::MatrixProduct product = product_of(args.weight.format, num_tokens, weight.rows,
+                                                weight.cols, args.bias.data != nullptr);
+  if (context.tunes) gpu::cublaslt_tune(product, operands, context.stream);
+  gpu::cublaslt_multiply(product, operands, context.stream);
 }
 
 }  // namespace

@@ -131,9 +131,9 @@ void start(const Args& args, const Parts& parts, int num_tokens, gpu::Stream str
   using Stream = gpu::RowStream<kFormat, kTokenTiles>;
   const int cols = parts.part[0].weight.cols;
   const int stages = choose_stages<kFormat, kTokenTiles>(
-      cols, num_tokens, gpu::device().info().shared_bytes_per_block);
+      cols, num_tokens, gpu::device_info().shared_bytes_per_block);
   gpu::launch(multiply_streams<kFormat, kTokenTiles>,
-              {.grid = {static_cast<unsigned>(std::min(gpu::device().info().num_sms, parts.rows))},
+              {.grid = {static_cast<unsigned>(std::min(gpu::device_info().num_sms, parts.rows))},
                .block = Stream::kThreads,
                .shared_bytes = Stream::shared_bytes(cols, num_tokens, stages),
                .stream = stream,
@@ -146,7 +146,7 @@ bool takes(Format format, std::int64_t num_tokens, std::int64_t cols) {
   if (num_tokens > kMostTokens) return false;
   int stages = 0;
   gpu::with_format(format, [&](auto f) {
-    const std::size_t most = gpu::device().info().shared_bytes_per_block;
+    const std::size_t most = gpu::device_info().shared_bytes_per_block;
     const auto c = static_cast<int>(cols);
     const auto n = static_cast<int>(num_tokens);
     stages = n <= 8 ? choose_stages<f(), 1>(c, n, most) : choose_stages<f(), 2>(c, n, most);

@@ -120,7 +120,7 @@ gpu::TensorMap tiles_of(const void* data, std::int64_t rows, std::int64_t cols) 
 std::string unsupported(const Problem& problem) {
   std::string reason = gpu::needs_compute_capability(90);
   if (!reason.empty()) return reason;
-  const gpu::DeviceInfo& info = gpu::device().info();
+  const gpu::DeviceInfo& info = gpu::device_info();
   if (info.compute_major != 9) {
     return fmt::format("wgmma is compute capability 9.x's alone; {} has {}.{}", info.name,
                        info.compute_major, info.compute_minor);

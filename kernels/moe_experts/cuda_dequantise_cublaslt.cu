@@ -118,13 +118,13 @@ void multiply_expert(const MatrixStackView& stack, int expert, const Scratch& sc
         "moe_experts/cuda_dequantise_cublaslt (dequantise)", device_stack(stack), expert,
         scratch.grouped.groups.begin, scratch.weights);
   });
-  gpu::cublaslt_multiply(product,
-                         {.left = left,
-                          .right = scratch.weights,
-                          .bias = bias + expert * stack.rows,
-                          .out = scratch.products,
-                          .workspace = scratch.library},
-                         context.stream);
+  const gpu::MatrixProductOperands operands = {.left = left,
+                                               .right = scratch.weights,
+                                               .bias = bias + expert * stack.rows,
+                                               .out = scratch.products,
+                                               .workspace = scratch.library};
+  if (context.tunes) gpu::cublaslt_tune(product, operands, context.stream);
+  gpu::cublaslt_multiply(product, operands, context.stream);
 }
 
 void run(const Args& args, Context& context) {

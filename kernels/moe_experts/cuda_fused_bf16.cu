@@ -238,7 +238,7 @@ void launch_both(const Args& args, Context& context) {
   Workspace workspace(context.workspace);
   const Scratch scratch =
       take_scratch(workspace, sizes.num_pairs, sizes.hidden_size, sizes.intermediate_size);
-  const int num_sms = gpu::device().info().num_sms;
+  const int num_sms = gpu::device_info().num_sms;
   const Grid gate_up = choose_grid(sizes, static_cast<int>(args.gate_up.rows), num_sms);
   const Grid down = choose_grid(sizes, static_cast<int>(args.down.rows), num_sms);
   gpu::launch(activate_experts<kFormat, kFormat, kTokenTiles>,
@@ -295,7 +295,7 @@ std::string unsupported(const Problem& problem) {
                  ? bytes(std::integral_constant<int, 1>())
                  : bytes(std::integral_constant<int, 2>());
   });
-  const std::size_t most = gpu::device().info().shared_bytes_per_block;
+  const std::size_t most = gpu::device_info().shared_bytes_per_block;
   if (needed > most) {
     return fmt::format("the inputs of a few tokens must fit shared memory: {} bytes of {}", needed,
                        most);

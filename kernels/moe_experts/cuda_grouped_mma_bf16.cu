@@ -337,7 +337,7 @@ std::string unsupported(const Problem& problem) {
   gpu::with_format(problem.format, [&](auto format) {
     needed = std::max(TileProduct<format(), 128>::kBytes, TileProduct<format(), 32>::kBytes);
   });
-  const std::size_t most = gpu::device().info().shared_bytes_per_block;
+  const std::size_t most = gpu::device_info().shared_bytes_per_block;
   if (needed > most) {
     return fmt::format("its tiles take {} bytes of shared memory; a block has {}", needed, most);
   }

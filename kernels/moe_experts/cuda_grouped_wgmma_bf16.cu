@@ -337,7 +337,7 @@ void launch_all(const Args& args, Context& context) {
   const auto blocks = [&](std::int64_t rows) {
     return static_cast<unsigned>(std::min<std::int64_t>(
         most_tiles(sizes.num_pairs, sizes.num_experts, kTokens) * ((rows + kRows - 1) / kRows),
-        gpu::device().info().num_sms));
+        gpu::device_info().num_sms));
   };
   const auto tiles_of = [&](const std::uint16_t* tokens, int cols) {
     return gpu::device().make_tensor_map({.data = tokens,
@@ -387,9 +387,9 @@ std::size_t workspace_bytes(const Problem& problem, int) {
 std::string unsupported(const Problem& problem) {
   std::string reason = gpu::needs_compute_capability(90);
   if (!reason.empty()) return reason;
-  if (gpu::device().info().compute_major != 9) {
+  if (gpu::device_info().compute_major != 9) {
     return fmt::format("wgmma is Hopper's alone: compute capability 9.x; this is {}.{}",
-                       gpu::device().info().compute_major, gpu::device().info().compute_minor);
+                       gpu::device_info().compute_major, gpu::device_info().compute_minor);
   }
   return unsupported_shape(problem);
 }

@@ -418,7 +418,7 @@ Launch choose_launch(const Sizes& sizes) {
       (Rows::kStaticSharedBytes + sizeof(Selection) +
        (sizeof(int) + sizeof(float) + 2 * sizeof(gpu::Mbarrier)) * kMostPairs + 1023) /
       1024 * 1024;
-  const gpu::DeviceInfo& device = gpu::device().info();
+  const gpu::DeviceInfo& device = gpu::device_info();
   Launch launch;
   if (sizes.num_pairs > kMostPairs || (kByBox && !scales_fit_copies<kFormat>(sizes))) return launch;
   launch.prepares = sizes.num_tokens > kGroup;
@@ -467,7 +467,7 @@ void launch_all(const Args& args, const Sizes& sizes, const Launch& chosen, Cont
   Workspace workspace(context.workspace);
   const Scratch scratch = take_scratch<kFormat, kByBox>(
       workspace, sizes.num_tokens, sizes.num_pairs, sizes.hidden_size, sizes.intermediate_size);
-  const int num_sms = gpu::device().info().num_sms;
+  const int num_sms = gpu::device_info().num_sms;
   if (chosen.prepares) {
     const int count = sizes.num_tokens * InputRing<kFormat, kByBox>::row_units(sizes.hidden_size);
     gpu::launch(

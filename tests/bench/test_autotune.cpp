@@ -1,6 +1,8 @@
 // Autotuning names a variant for every op, and remembers.
 #include <catch2/catch.hpp>
 #include <cstdlib>
+#include <limits>
+#include <map>
 
 #include "bench/autotune.h"
 #include "engine/op_table.h"
@@ -42,6 +44,65 @@ TEST_CASE("autotune: every op gets a variant that its family allows, measured on
 
   tuning.tune("experts=int4");  // another plan is measured for itself
   CHECK_THAT(tuning.said, Catch::Contains("(chosen)"));
+}
+
+namespace {
+
+// Milliseconds of a chunk and of a token, by the name of the variant; asks count.
+struct Clock {
+  std::map<std::string, std::pair<double, double>> times;
+  std::map<std::string, int> asked;
+
+  void operator()(const OpTables& tables, StepTimes& out) {
+    const std::string few(tables.few.linear->name);
+    const std::string many(tables.many.linear->name);
+    ++asked[few + "+" + many];
+    out.chunk_ms.push_back(times.at(many).first);
+    out.token_ms.push_back(times.at(few).second);
+  }
+};
+
+Plan choose_linear(const char* plan, const std::vector<std::string>& few,
+                   const std::vector<std::string>& many, Clock& clock,
+                   std::string* said = nullptr) {
+  return choose_by_measuring(
+      parse_plan(plan), {{{"linear", few}}, {{"linear", many}}}, {},
+      [&](const OpTables& t, StepTimes& out) { clock(t, out); },
+      [&](std::string_view line) {
+        if (said != nullptr) *said += std::string(line) + "\n";
+      });
+}
+
+}  // namespace
+
+// The CPU's variants stand for those of a GPU, which this program does not have.
+TEST_CASE("autotune: on the GPU few and many tokens get what is fastest for them") {
+  const std::vector<std::string> names = {"portable_f32", "avx2_f32", "avx2_int8"};
+  Clock clock{{{"portable_f32", {9, 1}}, {"avx2_f32", {4, 2}}, {"avx2_int8", {5, 1.2}}}, {}};
+  std::string said;
+  CHECK(choose_linear("cuda", names, names, clock, &said).ops.at("linear") ==
+        "portable_f32+avx2_f32");
+  CHECK_THAT(said, Catch::Contains("linear (few tokens)") &&
+                       Catch::Contains("linear (many tokens)") &&
+                       Catch::Contains("avx2_f32 (chosen) 4.00 + 1.00 ms"));
+  // One for both is named once; what one step showed to be hopeless was asked once.
+  clock = {{{"portable_f32", {1, 1}}, {"avx2_f32", {4, 2}}, {"avx2_int8", {1.2, 1.2}}}, {}};
+  CHECK(choose_linear("cuda", names, names, clock).ops.at("linear") == "portable_f32");
+  CHECK(clock.asked["portable_f32+avx2_f32"] == 1);
+  CHECK(clock.asked["portable_f32+avx2_int8"] == 4);
+  // Candidates may differ, and what cannot run takes for ever.
+  const double never = std::numeric_limits<double>::infinity();
+  clock = {{{"portable_f32", {1, never}}, {"avx2_f32", {4, 2}}, {"avx2_int8", {9, 9}}}, {}};
+  CHECK(
+      choose_linear("cuda", {"portable_f32", "avx2_f32"}, {"avx2_int8"}, clock).ops.at("linear") ==
+      "avx2_f32+avx2_int8");
+}
+
+TEST_CASE("autotune: on the CPU one variant runs both kinds of steps, the best on the whole") {
+  Clock clock{{{"portable_f32", {9, 1}}, {"avx2_f32", {4, 2}}, {"avx2_int8", {3, 4}}}, {}};
+  const std::vector<std::string> names = {"portable_f32", "avx2_f32", "avx2_int8"};
+  CHECK(choose_linear("fast", names, names, clock).ops.at("linear") == "avx2_f32");
+  CHECK(clock.asked.size() == 3);
 }
 
 TEST_CASE("autotune: the reference and what is named stay as they are") {

@@ -61,7 +61,7 @@ TEST_CASE("case runner: load records bytes, the encoding's cost, and a check of 
   CHECK(taken == r.details.at("memory_predicted"));
   std::int64_t total = 0;
   for (const auto& bytes : taken.at("weights")) total += bytes.get<std::int64_t>();
-  for (const char* part : {"kv_cache", "activations", "workspace", "logits"}) {
+  for (const char* part : {"kv_cache", "activations", "workspace", "logits", "graphs"}) {
     total += taken.at(part).get<std::int64_t>();
   }
   CHECK(taken.at("total") == total);

@@ -39,6 +39,7 @@ class EmulatedDevice : public Device {
 
   std::string unavailable() override { return ""; }
   const DeviceInfo& info() override { return info_; }
+  std::string has_no_kernels_for(const DeviceInfo&) override { return ""; }
   std::size_t free_bytes() override { return info_.total_bytes; }
 
   // No rounding up: AddressSanitizer then guards the exact end.
@@ -87,6 +88,7 @@ class EmulatedDevice : public Device {
     captures_.erase(found);
     return graph;
   }
+  std::size_t graph_bytes(const GraphHandle*) override { return 0; }
   void launch_graph(GraphHandle* graph, Stream stream) override {
     require_or(ErrorCode::kDevice, captures_.count(stream) == 0,
                "launch a graph: the stream is being captured");

@@ -123,6 +123,17 @@ TEST_CASE("graphs change nothing") {
   CHECK(a.log_probabilities == b.log_probabilities);
 }
 
+TEST_CASE("a step is timed by the device's events, as a graph and without") {
+  ThreadPool pool(1);
+  Engine engine = load_engine("nano", parse_plan("cuda"), small_options(), pool);
+  const std::int32_t sequence = engine.cache->create();
+  engine.cache->grow(sequence, 1);
+  const Step step{{5}, {0}, {sequence}, {0}};
+  for (int run = 0; run < 3; ++run) CHECK(engine.model->time_step(step, *engine.cache) > 0);
+  CHECK(engine.model->num_graphs() == 1);
+  engine.cache->release(sequence);
+}
+
 TEST_CASE("goldens on CUDA plans: the residual stream within 2e-2, the same routing") {
   ThreadPool pool(1);
   const Json expected = read_json(golden("gpt-oss-tiny-a/expected.json"));

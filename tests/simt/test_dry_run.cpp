@@ -1,0 +1,110 @@
+// Plans for GPUs that are described: what is chosen, refused and predicted for them. Here the
+// kernels are linked, as in a build with CUDA, and the machine's own device is the SIMT machine.
+#include <catch2/catch.hpp>
+
+#include "engine/engine.h"
+#include "engine/op_choice.h"
+#include "kernels/core/described_device.h"
+#include "tests/support/files.h"
+#include "tests/support/throws.h"
+
+namespace moebench::test {
+namespace {
+
+WeightLayout layout_of(const char* plan) {
+  const auto directory = golden("gpt-oss-tiny-a");
+  return plan_weights(Checkpoint::open(directory), load_model_config(directory), parse_plan(plan));
+}
+
+MemoryBudget predict(const char* plan, std::int64_t max_batch = 4) {
+  EngineOptions options;
+  options.max_batch = max_batch;
+  options.max_context = 64;
+  return predict_memory(golden("gpt-oss-tiny-a"), parse_plan(plan), options, 1);
+}
+
+}  // namespace
+
+TEST_CASE("described devices: sizes as published, and the nearest name for a slip") {
+  const gpu::DeviceInfo& h200 = gpu::known_device("h200");
+  CHECK(h200.compute_major == 9);
+  CHECK(h200.num_sms == 132);
+  CHECK(h200.shared_bytes_per_block == 232448);
+  CHECK(gpu::known_device("rtx4090").compute_minor == 9);
+  CHECK(gpu::known_device("rtx5090").shared_bytes_per_block == 101376);
+  for (const gpu::NamedDevice& device : gpu::known_devices()) {
+    CAPTURE(device.name);
+    CHECK(device.info.total_bytes > std::size_t{20} << 30);
+    CHECK(device.info.total_bytes < std::size_t{200} << 30);
+    CHECK_FALSE(device.info.emulated);
+  }
+  check_error([] { gpu::known_device("h20"); }, ErrorCode::kInvalidArgument, {"h200"});
+}
+
+TEST_CASE(
+    "described devices: answers are theirs for as long as they live, and nothing runs there") {
+  CHECK(gpu::device_info().emulated);
+  {
+    const gpu::DescribedDevice outer(gpu::known_device("a100"));
+    CHECK(gpu::unavailable() == "");
+    CHECK(gpu::device_info().num_sms == 108);
+    CHECK(gpu::needs_compute_capability(80) == "");
+    CHECK_THAT(gpu::needs_compute_capability(90),
+               Catch::Contains("NVIDIA A100") && Catch::Contains("9.0 is needed"));
+    {
+      const gpu::DescribedDevice inner(gpu::known_device("h100"));
+      CHECK(gpu::needs_compute_capability(90) == "");
+    }
+    CHECK(gpu::device_info().num_sms == 108);
+    CHECK(gpu::device().info().emulated);
+  }
+  CHECK(gpu::device_info().emulated);
+}
+
+TEST_CASE("dry run: each GPU gets the variants that it can run") {
+  const auto chosen_for = [](const char* device, const char* plan) {
+    const gpu::DescribedDevice described(gpu::known_device(device));
+    const WeightLayout layout = layout_of(plan);
+    return std::pair(op_variant_names(layout.ops), op_variant_names(layout.many_ops));
+  };
+  const auto [few, many] = chosen_for("h200", "cuda");
+  CHECK(few.at("linear") == "cuda_stream_bf16");
+  CHECK(many.at("linear") == "cuda_wgmma_bf16");
+  CHECK(many.at("moe_experts") == "cuda_grouped_wgmma_bf16");
+  const auto [few_ampere, many_ampere] = chosen_for("a100", "cuda");  // no wgmma, no TMA
+  CHECK(few_ampere.at("linear") == "cuda_rows_bf16");
+  CHECK(many_ampere.at("linear") == "cuda_mma_bf16");
+  const auto [few_blackwell, many_blackwell] = chosen_for("b200", "cuda");  // wgmma is Hopper's
+  CHECK(few_blackwell.at("linear") == "cuda_stream_bf16");
+  CHECK(many_blackwell.at("linear") == "cuda_mma_bf16");
+  const gpu::DescribedDevice described(gpu::known_device("a100"));
+  check_error([] { layout_of("ops=fast,backend=cuda,linear=cuda_wgmma_bf16"); },
+              ErrorCode::kUnsupported, {"A100"});
+}
+
+TEST_CASE("dry run: memory is that of an engine there, with one shape's graph") {
+  // The SIMT machine is of Hopper's kind: what is predicted for it is what an engine takes.
+  ThreadPool pool(1);
+  EngineOptions options;
+  options.max_batch = 4;
+  options.max_context = 64;
+  const Engine engine =
+      load_engine(golden("gpt-oss-tiny-a"), parse_plan("cuda_int4"), options, pool);
+  const MemoryBudget taken = engine.memory();
+  const MemoryBudget here = predict("cuda_int4");
+  CHECK(here.total() - here.graphs == taken.total());
+  CHECK(taken.graphs == 0);  // none was captured, and the SIMT machine's take nothing
+
+  const gpu::DescribedDevice described(gpu::known_device("h100"));
+  const MemoryBudget there = predict("cuda_int4");
+  CHECK(there.weights == here.weights);
+  CHECK(there.kv_cache == here.kv_cache);
+  CHECK(there.activations == here.activations);
+  // 64 KiB for each of at most 14 launches in each of the golden model's layers, and 12 besides.
+  const auto layers =
+      static_cast<std::size_t>(load_model_config(golden("gpt-oss-tiny-a")).num_layers);
+  CHECK(there.graphs == (14 * layers + 12) * 65536);
+  CHECK(predict("int4").graphs == 0);
+}
+
+}  // namespace moebench::test
