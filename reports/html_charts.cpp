@@ -73,6 +73,14 @@ OrderedJson memory_chart(const Report& report) {
     add(std::string(part) == "kv_cache" ? "KV cache" : part,
         [&](const OrderedJson& d) { return taken(d).value(part, 0.0); });
   }
+  OrderedJson graphs = OrderedJson::array();
+  bool any_graphs = false;
+  for (const Row& row : report.rows) {
+    const auto bytes = graphs_bytes(row).value_or(0);
+    any_graphs = any_graphs || bytes > 0;
+    graphs.push_back(bytes / kBytesPerMb);
+  }
+  if (any_graphs) series.push_back({{"name", "CUDA graphs"}, {"values", graphs}});
   OrderedJson peaks = OrderedJson::array();
   for (const Row& row : report.rows) {
     const OrderedJson& peak = row.summary->at("peak_rss_bytes");

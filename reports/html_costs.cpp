@@ -85,11 +85,13 @@ std::string memory_section(const Report& report) {
     };
     const OrderedJson& peak = row.summary->at("peak_rss_bytes");
     const auto predicted = value_of(metric_of(*row.summary, "predicted_rss_bytes"));
+    const auto graphs = graphs_bytes(row);
     body += fmt::format(
-        "<tr>{}<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>"
+        "<tr>{}<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>"
         "<td>{}</td></tr>",
         row_head(row), metric_cell(metric_of(*row.summary, "weights_bytes"), format_size),
         cell("kv_cache"), cell("activations"), cell("workspace"), cell("logits"),
+        graphs ? format_size(*graphs) : std::string(kNoValue),
         predicted ? format_size(*predicted) : std::string(kNoValue),
         peak.is_null() ? std::string(kNoValue) : format_size(peak.get<double>()));
   }
@@ -120,7 +122,8 @@ std::string memory_section(const Report& report) {
       figure("memory", "Memory taken by category, in MB") +
           table("<tr><th scope=col>plan</th><th scope=col>weights</th><th scope=col>KV "
                 "cache</th><th scope=col>activations</th><th scope=col>workspace</th><th "
-                "scope=col>logits</th><th scope=col>predicted RSS</th><th scope=col>measured peak "
+                "scope=col>logits</th><th scope=col>CUDA graphs</th><th scope=col>predicted "
+                "RSS</th><th scope=col>measured peak "
                 "RSS</th></tr>",
                 body) +
           "<details><summary>What re-encoding the weights cost: SQNR in dB by weight group"

@@ -48,6 +48,12 @@ std::vector<const OrderedJson*> Report::records(const Row& row, std::string_view
   return found;
 }
 
+std::optional<double> graphs_bytes(const Row& row) {
+  const auto found = row.summary->find("graphs_bytes");
+  if (found == row.summary->end() || !found->is_number()) return std::nullopt;
+  return found->get<double>();
+}
+
 std::optional<double> value_of(const OrderedJson& metric) {
   if (!metric.is_object() || !metric.contains("value") || !metric.at("value").is_number()) {
     return std::nullopt;

@@ -31,6 +31,10 @@ struct Report {
   std::vector<const OrderedJson*> records(const Row& row, std::string_view kind) const;
 };
 
+// The most that CUDA graphs of the row's cases took on the device, by its free memory; nothing
+// without any.
+std::optional<double> graphs_bytes(const Row& row);
+
 // A metric's value, nothing if it is absent, null or null-valued.
 std::optional<double> value_of(const OrderedJson& metric);
 // The metric `name` of a record or of a summary; a null JSON if absent.

@@ -77,6 +77,7 @@ OrderedJson summarise(const Loaded& loaded, const PlanKey& key) {
   OrderedJson decode = OrderedJson::array();
   OrderedJson prefill = OrderedJson::array();
   double peak = 0;
+  double graphs = 0;  // the most that any case's CUDA graphs took
   for (const Record& record : loaded.records) {
     if (record.model != key.model || record.plan != key.plan) continue;
     if (record.status != Status::kOk) {
@@ -89,6 +90,9 @@ OrderedJson summarise(const Loaded& loaded, const PlanKey& key) {
     if (const auto it = record.metrics.find("peak_rss_bytes");
         it != record.metrics.end() && record.kind != "fidelity") {
       peak = std::max(peak, it->second.value);
+    }
+    if (const auto it = record.details.find("graphs"); it != record.details.end()) {
+      graphs = std::max(graphs, it->value("bytes", 0.0));
     }
     if (record.kind == "load") {
       row["text"] = record.details.value("plan_text", "");
@@ -118,6 +122,7 @@ OrderedJson summarise(const Loaded& loaded, const PlanKey& key) {
     }
   }
   row["peak_rss_bytes"] = peak > 0 ? OrderedJson(peak) : OrderedJson();
+  row["graphs_bytes"] = graphs > 0 ? OrderedJson(graphs) : OrderedJson();
   row["decode"] = decode;
   row["prefill"] = prefill;
   row["accuracy"] = accuracy;

@@ -230,6 +230,32 @@ TEST_CASE("report: the GPU that a run was measured on is in the report and on th
   }
 }
 
+TEST_CASE("report: CUDA graphs are a category of memory, by the most that a case had") {
+  RunFolder run;
+  Record record;
+  record.model = "m";
+  record.plan = "cuda";
+  record.started = "2026-01-31T12:00:00Z";
+  record.kind = "load";
+  record.case_id = "0000000000000001";
+  record.scenario = {{"kind", "load"}};
+  record.details["memory_taken"] = {{"weights", {{"experts", 5000000}}}, {"kv_cache", 1000000}};
+  run.add(record);
+  for (const int bytes : {2000000, 4000000, 3000000}) {
+    record.kind = "invariance";
+    record.scenario = {{"kind", "invariance"}};
+    record.case_id = fmt::format("{:016x}", bytes);
+    record.details = {{"graphs", {{"count", 2}, {"bytes", bytes}}}};
+    run.add(record);
+  }
+  const OrderedJson report = build_report({run.path()}, {});
+  CHECK(report_errors(report) == "");
+  CHECK(report.at("summary").at(0).at("graphs_bytes") == 4000000);
+  const std::string page = render_html(report);
+  CHECK_THAT(page, Catch::Contains(R"({"name":"CUDA graphs","values":[4.0]})"));
+  CHECK_THAT(page, Catch::Contains("<th scope=col>CUDA graphs</th>"));
+}
+
 TEST_CASE("report: transcripts can be left out") {
   RunFolder run;
   run.add_task("reference", {answer("x", true)});
