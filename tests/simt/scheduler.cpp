@@ -145,6 +145,7 @@ bool Scheduler::make_room(std::size_t num_blocks, std::size_t num_fibers) {
 }
 
 void Scheduler::prepare_block(std::size_t number, Dim3 index) {
+  const Unseen unseen;  // forgets what fibers of the last block wrote down
   Block& block = *set_->blocks[number];
   const Shape& shape = *shape_;
   block.num_threads = static_cast<int>(shape.block.x * shape.block.y * shape.block.z);

@@ -254,7 +254,10 @@ void wgmma_wait(int left) {
   if (groups <= static_cast<std::size_t>(left)) return;
   const std::size_t done = groups - static_cast<std::size_t>(left);
   const std::uint64_t end = mine.groups[done - 1];
-  mine.groups.erase(mine.groups.begin(), mine.groups.begin() + static_cast<std::ptrdiff_t>(done));
+  {
+    const Unseen unseen;
+    mine.groups.erase(mine.groups.begin(), mine.groups.begin() + static_cast<std::ptrdiff_t>(done));
+  }
   while (end > mine.waited && !group.product(end - 1).computed) {
     Scheduler::running().wait(group.waiting, "wgmma, which other warps may have to join,",
                               group.product(end - 1).at);
