@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <limits>
 
 #include "bench/build_info.h"
 #include "bench/environment.h"
@@ -127,9 +126,11 @@ std::string choose(std::string_view op, const std::vector<std::string>& names, S
                                  : steps == Steps::kMany ? " (many tokens)"
                                                          : "");
   for (std::size_t i = 0; i < names.size(); ++i) {
-    line += fmt::format("{} {}{} {:.2f} + {:.2f} ms", i == 0 ? "" : ",", names[i],
-                        i == best ? " (chosen)" : "", median(times[i].chunk_ms),
-                        median(times[i].token_ms));
+    line += fmt::format("{} {}{}", i == 0 ? "" : ",", names[i], i == best ? " (chosen)" : "");
+    line += score(times[i], steps) >= kCannotRunMs
+                ? " cannot run here"
+                : fmt::format(" {:.2f} + {:.2f} ms", median(times[i].chunk_ms),
+                              median(times[i].token_ms));
   }
   report(line);
   return names[best];
@@ -235,8 +236,8 @@ Plan autotune(const Plan& plan, const std::filesystem::path& model, int threads,
       time_steps(candidate, tokens, times);
     } catch (const Error& error) {  // not at these many tokens
       if (error.code() != ErrorCode::kUnsupported) throw;
-      times.chunk_ms.push_back(std::numeric_limits<double>::infinity());
-      times.token_ms.push_back(std::numeric_limits<double>::infinity());
+      times.chunk_ms.push_back(kCannotRunMs);
+      times.token_ms.push_back(kCannotRunMs);
     }
   };
   tuned = choose_by_measuring(tuned, candidates, tables, time, report);

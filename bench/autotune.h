@@ -25,6 +25,7 @@ Plan autotune(const Plan& plan, const std::filesystem::path& model, int threads,
 struct StepTimes {
   std::vector<double> chunk_ms, token_ms;
 };
+inline constexpr double kCannotRunMs = 1e12;  // of steps that the variants refuse
 // Runs a chunk of a prompt and single tokens with these variants, and adds what each step took.
 using TimeSteps = std::function<void(const OpTables&, StepTimes&)>;
 struct TuningCandidates {

@@ -1,7 +1,6 @@
 // Autotuning names a variant for every op, and remembers.
 #include <catch2/catch.hpp>
 #include <cstdlib>
-#include <limits>
 #include <map>
 
 #include "bench/autotune.h"
@@ -65,9 +64,11 @@ struct Clock {
 Plan choose_linear(const char* plan, const std::vector<std::string>& few,
                    const std::vector<std::string>& many, Clock& clock,
                    std::string* said = nullptr) {
+  const OpTables first = {with_variant({}, "linear", few.front()),
+                          with_variant({}, "linear", many.front())};
   return choose_by_measuring(
-      parse_plan(plan), {{{"linear", few}}, {{"linear", many}}}, {},
-      [&](const OpTables& t, StepTimes& out) { clock(t, out); },
+      parse_plan(plan), {{{"linear", few}}, {{"linear", many}}}, first,
+      [&](const OpTables& tables, StepTimes& out) { clock(tables, out); },
       [&](std::string_view line) {
         if (said != nullptr) *said += std::string(line) + "\n";
       });
@@ -91,11 +92,10 @@ TEST_CASE("autotune: on the GPU few and many tokens get what is fastest for them
   CHECK(clock.asked["portable_f32+avx2_f32"] == 1);
   CHECK(clock.asked["portable_f32+avx2_int8"] == 4);
   // Candidates may differ, and what cannot run takes for ever.
-  const double never = std::numeric_limits<double>::infinity();
-  clock = {{{"portable_f32", {1, never}}, {"avx2_f32", {4, 2}}, {"avx2_int8", {9, 9}}}, {}};
-  CHECK(
-      choose_linear("cuda", {"portable_f32", "avx2_f32"}, {"avx2_int8"}, clock).ops.at("linear") ==
-      "avx2_f32+avx2_int8");
+  clock = {{{"portable_f32", {1, kCannotRunMs}}, {"avx2_f32", {4, 2}}, {"avx2_int8", {9, 9}}}, {}};
+  CHECK(choose_linear("cuda", {"portable_f32", "avx2_f32"}, {"avx2_int8"}, clock, &said)
+            .ops.at("linear") == "avx2_f32+avx2_int8");
+  CHECK_THAT(said, Catch::Contains("portable_f32 cannot run here"));
 }
 
 TEST_CASE("autotune: on the CPU one variant runs both kinds of steps, the best on the whole") {
