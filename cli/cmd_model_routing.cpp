@@ -47,7 +47,8 @@ double even_touched(const RoutingTrace& trace, std::int64_t count) {
 int run_routing(const RoutingOptions& options) {
   ThreadPool pool(options.common.threads);
   EngineOptions engine_options;
-  engine_options.max_context = options.tokens + 1;
+  engine_options.max_context =
+      std::min(options.tokens, load_model_config(resolve_model(options.common.model)).max_context);
   Engine engine =
       load_engine(options.common.model, parse_plan(options.common.plan), engine_options, pool);
   PromptSource source = make_prompt_source(engine);
@@ -57,7 +58,8 @@ int run_routing(const RoutingOptions& options) {
     require(!source.tokens.empty(), "record a routing: {} is empty", options.text);
   }
   const auto wanted = std::min(static_cast<std::size_t>(options.tokens), source.tokens.size());
-  RoutingTrace trace = record_routing(engine, std::span(source.tokens).first(wanted));
+  RoutingTrace trace =
+      record_routing(engine, std::span(source.tokens).first(wanted), engine_options.max_context);
   trace.model = options.common.model == "nano"
                     ? "nano"
                     : std::filesystem::weakly_canonical(options.common.model).filename().string();

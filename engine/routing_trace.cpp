@@ -73,7 +73,10 @@ std::vector<std::int32_t> RoutingTrace::window(std::int64_t layer, std::int64_t 
   return out;
 }
 
-RoutingTrace record_routing(Engine& engine, std::span<const std::int32_t> tokens) {
+RoutingTrace record_routing(Engine& engine, std::span<const std::int32_t> tokens,
+                            std::int64_t sequence_length) {
+  require(sequence_length > 0 && !tokens.empty(), "record a routing: {} tokens in sequences of {}",
+          tokens.size(), sequence_length);
   const ModelConfig& config = engine.model->config();
   RoutingTrace trace;
   trace.num_experts = config.num_experts;

@@ -51,12 +51,12 @@ TEST_CASE("routing: recorded ids are those that the model's router gives, in any
   ThreadPool pool(1);
   std::vector<std::int32_t> tokens;
   for (std::int32_t i = 0; i < 40; ++i) tokens.push_back(5 + i * 7 % 200);
-  const auto record = [&](std::int64_t step_tokens) {
+  const auto record = [&](std::int64_t step_tokens, std::int64_t sequence_length = 64) {
     EngineOptions options;
     options.max_context = 64;
     options.step_tokens = step_tokens;
     Engine engine = load_engine("nano", Plan{}, options, pool);
-    return record_routing(engine, tokens);
+    return record_routing(engine, tokens, sequence_length);
   };
   const RoutingTrace whole = record(64);
   const RoutingTrace chunks = record(8);
@@ -65,6 +65,14 @@ TEST_CASE("routing: recorded ids are those that the model's router gives, in any
   CHECK(whole.top_k == 2);
   for (const auto& ids : whole.layers) CHECK(ids.size() == 80);
   CHECK(whole.layers == chunks.layers);
+  // Two sequences of twenty: the first does not know of the second.
+  const RoutingTrace halves = record(64, 20);
+  for (std::size_t layer = 0; layer < 4; ++layer) {
+    CHECK(halves.layers[layer].size() == 80);
+    CHECK(std::equal(halves.layers[layer].begin(), halves.layers[layer].begin() + 40,
+                     whole.layers[layer].begin()));
+  }
+  CHECK(halves.layers != whole.layers);
   // It is a routing that a file may hold.
   CHECK(parse_routing(routing_text(whole), "written").layers == whole.layers);
 }
