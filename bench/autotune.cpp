@@ -3,14 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 
 #include "bench/build_info.h"
 #include "bench/environment.h"
+#include "bench/machine_cache.h"
 #include "bench/workloads.h"
 #include "engine/engine.h"
 #include "evals/statistics.h"
-#include "kernels/core/append_file.h"
 #include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "kernels/core/hash.h"
@@ -23,27 +22,6 @@ constexpr std::int64_t kGpuChunk = 512;  // enough for every expert to have some
 constexpr std::int64_t kDecoded = 8;
 constexpr int kRounds = 3;
 constexpr double kHopeless = 1.5;  // times the best one's time
-
-std::filesystem::path cache_file() {
-  if (const char* folder = std::getenv("XDG_CACHE_HOME"); folder != nullptr && *folder != '\0') {
-    return std::filesystem::path(folder) / "moebench" / "autotune.json";
-  }
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') {
-    return std::filesystem::path(home) / ".cache" / "moebench" / "autotune.json";
-  }
-  return {};
-}
-
-// An unreadable file is an empty one: it is only a memory of measurements.
-Json read_cache(const std::filesystem::path& path) {
-  if (path.empty() || !std::filesystem::exists(path)) return Json::object();
-  try {
-    Json cache = parse_json(read_text_file(path, 1 << 20), path.string(), 4);
-    return cache.is_object() ? cache : Json::object();
-  } catch (const Error&) {
-    return Json::object();
-  }
-}
 
 // Everything that a choice depends on.
 std::string key_of(const Plan& plan, const std::filesystem::path& directory, int threads) {
@@ -214,9 +192,9 @@ Plan autotune(const Plan& plan, const std::filesystem::path& model, int threads,
     return choose_by_measuring(tuned, candidates, tables, {}, report);
   }
   ThreadPool pool(threads);
-  const std::filesystem::path path = cache_file();
+  const std::filesystem::path path = machine_cache_path("autotune.json");
   const std::string key = key_of(plan, directory, pool.num_threads());
-  Json cache = read_cache(path);
+  Json cache = read_machine_cache(path);
   if (cache.contains(key) && take_cached(cache[key], candidates, tuned)) {
     report(fmt::format("autotune {}: taken from {}", plan.name, path.string()));
     return tuned;
@@ -243,12 +221,8 @@ Plan autotune(const Plan& plan, const std::filesystem::path& model, int threads,
   tuned = choose_by_measuring(tuned, candidates, tables, time, report);
   if (path.empty()) return tuned;
   cache[key] = tuned.ops;
-  try {
-    std::filesystem::create_directories(path.parent_path());
-    write_file_atomically(path, cache.dump(1));
-  } catch (const std::exception& error) {  // measured again next time
-    report(fmt::format("autotune: the choice is not remembered: {}", error.what()));
-  }
+  const std::string problem = write_machine_cache(path, cache);  // if any, measured again next time
+  if (!problem.empty()) report(fmt::format("autotune: the choice is not remembered: {}", problem));
   return tuned;
 }
 

@@ -108,6 +108,8 @@ Environment read_environment() {
   Environment e;
   e.cpu = field_of("/proc/cpuinfo", "model name", ':');
   if (e.cpu.empty()) e.cpu = "not available";
+  e.microcode = field_of("/proc/cpuinfo", "microcode", ':');
+  if (e.microcode.empty()) e.microcode = "not available";
   e.logical_cpus = static_cast<int>(std::thread::hardware_concurrency());
   e.usable_cpus = available_cpus();
   e.cpu_features = interesting_features();
@@ -135,6 +137,7 @@ Environment read_environment() {
 
 OrderedJson to_json(const Environment& e) {
   OrderedJson json = {{"cpu", e.cpu},
+                      {"microcode", e.microcode},
                       {"logical_cpus", e.logical_cpus},
                       {"usable_cpus", e.usable_cpus},
                       {"cpu_features", e.cpu_features},

@@ -27,6 +27,7 @@ struct GpuEnvironment {
 
 struct Environment {
   std::string cpu;           // "AMD EPYC ..."
+  std::string microcode;     // its revision, "0x1000065", or "not available"
   int logical_cpus = 0;      // the machine's
   int usable_cpus = 0;       // this process's affinity
   std::string cpu_features;  // of those that matter to us: "avx2 fma f16c avx512f ..."

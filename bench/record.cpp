@@ -14,6 +14,20 @@ constexpr std::array<std::string_view, 8> kStatusNames = {
     "ok",          "failed",       "crashed",    "timeout", "out_of_memory",
     "unsupported", "wrong_output", "interrupted"};
 
+}  // namespace
+
+std::string_view status_name(Status status) {
+  return kStatusNames[static_cast<std::size_t>(status)];
+}
+
+Status parse_status(std::string_view name, std::string_view where) {
+  return static_cast<Status>(index_of_name(kStatusNames, name, where, "status"));
+}
+
+OrderedJson to_json(const Interval& interval) {
+  return {{"low", interval.low}, {"high", interval.high}, {"level", interval.level}};
+}
+
 OrderedJson to_json(const Metric& metric) {
   OrderedJson json = {{"value", metric.absent ? OrderedJson() : OrderedJson(metric.value)},
                       {"unit", metric.unit}};
@@ -49,20 +63,6 @@ Metric metric_from_json(const Json& json, const std::string& where) {
     }
   }
   return metric;
-}
-
-}  // namespace
-
-std::string_view status_name(Status status) {
-  return kStatusNames[static_cast<std::size_t>(status)];
-}
-
-Status parse_status(std::string_view name, std::string_view where) {
-  return static_cast<Status>(index_of_name(kStatusNames, name, where, "status"));
-}
-
-OrderedJson to_json(const Interval& interval) {
-  return {{"low", interval.low}, {"high", interval.high}, {"level", interval.level}};
 }
 
 std::string rate_metric(std::string_view kind) { return fmt::format("{}_tokens_per_second", kind); }

@@ -59,6 +59,9 @@ struct Record {
 };
 
 OrderedJson to_json(const Interval& interval);
+OrderedJson to_json(const Metric& metric);
+// Throws Error naming `where` and the field.
+Metric metric_from_json(const Json& json, const std::string& where);
 OrderedJson to_json(const Record& record);
 
 // The metric that tells the speed of a workload's kind: "decode_tokens_per_second".

@@ -10,6 +10,7 @@ namespace moebench {
 struct LimitLoops {
   void (*multiply_adds)();                                 // kMultiplyAddOperations
   void (*read)(const std::byte* data, std::size_t bytes);  // bytes: a multiple of 128
+  void (*halves)();                                        // kHalfOperations; may be null
   void (*bytes)();                                         // kByteOperations; may be null
 };
 
@@ -20,6 +21,8 @@ const LimitLoops& avx2_limit_loops();
 namespace {
 
 constexpr std::int64_t kRounds = 20000;
+constexpr int kHalfChains = 6;
+constexpr double kHalfOperations = 2.0 * 16 * kHalfChains * kRounds;
 constexpr int kByteChains = 4;
 constexpr double kByteOperations = 2.0 * 32 * 4 * kByteChains * kRounds;
 constexpr int kChains = 10;  // latency times throughput of multiply-add, rounded up
