@@ -147,6 +147,11 @@ std::filesystem::path ledger_path(const std::filesystem::path& out_dir, std::str
   return out_dir / "ledger" / fmt::format("{}.jsonl", case_id);
 }
 
+bool is_timed(const Case& one) {
+  return std::holds_alternative<PrefillScenario>(one.scenario) ||
+         std::holds_alternative<DecodeScenario>(one.scenario);
+}
+
 Record begin_record(const Case& one) {
   Record record;
   record.case_id = one.id;
@@ -162,7 +167,7 @@ Record begin_record(const Case& one) {
 Record CaseRunner::run(const Case& one) {
   Record record = begin_record(one);
   const auto start = std::chrono::steady_clock::now();
-  const WorkloadHooks hooks{options_.on_progress, options_.stop_requested};
+  WorkloadHooks hooks{options_.on_progress, options_.stop_requested};
   const auto failed = [&](Status status, std::string reason) {
     record.status = status;
     record.reason = std::move(reason);
@@ -171,6 +176,7 @@ Record CaseRunner::run(const Case& one) {
   try {
     // The first case loads, whichever it is: a resumed run may begin in the middle.
     if (!state_) load(one, record);
+    if (options_.ceilings) hooks.ceilings = &*options_.ceilings;
     if (!std::holds_alternative<LoadScenario>(one.scenario)) {
       require_or(ErrorCode::kUnsupported, state_->broken.empty(), "{}", state_->broken);
       record.metrics.clear();
@@ -233,6 +239,10 @@ void CaseRunner::load(const Case& one, Record& record) {
   const MemoryBudget predicted =
       predict_memory(one.model, one.plan, state->options, state->pool.num_threads());
   const bool on_gpu = one.plan.backend == PlanBackend::kCuda;
+  if (on_gpu) {
+    const bool timed = std::any_of(cases_.begin(), cases_.end(), is_timed);
+    options_.ceilings = timed ? gpu_ceilings() : std::nullopt;
+  }
   const std::size_t free_before = on_gpu ? gpu::device().free_bytes() : 0;
   state->engine = load_engine(one.model, one.plan, state->options, state->pool);
   const double load_s = seconds_since(start);

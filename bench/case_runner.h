@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "bench/record.h"
+#include "bench/roofline.h"
 #include "bench/suite.h"
 #include "engine/engine.h"
 
@@ -18,6 +20,9 @@ struct CaseRunnerOptions {
   EngineOptions engine;
   int threads = 0;
   std::filesystem::path out_dir;  // ledgers and shared traces go here
+  // Of the CPU, for plans that run there: measured by somebody else, since it takes memory that
+  // would count as the plan's. The GPU's are measured here.
+  std::optional<Ceilings> ceilings;
   std::function<void(std::int64_t done, std::int64_t total)> on_progress;
   std::function<bool()> stop_requested;
 };
@@ -43,6 +48,9 @@ class CaseRunner {
   CaseRunnerOptions options_;
   std::unique_ptr<State> state_;
 };
+
+// Whether the case is a speed, beside which limits stand.
+bool is_timed(const Case& one);
 
 // The record of a case that has begun: what it is, and when.
 Record begin_record(const Case& one);

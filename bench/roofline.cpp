@@ -282,6 +282,29 @@ Ceilings ceilings_of(const Roofline& roofline, int threads) {
   return c;
 }
 
+namespace {
+
+template <class Measure>
+std::optional<Ceilings> unless_out_of_memory(const Measure& measure) {
+  try {
+    return measure();
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kOutOfMemory) throw;
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+std::optional<Ceilings> cpu_ceilings(int threads) {
+  const int count = threads > 0 ? threads : available_cpus();
+  return unless_out_of_memory([&] { return ceilings_of(cpu_roofline({&count, 1}), count); });
+}
+
+std::optional<Ceilings> gpu_ceilings() {
+  return unless_out_of_memory([] { return ceilings_of(gpu_roofline(), 0); });
+}
+
 OrderedJson to_json(const Ceilings& c) {
   OrderedJson read = OrderedJson::array();
   for (const Ceilings::Read& r : c.read) {

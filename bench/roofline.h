@@ -93,6 +93,10 @@ struct Ceilings {
 
 // Throws Error(kInvalidArgument) if the roofline has no rates for that many threads (0: the GPU).
 Ceilings ceilings_of(const Roofline& roofline, int threads);
+// For so many threads (0: one per CPU), and for the GPU: remembered or measured now. Nothing where
+// measuring finds too little memory.
+std::optional<Ceilings> cpu_ceilings(int threads);
+std::optional<Ceilings> gpu_ceilings();
 OrderedJson to_json(const Ceilings& ceilings);
 Ceilings ceilings_from_json(const Json& json, const std::string& where);
 

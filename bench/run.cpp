@@ -163,9 +163,17 @@ class Run {
     }
   }
 
+  // The machine's, if a case wants them: measured once, while nothing else runs.
+  std::optional<Ceilings> ceilings_for(const std::vector<Case>& cases) {
+    const bool wanted = std::any_of(cases.begin(), cases.end(), is_timed);
+    if (!wanted || cases.front().plan.backend != PlanBackend::kCpu) return std::nullopt;
+    if (!ceilings_) ceilings_ = cpu_ceilings(suite_.threads);
+    return ceilings_;
+  }
+
   // Advances `next` by one for every record.
   void run_child(const std::vector<Case>& cases, std::size_t& next) {
-    const Job job{cases, suite_.engine, suite_.threads, options_.out_dir};
+    const Job job{cases, suite_.engine, suite_.threads, options_.out_dir, ceilings_for(cases)};
     const std::filesystem::path program = options_.program.empty()
                                               ? std::filesystem::read_symlink("/proc/self/exe")
                                               : options_.program;
@@ -274,6 +282,7 @@ class Run {
   const Suite& suite_;
   const RunOptions& options_;
   LineWriter results_;
+  std::optional<Ceilings> ceilings_;
   RunOutcome outcome_;
   RunProgress progress_;
   Estimator estimator_;

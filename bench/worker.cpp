@@ -44,7 +44,8 @@ OrderedJson to_json(const Job& job) {
           {"max_batch", job.engine.max_batch},
           {"max_context", job.engine.max_context},
           {"step_tokens", job.engine.step_tokens},
-          {"out_dir", job.out_dir.string()}};
+          {"out_dir", job.out_dir.string()},
+          {"ceilings", job.ceilings ? to_json(*job.ceilings) : OrderedJson()}};
 }
 
 Job job_from_json(const Json& json, const std::string& where) {
@@ -59,6 +60,10 @@ Job job_from_json(const Json& json, const std::string& where) {
   job.engine.max_context = fields.required<std::int64_t>("max_context");
   job.engine.step_tokens = fields.required<std::int64_t>("step_tokens");
   job.out_dir = fields.required<std::string>("out_dir");
+  const Json* ceilings = fields.find("ceilings");
+  if (ceilings != nullptr && !ceilings->is_null()) {
+    job.ceilings = ceilings_from_json(*ceilings, fields.path("ceilings"));
+  }
   const Json* cases = fields.find("cases");
   require(cases != nullptr && cases->is_array() && !cases->empty(), "{}: the cases are missing",
           where);
@@ -86,6 +91,7 @@ int run_worker(std::istream& input, int output) {
   options.engine = job.engine;
   options.threads = job.threads;
   options.out_dir = job.out_dir;
+  options.ceilings = job.ceilings;
   options.stop_requested = interrupted;
   options.on_progress = [&](std::int64_t done, std::int64_t total) {
     const auto now = std::chrono::steady_clock::now();

@@ -7,10 +7,12 @@
 
 #include <filesystem>
 #include <istream>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "bench/roofline.h"
 #include "bench/suite.h"
 #include "kernels/core/json_fields.h"
 
@@ -24,6 +26,7 @@ struct Job {
   EngineOptions engine;
   int threads = 0;
   std::filesystem::path out_dir;
+  std::optional<Ceilings> ceilings;  // of the CPU
 };
 
 OrderedJson to_json(const Job& job);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "bench/step_limits.h"
 #include "evals/statistics.h"
 #include "evals/task.h"
 #include "kernels/core/error.h"
@@ -123,63 +124,6 @@ std::vector<std::int32_t> cut_prompt(const PromptSource& source, std::int64_t le
   return prompt;
 }
 
-OrderedJson time_by_op(Engine& engine, std::span<const Request> requests, bool decode) {
-  constexpr int kRuns = 5;
-  KvCache& cache = *engine.cache;
-  Model& model = *engine.model;
-  struct Lease {
-    KvCache& cache;
-    std::vector<std::int32_t> sequences;
-    ~Lease() {
-      for (const std::int32_t s : sequences) cache.release(s);
-    }
-  } lease{cache, {}};
-  const std::int64_t most = std::min(model.limits().max_step_tokens, cache.options().max_step);
-  Step timed;
-  for (const Request& request : requests) {
-    const auto length = static_cast<std::int64_t>(request.prompt.size());
-    const std::int32_t sequence = cache.create();
-    lease.sequences.push_back(sequence);
-    // Of a prompt the last chunk, which sees the most; of decoding the last token.
-    const std::int64_t from = decode ? length - 1 : std::max<std::int64_t>(0, length - most);
-    Step step;
-    const auto add = [&](Step& to, std::int64_t position) {
-      to.tokens.push_back(request.prompt[static_cast<std::size_t>(position)]);
-      to.positions.push_back(position);
-      to.sequences.push_back(sequence);
-    };
-    for (std::int64_t done = 0; done < from;) {
-      const std::int64_t end = std::min(from, done + most);
-      cache.trim(sequence, done);
-      cache.grow(sequence, end);
-      step.clear();
-      for (; done < end; ++done) add(step, done);
-      model.forward(step, cache);
-    }
-    cache.trim(sequence, from);
-    cache.grow(sequence, length);
-    for (std::int64_t position = from; position < length; ++position) add(timed, position);
-    timed.logit_rows.push_back(static_cast<std::int32_t>(timed.tokens.size()) - 1);
-  }
-  std::map<std::string, std::vector<double>> by_op;
-  std::vector<double> totals;
-  for (int run = 0; run < kRuns; ++run) {
-    std::map<std::string, double> sums;
-    double total = 0;
-    for (const Model::OpTime& time : model.time_ops(timed, cache)) {
-      sums[std::string(time.op)] += time.milliseconds;
-      total += time.milliseconds;
-    }
-    for (const auto& [op, milliseconds] : sums) by_op[op].push_back(milliseconds);
-    totals.push_back(total);
-  }
-  OrderedJson ops = OrderedJson::object();
-  for (const auto& [op, milliseconds] : by_op) ops[op] = median(milliseconds);
-  return {{"step", fmt::format("{} tokens of {} sequences", timed.tokens.size(), requests.size())},
-          {"total_ms", median(totals)},
-          {"ms", ops}};
-}
-
 void add_latencies(const RequestResult& result, LatencySamples& samples) {
   const auto& times = result.token_ns;
   if (times.empty()) return;
@@ -250,7 +194,10 @@ void run_prefill(Engine& engine, const PrefillScenario& scenario, const Workload
   if (!repeat(engine, requests, before, scenario.repetitions, hooks, record, measure)) return;
   record.metrics[rate_metric("prefill")] = median_metric(rates, "tokens/s", "higher");
   record.metrics["ttft_ms"] = median_metric(latencies.ttft, "ms", "lower");
-  record.details["time_by_op"] = time_by_op(engine, requests, false);
+  record.details["time_by_op"] = time_by_op(engine, requests, false, hooks.ceilings);
+  if (hooks.ceilings == nullptr) return;
+  add_limit_metrics(prefill_limit(engine, requests.front(), scenario.context, *hooks.ceilings),
+                    *hooks.ceilings, record);
 }
 
 void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHooks& hooks,
@@ -259,11 +206,14 @@ void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHo
   record.details["prompts"] = source.description;
   std::vector<double> rates;
   LatencySamples latencies;
+  std::vector<std::vector<std::int32_t>> outputs;  // the same in every repetition
   const auto measure = [&](const std::vector<RequestResult>& results) {
     // Steady decoding: from the moment that every sequence has its first token.
     std::int64_t begin = 0;
     std::int64_t end = 0;
+    outputs.clear();
     for (const RequestResult& result : results) {
+      outputs.push_back(result.tokens);
       begin = std::max(begin, result.token_ns.front());
       end = std::max(end, result.token_ns.back());
       add_latencies(result, latencies);
@@ -285,7 +235,10 @@ void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHo
   add_latency_metrics("tpot", latencies.tpot, record);
   add_latency_metrics("itl", latencies.itl, record);
   add_latency_metrics("e2e", latencies.e2e, record);
-  record.details["time_by_op"] = time_by_op(engine, requests, true);
+  record.details["time_by_op"] = time_by_op(engine, requests, true, hooks.ceilings);
+  if (hooks.ceilings == nullptr) return;
+  add_limit_metrics(decode_limit(engine, requests, outputs, *hooks.ceilings), *hooks.ceilings,
+                    record);
 }
 
 }  // namespace moebench

@@ -13,9 +13,12 @@
 
 namespace moebench {
 
+struct Ceilings;
+
 struct WorkloadHooks {
   std::function<void(std::int64_t done, std::int64_t total)> on_progress;
   std::function<bool()> stop_requested;
+  const Ceilings* ceilings = nullptr;  // of the machine; without them no limits stand beside speeds
 };
 
 // Real text for prompts: MoE routing of random ids is not that of words.
@@ -36,11 +39,6 @@ void run_prefill(Engine& engine, const PrefillScenario& scenario, const Workload
                  Record& record);
 void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHooks& hooks,
                 Record& record);
-
-// Where the time of one step goes: {"step": what it holds, "total_ms": ..., "ms": {op: ...}}, the
-// medians over some runs of that step. The last token of each prompt is a decode step; all of one
-// prompt that a step can hold, prefill.
-OrderedJson time_by_op(Engine& engine, std::span<const Request> requests, bool decode);
 
 // What every latency metric is derived from. Times in milliseconds.
 struct LatencySamples {

@@ -116,6 +116,7 @@ void measure(const BenchOptions& o, std::vector<BenchRow>& rows) {
     options.engine.max_batch = 1;
     options.threads = o.threads;
     options.stop_requested = interrupted;
+    if (plan.backend == PlanBackend::kCpu) options.ceilings = cpu_ceilings(o.threads);
     CaseRunner runner(cases, options);
     const WeightLayout layout = plan_weights(Checkpoint::open(directory), config, plan);
     std::size_t bytes = 0;
@@ -213,8 +214,14 @@ OrderedJson gbench_json(const std::vector<BenchRow>& rows) {
           {"benchmarks", benchmarks}};
 }
 
+std::string percent_of_limit(const Record& record) {
+  const auto it = record.metrics.find("percent_of_limit");
+  return it == record.metrics.end() ? "-" : fmt::format("{:.0f}", it->second.value);
+}
+
 void print_table(const std::vector<BenchRow>& rows, bool markdown) {
-  Table table({"model", ">size", ">params", "plan", ">threads", "test", ">t/s", ">median [95 %]"});
+  Table table({"model", ">size", ">params", "plan", ">threads", "test", ">t/s", ">median [95 %]",
+               ">% limit"});
   for (const BenchRow& row : rows) {
     std::string rate = "-";
     std::string interval = row.record.reason;
@@ -228,7 +235,8 @@ void print_table(const std::vector<BenchRow>& rows, bool markdown) {
     }
     table.add({row.model, format_bytes(static_cast<double>(row.model_bytes)),
                fmt::format("{:.2f} M", static_cast<double>(row.parameters) / 1e6), row.plan,
-               std::to_string(row.threads), row.test, rate, interval});
+               std::to_string(row.threads), row.test, rate, interval,
+               percent_of_limit(row.record)});
   }
   fmt::print("{}\nbuild: {} ({})\n", markdown ? table.markdown() : table.text(),
              std::string(build_info::kGitCommit), std::string(build_info::kVersion));

@@ -62,6 +62,9 @@ std::string summary_table(const std::vector<Record>& records) {
     } else if (record.kind == "prefill" || record.kind == "decode") {
       column += ", tok/s";
       cell = rate_cell(find_metric(record, rate_metric(record.kind)));
+      if (const Metric* percent = find_metric(record, "percent_of_limit")) {
+        cell += fmt::format(" ({:.0f} % of limit)", percent->value);
+      }
     } else if (record.kind == "task") {
       cell = share_cell(find_metric(record, "accuracy"));
     } else if (record.kind == "fidelity") {

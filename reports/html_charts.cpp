@@ -10,6 +10,7 @@ namespace {
 
 constexpr double kBytesPerMb = 1e6;
 constexpr std::size_t kDistributionPoints = 60;
+constexpr double kShownShare = 0.02;  // of the longest step: shorter ops are joined
 
 // {"v", "lo", "hi"} of a metric, or null.
 OrderedJson point_of(const OrderedJson& metric) {
@@ -89,28 +90,71 @@ OrderedJson memory_chart(const Report& report) {
   return {{"kind", "stack"}, {"x_title", "MB"}, {"series", series}, {"peaks", peaks}};
 }
 
-// Milliseconds of one step by op, the largest first; null if no plan was looked at so closely.
+// One step of each plan, from left to right: the machine's limit, what each op takes above its own,
+// the largest first, and what no op explains; the marker is the step as measured. Null if no plan
+// was looked at so closely. Plans without a limit have their whole ops.
 OrderedJson time_chart(const Report& report, std::string_view kind, std::string_view title) {
-  std::map<std::string, std::vector<double>> by_op;
-  for (std::size_t i = 0; i < report.rows.size(); ++i) {
+  const std::size_t n = report.rows.size();
+  std::vector<double> limits(n);
+  std::vector<double> gaps(n);
+  OrderedJson steps = OrderedJson::array();
+  std::map<std::string, std::vector<double>> above;
+  double longest = 0;
+  bool any_limit = false;
+  for (std::size_t i = 0; i < n; ++i) {
     const OrderedJson* record = record_of(report, report.rows[i], kind, title);
-    if (record == nullptr || !record->at("details").contains("time_by_op")) continue;
-    for (const auto& [op, milliseconds] : record->at("details").at("time_by_op").at("ms").items()) {
-      auto& values = by_op[op];
-      values.resize(report.rows.size());
-      values[i] = milliseconds.get<double>();
+    const OrderedJson times =
+        record == nullptr ? OrderedJson::object()
+                          : record->at("details").value("time_by_op", OrderedJson::object());
+    steps.push_back(times.value("step_ms", OrderedJson()));
+    if (!times.contains("ms")) continue;
+    for (const auto& [op, milliseconds] : times.at("ms").items()) {
+      const auto took = milliseconds.get<double>();
+      const double floor = std::min(took, op_limit_ms(times, op).value_or(0));
+      limits[i] += floor;
+      auto& values = above[op];
+      values.resize(n);
+      values[i] = took - floor;
     }
+    any_limit = any_limit || limits[i] > 0;
+    gaps[i] = std::max(0.0, times.value("unexplained_ms", 0.0));
+    longest = std::max({longest, times.value("step_ms", 0.0), times.value("total_ms", 0.0)});
   }
-  std::vector<std::pair<std::string, std::vector<double>>> ops(by_op.begin(), by_op.end());
+  if (above.empty()) return OrderedJson();
   const auto most = [](const auto& op) {
     return *std::max_element(op.second.begin(), op.second.end());
   };
+  std::vector<std::pair<std::string, std::vector<double>>> ops;
+  std::vector<double> others(n);
+  for (const auto& op : above) {
+    if (most(op) >= kShownShare * longest) {
+      ops.push_back(op);
+      continue;
+    }
+    for (std::size_t i = 0; i < n; ++i) others[i] += op.second[i];
+  }
   std::stable_sort(ops.begin(), ops.end(),
                    [&](const auto& a, const auto& b) { return most(a) > most(b); });
   OrderedJson series = OrderedJson::array();
-  for (const auto& [op, values] : ops) series.push_back({{"name", op}, {"values", values}});
-  if (series.empty()) return OrderedJson();
-  return {{"kind", "stack"}, {"x_title", "ms"}, {"series", series}};
+  const auto add = [&](const std::string& name, const std::vector<double>& values,
+                       const std::string& color) {
+    if (*std::max_element(values.begin(), values.end()) <= 0) return;
+    series.push_back({{"name", name}, {"values", values}, {"color", color}});
+  };
+  add("limit of the machine", limits, "c0");
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    add(ops[i].first, ops[i].second, fmt::format("c{}", 1 + i % 9));
+  }
+  add(any_limit ? "other ops, above their limits" : "other ops", others, "muted");
+  add("gaps between ops", gaps, "whisker");
+  OrderedJson chart = {{"kind", "stack"}, {"x_title", "ms"}, {"series", series}};
+  const bool any_step = std::any_of(steps.begin(), steps.end(),
+                                    [](const OrderedJson& step) { return !step.is_null(); });
+  if (any_step) {
+    chart["peaks"] = steps;
+    chart["peaks_name"] = "the step as measured";
+  }
+  return chart;
 }
 
 OrderedJson trade_off_chart(const Report& report, const TradeOff& t) {

@@ -102,6 +102,12 @@ const OrderedJson& metric_of(const Report& report, const Row& row, std::string_v
   return record == nullptr ? kNull : metric_of(*record, name);
 }
 
+std::optional<double> op_limit_ms(const OrderedJson& time_by_op, const std::string& op) {
+  const auto limits = time_by_op.find("limits");
+  if (limits == time_by_op.end() || !limits->contains(op)) return std::nullopt;
+  return limits->at(op).at("limit_ms").get<double>();
+}
+
 std::string metric_cell(const OrderedJson& metric, std::string (*format)(double)) {
   const auto value = value_of(metric);
   if (!value) {
@@ -167,6 +173,9 @@ Column speed_column(const Report& report, std::string_view kind, std::string_vie
     const Row* reference = report.reference_of(row);
     if (reference != nullptr && reference != &row) {
       content += ratio_text(rate, value_of(metric(*reference)));
+    }
+    if (const auto percent = value_of(metric_of(report, row, kind, title, "percent_of_limit"))) {
+      content += fmt::format("<span class=ratio>{:.0f} % of limit</span>", *percent);
     }
     column.cells.push_back(rate ? bar_cell(content, *rate / fastest)
                                 : fmt::format("<td>{}</td>", content));

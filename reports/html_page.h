@@ -51,6 +51,10 @@ const OrderedJson* record_of(const Report& report, const Row& row, std::string_v
 const OrderedJson& metric_of(const Report& report, const Row& row, std::string_view kind,
                              std::string_view title, std::string_view name);
 
+// The floor under an op's time in details.time_by_op; nothing in records from before there were
+// any.
+std::optional<double> op_limit_ms(const OrderedJson& time_by_op, const std::string& op);
+
 // Cells: value with its interval below it.
 std::string metric_cell(const OrderedJson& metric, std::string (*format)(double));
 inline constexpr std::string_view kNoValue = "<span class=none>–</span>";

@@ -44,39 +44,66 @@ std::string latency_table(const Report& report, std::string_view kind, const std
                      table(head + "</tr>" + second + "</tr>", body));
 }
 
+// A number of details.time_by_op; nothing in records from before there was such a one.
+std::string milliseconds_cell(const OrderedJson& times, const char* name) {
+  if (!times.contains(name)) return std::string(kNoValue);
+  return format_number(times.at(name).get<double>());
+}
+
+// What an op takes and how near it is to its limit, or else its share of all.
+std::string op_cell(const OrderedJson& times, const std::string& op) {
+  if (!times.at("ms").contains(op)) return std::string(kNoValue);
+  const auto took = times.at("ms").at(op).get<double>();
+  const auto limit = op_limit_ms(times, op);
+  if (!times.contains("limits")) {
+    const auto total = times.at("total_ms").get<double>();
+    return fmt::format("{} <small>{:.0f} %</small>", format_number(took),
+                       100 * took / std::max(total, 1e-12));
+  }
+  if (!limit || !(took > 0)) return format_number(took);
+  const auto bound = times.at("limits").at(op).value("bound", "");
+  return fmt::format("{} <small>{:.0f} % of limit ({})</small>", format_number(took),
+                     100 * *limit / took, escape_html(bound));
+}
+
 // Where one step spends its time: a table for each workload, op by op; its chart beside it.
 std::string time_table(const Report& report, std::string_view kind, const std::string& title,
                        std::size_t number) {
+  const auto times_of = [&](const Row& row) -> const OrderedJson* {
+    const OrderedJson* record = record_of(report, row, kind, title);
+    if (record == nullptr || !record->at("details").contains("time_by_op")) return nullptr;
+    return &record->at("details").at("time_by_op");
+  };
   std::vector<std::string> ops;
   for (const Row& row : report.rows) {
-    const OrderedJson* record = record_of(report, row, kind, title);
-    if (record == nullptr || !record->at("details").contains("time_by_op")) continue;
-    for (const auto& [op, milliseconds] : record->at("details").at("time_by_op").at("ms").items()) {
+    const OrderedJson* times = times_of(row);
+    if (times == nullptr) continue;
+    for (const auto& [op, milliseconds] : times->at("ms").items()) {
       if (std::find(ops.begin(), ops.end(), op) == ops.end()) ops.push_back(op);
     }
   }
   if (ops.empty()) return "";
-  std::string head = "<tr><th scope=col>plan</th><th scope=col>step</th><th scope=col>all, ms</th>";
+  std::string head =
+      "<tr><th scope=col>plan</th><th scope=col>step</th><th scope=col>limit, ms</th><th "
+      "scope=col>measured, ms</th><th scope=col>sum of ops, ms</th><th scope=col>unexplained, "
+      "ms</th>";
   for (const std::string& op : ops) {
     head += fmt::format("<th scope=col>{}</th>", escape_html(op));
   }
   std::string body;
   for (const Row& row : report.rows) {
-    const OrderedJson* record = record_of(report, row, kind, title);
-    if (record == nullptr || !record->at("details").contains("time_by_op")) continue;
-    const OrderedJson& times = record->at("details").at("time_by_op");
-    const auto total = times.at("total_ms").get<double>();
-    body += fmt::format("<tr>{}<td>{}</td><td>{}</td>", row_head(row),
-                        escape_html(times.at("step").get<std::string>()), format_number(total));
-    for (const std::string& op : ops) {
-      const auto milliseconds = times.at("ms").value(op, 0.0);
-      body += fmt::format("<td>{} <small>{:.0f} %</small></td>", format_number(milliseconds),
-                          100 * milliseconds / std::max(total, 1e-12));
+    const OrderedJson* times = times_of(row);
+    if (times == nullptr) continue;
+    body += fmt::format("<tr>{}<td>{}</td>", row_head(row),
+                        escape_html(times->at("step").get<std::string>()));
+    for (const char* name : {"limit_ms", "step_ms", "total_ms", "unexplained_ms"}) {
+      body += fmt::format("<td>{}</td>", milliseconds_cell(*times, name));
     }
+    for (const std::string& op : ops) body += fmt::format("<td>{}</td>", op_cell(*times, op));
     body += "</tr>";
   }
   return figure(chart_id(std::string(kind) + "-time", number),
-                title + ": where a step spends its time", "half") +
+                title + ": from the machine's limit to the measured step", "half") +
          fmt::format("<details><summary>Time by op, {}</summary>{}</details>", escape_html(title),
                      table(head + "</tr>", body));
 }
@@ -113,8 +140,12 @@ std::string speed_section(const Report& report) {
   }
   if (!where.empty()) {
     body +=
-        "<h3>Where the time goes</h3><p>One step of each workload, each op timed alone: on a GPU "
-        "between two events and without graphs, so the sum exceeds the step's time in use.</p>" +
+        "<h3>Where the time goes</h3><p>One step of each workload, from left to right: the least "
+        "time in which this machine could read the step's weights, the experts that its tokens "
+        "chose and its cache, or multiply, whichever takes longer for each op, at rates measured "
+        "here (<code>moebench roofline</code>); then what each op takes above its own limit, each "
+        "timed alone; then gaps. The marker is the step as it runs in use: on a GPU it replays a "
+        "graph, and may lie left of the sum.</p>" +
         where;
   }
   const auto tasks = scenario_titles(report, "task");

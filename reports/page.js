@@ -131,8 +131,8 @@
   }
 
   function stack(spec) {
-    const sets = spec.series.map((s, i) => ({ label: s.name, data: s.values, backgroundColor: color(`c${i % 10}`), stack: "taken", barPercentage: 0.72 }));
-    if (spec.peaks) sets.push({ type: "line", label: "measured peak", data: spec.peaks, stack: "measured", showLine: false, order: -1,
+    const sets = spec.series.map((s, i) => ({ label: s.name, data: s.values, backgroundColor: color(s.color || `c${i % 10}`), stack: "taken", barPercentage: 0.72 }));
+    if (spec.peaks) sets.push({ type: "line", label: spec.peaks_name || "measured peak", data: spec.peaks, stack: "measured", showLine: false, order: -1,
       pointStyle: "rectRot", pointRadius: 6, backgroundColor: color("bad"), borderColor: color("surface") });
     return {
       type: "bar", data: { labels: data.labels, datasets: sets },

@@ -175,6 +175,26 @@ TEST_CASE("cli doctor: every finding has a level, and a problem is exit code 2")
   CHECK(std::filesystem::is_empty(folder.path()));  // its probe is gone
 }
 
+TEST_CASE("cli roofline: rates by number of threads and where they meet, remembered") {
+  const TemporaryDirectory folder;
+  const std::string command =
+      "XDG_CACHE_HOME=" + folder.path().string() + " " MOEBENCH_PROGRAM " roofline --backend cpu ";
+  const ProcessResult first = run_shell(command + "--threads 1 --json");
+  REQUIRE(first.exit_code == 0);
+  const Json cpu = Json::parse(first.out).at("cpu");
+  REQUIRE(cpu.at("rates").size() == 1);
+  const Json& rates = cpu.at("rates")[0].at("rates");
+  CHECK(rates.at("read_gb_per_s").at("value").get<double>() > 0);
+  CHECK(rates.at("f32_gop_per_s").at("samples").size() >= 3);
+  CHECK(std::filesystem::exists(folder.path() / "moebench" / "roofline.json"));
+  const ProcessResult text = run_shell(command + "--threads 1");
+  CHECK(text.exit_code == 0);
+  for (const char* part : {"microcode", "read, GB/s", "Ridge", "load", "--refresh"}) {
+    CHECK_THAT(text.out, Catch::Contains(part));
+  }
+  CHECK(run_shell(command + "--backend tpu").exit_code == 3);
+}
+
 TEST_CASE("cli generate: the answer with its channel, and raw") {
   const ScriptedModel model;
   CHECK(output_of("generate" + model.flag() + " --prompt Hi") == "[final] Answer: B\n");
@@ -260,6 +280,7 @@ TEST_CASE("cli bench: JSON, JSON lines, CSV and markdown tell the same tests") {
 
   const std::string md = output_of(base + "-o md");
   for (const std::string& test : tests) CHECK_THAT(md, Catch::Contains("| " + test + " |"));
+  CHECK_THAT(md, Catch::Contains("| % limit |") && !Catch::Contains("| - |"));
   const Json gbench = json_of(base + "-o gbench");
   CHECK(gbench.at("benchmarks").size() == 2 * tests.size() * 3);  // two repetitions and a median
   CHECK(gbench.at("benchmarks")[0].at("time_unit") == "ms");

@@ -1,6 +1,6 @@
 // Fuzz entry for the lines that a run writes and a report reads back: records (results.jsonl) and
-// answers (ledger/*.jsonl). Each line is tried as both. Whatever the bytes, what is accepted can be
-// written again, and then reads as the same.
+// answers (ledger/*.jsonl); and for what is remembered of a machine. Each line is tried as all of
+// them. Whatever the bytes, what is accepted can be written again, and then reads as the same.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "bench/record.h"
+#include "bench/roofline.h"
 #include "evals/ledger.h"
 #include "kernels/core/append_file.h"
 #include "kernels/core/error.h"
@@ -35,6 +36,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto visit = [](const moebench::Json& json, const std::string& place) {
     check_line(json, place, moebench::ledger_line_from_json);
     check_line(json, place, moebench::record_from_json);
+    check_line(json, place, moebench::roofline_from_json);
+    check_line(json, place, moebench::ceilings_from_json);
   };
   try {
     moebench::for_each_json_line(text, "results.jsonl", 64, visit);

@@ -1,5 +1,6 @@
 // report.html: one file that needs nothing else, and in which nothing a model wrote is markup.
 #include <catch2/catch.hpp>
+#include <map>
 #include <regex>
 #include <set>
 
@@ -128,6 +129,58 @@ TEST_CASE("html: numbers that could not be measured do not stop the page") {
     run.add(record);
   }
   check_page(page_of(build_report({run.path()}, {})));
+}
+
+TEST_CASE("html: a limit stands beside its speed and its ops; records from before do without") {
+  const auto decode = [](const char* plan, const OrderedJson& times) {
+    Record record;
+    record.case_id = std::string("00000000000000a") + plan[0];
+    record.label = std::string(plan) + " / decode batch 1, context 8";
+    record.model = "m";
+    record.plan = plan;
+    record.kind = "decode";
+    record.scenario = {{"kind", "decode"}, {"batch", 1}, {"context", 8}, {"tokens", 8}};
+    record.metrics["decode_tokens_per_second"].value = 50;
+    record.details["time_by_op"] = times;
+    return record;
+  };
+  const OrderedJson before = {{"step", "one"}, {"total_ms", 10}, {"ms", {{"attention", 10}}}};
+  RunFolder old;
+  old.add(decode("b", before));
+  const std::string old_page = page_of(build_report({old.path()}, {}));
+  check_page(old_page);
+  CHECK(without_scripts(old_page).find("% of limit") == std::string::npos);
+  CHECK(old_page.find("the step as measured") == std::string::npos);
+
+  // A step of 20 ms: attention 10, of which 4 are its limit, embedding 5 without one, gaps 5.
+  Record record =
+      decode("a", {{"step", "one"},
+                   {"step_ms", 20},
+                   {"total_ms", 15},
+                   {"unexplained_ms", 5},
+                   {"limit_ms", 4},
+                   {"ms", {{"attention", 10}, {"embedding", 5}}},
+                   {"limits", {{"attention", {{"limit_ms", 4}, {"bound", "memory"}}}}}});
+  record.metrics["percent_of_limit"].value = 37.4;
+  record.metrics["percent_of_limit"].unit = "%";
+  old.add(record);  // side by side with the old one
+  const std::string page = page_of(build_report({old.path()}, {}));
+  check_page(page);
+  const std::string markup = without_scripts(page);
+  CHECK(markup.find("37 % of limit") != std::string::npos);
+  CHECK(markup.find("40 % of limit (memory)") != std::string::npos);
+  const std::string begin = "<script type=\"application/json\" id=data>";
+  const std::size_t at = page.find(begin) + begin.size();
+  const Json chart = Json::parse(page.substr(at, page.find("</script>", at) - at))
+                         .at("charts")
+                         .at("decode-time-0");
+  CHECK(chart.at("peaks") == Json::array({nullptr, 20}));
+  std::map<std::string, Json> series;
+  for (const Json& one : chart.at("series")) series[one.at("name")] = one.at("values");
+  CHECK(series.at("limit of the machine") == Json::array({0.0, 4.0}));
+  CHECK(series.at("attention") == Json::array({10.0, 6.0}));
+  CHECK(series.at("embedding") == Json::array({0.0, 5.0}));
+  CHECK(series.at("gaps between ops") == Json::array({0.0, 5.0}));
 }
 
 TEST_CASE("html: what a model, a plan or a title says is never markup") {
