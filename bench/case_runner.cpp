@@ -95,7 +95,8 @@ OrderedJson kl_by_trace_json(const std::vector<Trace>& traces, const FidelityRes
   return list;
 }
 
-// Positions of the longest sequence of a workload; 0 for what takes the context it is given.
+}  // namespace
+
 std::int64_t context_needed(const Scenario& scenario) {
   if (const auto* prefill = std::get_if<PrefillScenario>(&scenario)) {
     return prefill->context + prefill->tokens + 1;
@@ -106,8 +107,6 @@ std::int64_t context_needed(const Scenario& scenario) {
   return 0;
 }
 
-// The engine must hold the largest batch and the longest sequence of any case that the model can
-// run at all: one that it cannot run must not cost the others.
 EngineOptions options_for(const std::vector<Case>& cases, EngineOptions options,
                           std::int64_t model_context) {
   std::int64_t context = options.max_context;
@@ -125,8 +124,6 @@ EngineOptions options_for(const std::vector<Case>& cases, EngineOptions options,
   options.max_context = context;
   return options;
 }
-
-}  // namespace
 
 struct CaseRunner::State {
   ThreadPool pool;

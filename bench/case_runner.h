@@ -51,6 +51,13 @@ class CaseRunner {
 
 // Whether the case is a speed, beside which limits stand.
 bool is_timed(const Case& one);
+// Positions of the longest sequence of a workload; 0 for what takes the context it is given.
+std::int64_t context_needed(const Scenario& scenario);
+
+// `options` with room for every one of `cases` that the model can run at all: one that it cannot
+// must not cost the others. `model_context` is the longest context of the model.
+EngineOptions options_for(const std::vector<Case>& cases, EngineOptions options,
+                          std::int64_t model_context);
 
 // The record of a case that has begun: what it is, and when.
 Record begin_record(const Case& one);

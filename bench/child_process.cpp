@@ -44,7 +44,7 @@ struct Pipe {
 
 ChildProcess::ChildProcess(const std::filesystem::path& program,
                            const std::vector<std::string>& arguments, std::string_view input,
-                           const std::filesystem::path& log) {
+                           const std::filesystem::path& log, Input then) {
   Pipe to_child;
   Pipe from_child;
   const int log_fd = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -70,15 +70,16 @@ ChildProcess::ChildProcess(const std::filesystem::path& program,
   to_child.close_end(0);
   from_child.close_end(1);
   output_ = from_child.take(0);
-  while (!input.empty()) {
-    const ssize_t written = write(to_child.ends[1], input.data(), input.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) break;  // the child died; its end will be noticed by the reader
-    input.remove_prefix(static_cast<std::size_t>(written));
+  input_ = to_child.take(1);
+  send(input);
+  if (then == Input::kEnds) {
+    close(input_);
+    input_ = -1;
   }
 }
 
 ChildProcess::~ChildProcess() {
+  if (input_ >= 0) close(input_);
   if (output_ >= 0) close(output_);
   if (pid_ > 0) {
     kill(pid_, SIGKILL);
@@ -102,6 +103,15 @@ ChildProcess::Wait ChildProcess::next_line(int timeout_ms, std::string& line) {
     if (got < 0 && errno == EINTR) return Wait::kInterrupted;
     if (got <= 0) return Wait::kEnd;
     buffer_.append(chunk, static_cast<std::size_t>(got));
+  }
+}
+
+void ChildProcess::send(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = write(input_, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) break;  // the child died; its end will be noticed by the reader
+    text.remove_prefix(static_cast<std::size_t>(written));
   }
 }
 

@@ -13,10 +13,13 @@ namespace moebench {
 
 class ChildProcess {
  public:
+  // What happens to the child's standard input once `input` is written.
+  enum class Input { kEnds, kStaysOpen };
+
   // Starts `program` with `arguments`; `input` goes to its standard input, its standard error is
   // appended to `log`. Throws Error(kIo).
   ChildProcess(const std::filesystem::path& program, const std::vector<std::string>& arguments,
-               std::string_view input, const std::filesystem::path& log);
+               std::string_view input, const std::filesystem::path& log, Input then = Input::kEnds);
   // Kills it if it still runs.
   ~ChildProcess();
   ChildProcess(const ChildProcess&) = delete;
@@ -28,6 +31,9 @@ class ChildProcess {
   // a signal to this process.
   Wait next_line(int timeout_ms, std::string& line);
 
+  // More standard input, where it stays open. A child that died is noticed by next_line.
+  void send(std::string_view text);
+
   void signal(int number);
 
   // Waits for the end. "" after exit code 0 or 2, else "exited with code 7" or "was killed by
@@ -36,6 +42,7 @@ class ChildProcess {
 
  private:
   pid_t pid_ = -1;
+  int input_ = -1;
   int output_ = -1;
   std::string buffer_;
 };

@@ -16,9 +16,8 @@
 #include "kernels/core/error.h"
 
 namespace moebench {
-namespace {
 
-void send(int output, const OrderedJson& message) {
+void send_message(int output, const OrderedJson& message) {
   std::string line = json_line(message) + "\n";
   std::string_view rest = line;
   while (!rest.empty()) {
@@ -29,8 +28,6 @@ void send(int output, const OrderedJson& message) {
     rest.remove_prefix(static_cast<std::size_t>(written));
   }
 }
-
-}  // namespace
 
 OrderedJson to_json(const Job& job) {
   OrderedJson cases = OrderedJson::array();
@@ -97,13 +94,13 @@ int run_worker(std::istream& input, int output) {
     const auto now = std::chrono::steady_clock::now();
     if (now - last_message < kBetweenMessages) return;
     last_message = now;
-    send(output, {{"event", "progress"}, {"done", done}, {"total", total}});
+    send_message(output, {{"event", "progress"}, {"done", done}, {"total", total}});
   };
   CaseRunner runner(job.cases, options);
   try {
     for (const Case& one : job.cases) {
-      send(output, {{"event", "start"}, {"case", one.id}});
-      send(output, {{"event", "record"}, {"record", to_json(runner.run(one))}});
+      send_message(output, {{"event", "start"}, {"case", one.id}});
+      send_message(output, {{"event", "record"}, {"record", to_json(runner.run(one))}});
     }
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kInterrupted) throw;

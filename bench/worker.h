@@ -32,6 +32,9 @@ struct Job {
 OrderedJson to_json(const Job& job);
 Job job_from_json(const Json& json, const std::string& where);
 
+// One line to the parent process. Throws Error(kIo).
+void send_message(int output, const OrderedJson& message);
+
 // Reads a job from `input`, runs it, writes messages to file descriptor `output`. Returns the exit
 // code: 0 if every case gave a record, whatever its status; 2 if interrupted.
 int run_worker(std::istream& input, int output);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "bench/planted_slowdown.h"
 #include "bench/step_limits.h"
 #include "evals/statistics.h"
 #include "evals/task.h"
@@ -29,7 +30,11 @@ std::vector<RequestResult> run_batch(Engine& engine, const std::vector<Request>&
   Scheduler scheduler(*engine.model, *engine.cache);
   scheduler.share_prefix(computed_before);
   for (const Request& request : requests) scheduler.submit(request);
-  while (scheduler.step()) {
+  const PlantedSlowdown slowdown;
+  for (;;) {
+    const auto start = slowdown.before_step();
+    if (!scheduler.step()) break;
+    slowdown.after_step(start);
     require_or(ErrorCode::kInterrupted, !hooks.stop_requested || !hooks.stop_requested(),
                "run a workload: interrupted");
   }
@@ -63,6 +68,32 @@ std::vector<Request> make_requests(const PromptSource& source, std::int64_t batc
     requests.push_back(std::move(request));
   }
   return requests;
+}
+
+std::vector<Request> prefill_requests(const PromptSource& source, const PrefillScenario& s) {
+  return make_requests(source, 1, s.context + s.tokens, 1);
+}
+
+// One token more than asked: the first belongs to prefill.
+std::vector<Request> decode_requests(const PromptSource& source, const DecodeScenario& s) {
+  return make_requests(source, s.batch, s.context, s.tokens + 1);
+}
+
+// Tokens per second of steady decoding: from the moment that every sequence has its first token.
+double decode_rate(const std::vector<RequestResult>& results) {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  for (const RequestResult& result : results) {
+    begin = std::max(begin, result.token_ns.front());
+    end = std::max(end, result.token_ns.back());
+  }
+  std::int64_t tokens = 0;
+  for (const RequestResult& result : results) {
+    tokens += std::count_if(result.token_ns.begin(), result.token_ns.end(),
+                            [&](std::int64_t ns) { return ns > begin; });
+  }
+  return static_cast<double>(tokens) * kNsPerSecond /
+         static_cast<double>(std::max<std::int64_t>(1, end - begin));
 }
 
 // Runs `requests`, whose prompts may begin with `computed_before`, once unmeasured and then
@@ -188,7 +219,7 @@ void run_prefill(Engine& engine, const PrefillScenario& scenario, const Workload
     add_latencies(results.front(), latencies);
     rates.push_back(static_cast<double>(scenario.tokens) * 1e3 / latencies.ttft.back());
   };
-  const auto requests = make_requests(source, 1, scenario.context + scenario.tokens, 1);
+  const auto requests = prefill_requests(source, scenario);
   const auto before =
       std::span(requests.front().prompt).first(static_cast<std::size_t>(scenario.context));
   if (!repeat(engine, requests, before, scenario.repetitions, hooks, record, measure)) return;
@@ -208,27 +239,14 @@ void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHo
   LatencySamples latencies;
   std::vector<std::vector<std::int32_t>> outputs;  // the same in every repetition
   const auto measure = [&](const std::vector<RequestResult>& results) {
-    // Steady decoding: from the moment that every sequence has its first token.
-    std::int64_t begin = 0;
-    std::int64_t end = 0;
     outputs.clear();
     for (const RequestResult& result : results) {
       outputs.push_back(result.tokens);
-      begin = std::max(begin, result.token_ns.front());
-      end = std::max(end, result.token_ns.back());
       add_latencies(result, latencies);
     }
-    std::int64_t tokens = 0;
-    for (const RequestResult& result : results) {
-      tokens += std::count_if(result.token_ns.begin(), result.token_ns.end(),
-                              [&](std::int64_t ns) { return ns > begin; });
-    }
-    rates.push_back(static_cast<double>(tokens) * kNsPerSecond /
-                    static_cast<double>(std::max<std::int64_t>(1, end - begin)));
+    rates.push_back(decode_rate(results));
   };
-  // One token more than asked: the first belongs to prefill.
-  const auto requests =
-      make_requests(source, scenario.batch, scenario.context, scenario.tokens + 1);
+  const auto requests = decode_requests(source, scenario);
   if (!repeat(engine, requests, {}, scenario.repetitions, hooks, record, measure)) return;
   record.metrics[rate_metric("decode")] = median_metric(rates, "tokens/s", "higher");
   add_latency_metrics("ttft", latencies.ttft, record);
@@ -239,6 +257,32 @@ void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHo
   if (hooks.ceilings == nullptr) return;
   add_limit_metrics(decode_limit(engine, requests, outputs, *hooks.ceilings), *hooks.ceilings,
                     record);
+}
+
+RepeatedWorkload::RepeatedWorkload(Engine& engine, const Scenario& scenario) : engine_(engine) {
+  const PromptSource source = make_prompt_source(engine);
+  if (const auto* prefill = std::get_if<PrefillScenario>(&scenario)) {
+    requests_ = prefill_requests(source, *prefill);
+    computed_before_ = prefill->context;
+  } else if (const auto* decode = std::get_if<DecodeScenario>(&scenario)) {
+    requests_ = decode_requests(source, *decode);
+    decodes_ = true;
+  } else {
+    fail(ErrorCode::kUnsupported, "repeat '{}': only prefill and decode have tokens per second",
+         scenario_label(scenario));
+  }
+}
+
+RepeatedWorkload::Repetition RepeatedWorkload::run(const WorkloadHooks& hooks) {
+  const auto& prompt = requests_.front().prompt;
+  const auto before = std::span(prompt).first(static_cast<std::size_t>(computed_before_));
+  const auto results = run_batch(engine_, requests_, before, hooks);
+  if (decodes_) return {decode_rate(results), digest_of(results)};
+  const RequestResult& only = results.front();
+  const auto computed =
+      static_cast<double>(static_cast<std::int64_t>(prompt.size()) - computed_before_);
+  return {computed * 1e3 / milliseconds(only.submitted_ns, only.token_ns.front()),
+          digest_of(results)};
 }
 
 }  // namespace moebench

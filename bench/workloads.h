@@ -40,6 +40,25 @@ void run_prefill(Engine& engine, const PrefillScenario& scenario, const Workload
 void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHooks& hooks,
                 Record& record);
 
+// One prefill or decode workload, run as often as its caller likes.
+class RepeatedWorkload {
+ public:
+  // Throws Error(kUnsupported) for scenarios that have no tokens per second.
+  RepeatedWorkload(Engine& engine, const Scenario& scenario);
+
+  struct Repetition {
+    double tokens_per_second = 0;
+    std::string digest;  // of the tokens: the same every time, or the time means nothing
+  };
+  Repetition run(const WorkloadHooks& hooks);
+
+ private:
+  Engine& engine_;
+  std::vector<Request> requests_;
+  std::int64_t computed_before_ = 0;  // tokens of the prompt that are in the cache already
+  bool decodes_ = false;
+};
+
 // What every latency metric is derived from. Times in milliseconds.
 struct LatencySamples {
   std::vector<double> ttft;  // one per request: submission to first output token

@@ -9,6 +9,8 @@
 #include "bench/case_runner.h"
 #include "bench/environment.h"
 #include "bench/interrupt.h"
+#include "bench/workloads.h"
+#include "cli/bench_compare.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
 #include "cli/table.h"
@@ -26,9 +28,15 @@ struct BenchOptions {
   std::vector<std::int64_t> batch = {1};
   std::vector<std::int64_t> depth = {0};
   std::int64_t repetitions = 5;
+  bool repetitions_given = false;
   int threads = 0;
   std::string output = "text";
   bool autotune = false;
+  CompareOptions compare;
+
+  bool compares() const {
+    return !compare.against_program.empty() || (plans.size() > 1 && !compare.no_interleave);
+  }
 };
 
 // One measured test, with what the output formats want to know.
@@ -101,12 +109,39 @@ std::vector<Test> make_tests(const BenchOptions& o) {
   return tests;
 }
 
+// What all rows of a plan share.
+BenchRow describe(const BenchOptions& o, const Plan& plan) {
+  const std::filesystem::path directory = resolve_model(o.model);
+  const WeightLayout layout =
+      plan_weights(Checkpoint::open(directory), load_model_config(directory), plan);
+  std::size_t bytes = 0;
+  for (int g = 0; g < kNumWeightGroups; ++g) bytes += layout.bytes(static_cast<WeightGroup>(g));
+  BenchRow row;
+  row.model = directory.filename() == "model" ? o.model : directory.filename().string();
+  row.plan = plan.name;
+  row.plan_text = plan.describe();
+  row.model_bytes = static_cast<std::int64_t>(bytes);
+  row.parameters = layout.parameters();
+  row.threads = o.threads == 0 ? available_cpus() : o.threads;
+  row.kv_format = format_name(plan.kv);
+  return row;
+}
+
+BenchRow row_of(const Test& test, const BenchRow& facts) {
+  BenchRow row = facts;
+  row.test = test.row.test;
+  row.n_prompt = test.row.n_prompt;
+  row.n_gen = test.row.n_gen;
+  row.n_batch = test.row.n_batch;
+  row.n_depth = test.row.n_depth;
+  row.test_time = utc_now();
+  return row;
+}
+
 // Adds a row for each test. Throws Error(kInterrupted), with the rows measured so far in place.
 void measure(const BenchOptions& o, std::vector<BenchRow>& rows) {
   std::vector<std::string> plans = o.plans;
   if (plans.empty()) plans.push_back("fast");
-  const std::filesystem::path directory = resolve_model(o.model);
-  const ModelConfig config = load_model_config(directory);
   for (const std::string& name : plans) {
     const Plan plan = read_plan(name, o.autotune, o.model, o.threads);
     std::vector<Test> tests = make_tests(o);
@@ -118,19 +153,9 @@ void measure(const BenchOptions& o, std::vector<BenchRow>& rows) {
     options.stop_requested = interrupted;
     if (plan.backend == PlanBackend::kCpu) options.ceilings = cpu_ceilings(o.threads);
     CaseRunner runner(cases, options);
-    const WeightLayout layout = plan_weights(Checkpoint::open(directory), config, plan);
-    std::size_t bytes = 0;
-    for (int g = 0; g < kNumWeightGroups; ++g) bytes += layout.bytes(static_cast<WeightGroup>(g));
+    const BenchRow facts = describe(o, plan);
     for (std::size_t i = 0; i < tests.size(); ++i) {
-      BenchRow row = tests[i].row;
-      row.model = directory.filename() == "model" ? o.model : directory.filename().string();
-      row.plan = plan.name;
-      row.plan_text = plan.describe();
-      row.model_bytes = static_cast<std::int64_t>(bytes);
-      row.parameters = layout.parameters();
-      row.threads = o.threads == 0 ? available_cpus() : o.threads;
-      row.kv_format = format_name(plan.kv);
-      row.test_time = utc_now();
+      BenchRow row = row_of(tests[i], facts);
       row.record = runner.run(cases[i]);
       if (row.ok()) row.samples_ts = row.rate().samples;
       rows.push_back(std::move(row));
@@ -290,8 +315,86 @@ void print_rows(const BenchOptions& options, const std::vector<BenchRow>& rows) 
   std::fflush(stdout);
 }
 
+// Prints a line for every row that has no time. False if there is one.
+bool report_failures(const std::vector<BenchRow>& rows) {
+  bool all_ok = true;
+  for (const BenchRow& row : rows) {
+    if (row.ok()) continue;
+    all_ok = false;
+    fmt::print(stderr, "error: benchmark {} {}: {}: {}\n", row.plan, row.test,
+               status_name(row.record.status), row.record.reason);
+  }
+  return all_ok;
+}
+
+// Rows as in a run of one plan after another: the samples are blocks.
+std::vector<BenchRow> rows_of(const BenchOptions& o, const ComparedTests& compared,
+                              const std::vector<Test>& tests, const CompareResult& result) {
+  std::vector<BenchRow> rows;
+  for (std::size_t arm = 0; arm < compared.arms.size(); ++arm) {
+    BenchRow facts = describe(o, compared.arms[arm].plan);
+    facts.plan = compared.arms[arm].name;
+    for (std::size_t test = 0; test < tests.size(); ++test) {
+      BenchRow row = row_of(tests[test], facts);
+      row.record.kind = scenario_kind(tests[test].scenario);
+      row.samples_ts = block_rates(result.timing, arm, test);
+      if (row.samples_ts.empty()) {
+        const Trouble trouble = trouble_of(result.timing, arm, test);
+        row.record.status = trouble.status;
+        row.record.reason = trouble.reason;
+      } else {
+        row.record.metrics[rate_metric(row.record.kind)] =
+            median_metric(row.samples_ts, "tokens/s", "higher");
+      }
+      rows.push_back(std::move(row));
+    }
+  }
+  return rows;
+}
+
+int run_comparison(const BenchOptions& o) {
+  std::vector<Plan> plans;
+  for (const std::string& name : o.plans) {
+    plans.push_back(read_plan(name, o.autotune, o.model, o.threads));
+  }
+  if (plans.empty()) plans.push_back(read_plan("fast", o.autotune, o.model, o.threads));
+  const std::vector<Test> tests = make_tests(o);
+  ComparedTests compared;
+  compared.model = o.model;
+  compared.arms = make_arms(plans, o.compare);
+  compared.threads = o.threads;
+  compared.rounds = o.repetitions_given ? o.repetitions : 0;
+  for (const Test& test : tests) {
+    compared.names.push_back(test.row.test);
+    compared.scenarios.push_back(test.scenario);
+  }
+  load_model_config(resolve_model(o.model));  // a wrong model is one error, not one of each arm
+  const CompareResult result = compare(compared, o.compare);
+  const std::vector<BenchRow> rows = rows_of(o, compared, tests, result);
+  const bool as_json = o.output == "compare";
+  if (as_json || !o.compare.out.empty()) {
+    const std::string json = comparison_json(compared, o.compare, result).dump(2) + "\n";
+    if (as_json) fmt::print("{}", json);
+    if (!o.compare.out.empty()) {
+      write_file_atomically(std::filesystem::path(o.compare.out) / "compare.json", json);
+    }
+  }
+  if (!as_json) print_rows(o, rows);
+  if (o.output == "text" || o.output == "md") {
+    fmt::print("\n{}", comparison_text(compared, o.compare, result, o.output == "md"));
+  }
+  const bool all_ok = report_failures(rows);
+  require_or(ErrorCode::kInterrupted, !result.timing.interrupted,
+             "compare speeds: interrupted; what was measured is shown");
+  return all_ok ? comparison_exit_code(o.compare, result.timing) : kExitFailed;
+}
+
 int run_bench(const BenchOptions& options) {
   watch_for_interrupts();
+  if (options.compares()) return run_comparison(options);
+  require_or(ErrorCode::kUsage, options.output != "compare",
+             "benchmark: -o compare needs two arms that are timed in turns (two --plan, or "
+             "--against-program)");
   std::vector<BenchRow> rows;
   try {
     measure(options, rows);
@@ -300,14 +403,7 @@ int run_bench(const BenchOptions& options) {
     throw;
   }
   print_rows(options, rows);
-  bool all_ok = true;
-  for (const BenchRow& row : rows) {
-    if (row.ok()) continue;
-    all_ok = false;
-    fmt::print(stderr, "error: benchmark {} {}: {}: {}\n", row.plan, row.test,
-               status_name(row.record.status), row.record.reason);
-  }
-  return all_ok ? kExitOk : kExitFailed;
+  return report_failures(rows) ? kExitOk : kExitFailed;
 }
 
 }  // namespace
@@ -334,18 +430,25 @@ void add_bench(CLI::App& app, Action& action) {
   add_list("-n,--n-gen", options->generate, "Tokens to generate (0: none)");
   add_list("-b,--batch", options->batch, "Sequences decoded at once", 1);
   add_list("-d,--n-depth", options->depth, "Tokens in the cache beforehand");
-  command->add_option("-r,--repetitions", options->repetitions, "Measured repetitions")
+  command
+      ->add_option("-r,--repetitions", options->repetitions,
+                   "Measured repetitions; of two arms or more: exactly N rounds")
       ->type_name("N")
       ->check(CLI::PositiveNumber)
+      ->each([options](const std::string&) { options->repetitions_given = true; })
       ->capture_default_str();
   add_threads_option(command, options->threads);
   add_autotune_flag(command, options->autotune);
-  command->add_option("-o,--output", options->output, "text, json, jsonl, csv, md or gbench")
+  command
+      ->add_option("-o,--output", options->output, "text, json, jsonl, csv, md, gbench or compare")
       ->type_name("FORMAT")
-      ->check(CLI::IsMember({"text", "json", "jsonl", "csv", "md", "gbench"}))
+      ->check(CLI::IsMember({"text", "json", "jsonl", "csv", "md", "gbench", "compare"}))
       ->capture_default_str();
+  add_compare_options(command, options->compare);
   add_examples(command, {"moebench bench --model nano -p 128 -n 64 -b 1,8",
-                         "moebench bench --model nano --plan reference --plan int4 -o md"});
+                         "moebench bench --model nano --plan fast --plan int4 -o md",
+                         "moebench bench --model nano -p 0 --against-program old/moebench "
+                         "--fail-if-slower"});
 }
 
 }  // namespace moebench::cli

@@ -5,6 +5,7 @@
 #include <iostream>
 #include <memory>
 
+#include "bench/arm_worker.h"
 #include "bench/suite.h"
 #include "bench/worker.h"
 #include "cli/command.h"
@@ -52,6 +53,7 @@ int run_run(const RunCommandOptions& command) {
 struct NoOptions {};
 
 int run_worker_command(const NoOptions&) { return run_worker(std::cin, STDOUT_FILENO); }
+int run_arm_command(const NoOptions&) { return run_arm(std::cin, STDOUT_FILENO); }
 
 }  // namespace
 
@@ -84,6 +86,9 @@ void add_worker(CLI::App& app, Action& action) {
       add_command(app, action, std::string(kWorkerCommand), "Runs cases for a parent process",
                   std::make_shared<NoOptions>(), run_worker_command);
   command->group("");  // not in --help
+  add_command(app, action, std::string(kArmCommand), "Runs blocks for a parent process",
+              std::make_shared<NoOptions>(), run_arm_command)
+      ->group("");
 }
 
 }  // namespace moebench::cli

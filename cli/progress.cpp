@@ -22,8 +22,11 @@ void ProgressLine::clear() {
 
 void ProgressLine::show(const RunProgress& progress) {
   if (!terminal_) return;
-  std::string line =
-      fmt::format("[{}/{}] {}", progress.cases_done + 1, progress.cases_total, progress.current);
+  std::string line;
+  if (progress.cases_total > 0) {
+    line = fmt::format("[{}/{}] ", progress.cases_done + 1, progress.cases_total);
+  }
+  line += progress.current;
   if (progress.within_total > 0) {
     line += fmt::format("  {}/{}", progress.within_done, progress.within_total);
   }

@@ -242,7 +242,8 @@ TEST_CASE("cli fidelity: a plan against itself is exact, int4 is not, --text and
 
 TEST_CASE("cli bench: JSON, JSON lines, CSV and markdown tell the same tests") {
   const std::string base =
-      "bench --model " + tiny() + " --plan reference --plan int4 -p 8 -n 4 -b 1,2 -d 0,6 -r 2 ";
+      "bench --model " + tiny() +
+      " --plan reference --plan int4 --no-interleave -p 8 -n 4 -b 1,2 -d 0,6 -r 2 ";
   const std::vector<std::string> tests = {"pp8",      "tg4",      "tg4 b2",
                                           "pp8 @ d6", "tg4 @ d6", "tg4 b2 @ d6"};
   const Json json = json_of(base + "-o json");
