@@ -199,8 +199,9 @@ Trouble ArmProcesses::listen(ArmId id, std::string_view expected, double timeout
     return lost(Status::kCrashed,
                 fmt::format("its process {}", death.empty() ? "ended early" : death));
   }
-  answer = Json::parse(line, nullptr, false);
-  const std::string kind = answer.is_object() ? text_of(answer, "event") : "";
+  const Trouble garbled = read_answer([&] { answer = parse_json(line, "an arm's answer"); });
+  const std::string kind =
+      garbled.ok() && answer.is_object() ? text_of(answer, "event") : std::string();
   if (kind == expected) return {};
   Trouble trouble;
   if (kind == "failed") {

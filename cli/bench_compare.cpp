@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <limits>
 
+#include "bench/case_runner.h"
 #include "bench/environment.h"
 #include "cli/progress.h"
 #include "cli/table.h"
@@ -66,6 +69,40 @@ CLI::Validator within(double low, double high) {
                        : fmt::format("'{}' is not a number from {} to {}", text, low, high);
           },
           ""};
+}
+
+// What the system would give without swapping; infinite where it does not say.
+double available_bytes() {
+  std::ifstream file("/proc/meminfo");
+  for (std::string line; std::getline(file, line);) {
+    double kilobytes = 0;
+    if (std::sscanf(line.c_str(), "MemAvailable: %lf kB", &kilobytes) == 1) return kilobytes * 1024;
+  }
+  return std::numeric_limits<double>::infinity();
+}
+
+// Whether a second process of the base fits beside the arms. Throws Error(kOutOfMemory) if not even
+// the arms do: each holds the model while the others are timed.
+bool self_test_fits(const ComparedTests& tests, const ArmProcessOptions& process) {
+  std::vector<Case> cases;
+  for (const Scenario& test : tests.scenarios) cases.push_back({"bench", tests.model, {}, test});
+  const auto context = load_model_config(resolve_model(tests.model)).max_context;
+  const EngineOptions engine = options_for(cases, process.engine, context);
+  const int threads = tests.threads > 0 ? tests.threads : available_cpus();
+  double arms = 0;
+  double base = 0;
+  for (const ArmSpec& arm : tests.arms) {
+    if (arm.plan.backend == PlanBackend::kCuda) continue;  // not this memory
+    const MemoryBudget budget = predict_memory(tests.model, arm.plan, engine, threads);
+    if (&arm == &tests.arms.front()) base = static_cast<double>(budget.total());
+    arms += static_cast<double>(budget.total());
+  }
+  const double available = available_bytes();
+  require_or(ErrorCode::kOutOfMemory, arms <= available,
+             "compare speeds: {} arms at once need {}, and {} are available (--no-interleave holds "
+             "one at a time)",
+             tests.arms.size(), format_bytes(arms), format_bytes(available));
+  return arms + base <= available;
 }
 
 std::string percent(double share) { return fmt::format("{:+.2f} %", share * 100); }
@@ -159,6 +196,7 @@ CompareResult compare(const ComparedTests& tests, const CompareOptions& options)
   paired.threshold = options.threshold_percent / 100;
   paired.seed = options.seed;
   paired.rounds = tests.rounds;
+  paired.self_test = self_test_fits(tests, process);
   ProgressLine line;
   paired.on_session = [&](std::int64_t session, double elapsed_s) {
     RunProgress progress;
@@ -259,6 +297,9 @@ std::string comparison_text(const ComparedTests& tests, const CompareOptions& op
       "% are SAME\n",
       std::lround(timing.elapsed_s), budget_of(tests, options), timing.sessions, options.block_s,
       options.threshold_percent);
+  if (timing.self_tests.empty()) {
+    text += "no self-test: there is no memory for a second process of the base\n";
+  }
   for (const Comparison& c : timing.self_tests) {
     if (!c.ratios) continue;
     text += fmt::format(

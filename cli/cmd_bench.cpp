@@ -392,9 +392,11 @@ int run_comparison(const BenchOptions& o) {
 int run_bench(const BenchOptions& options) {
   watch_for_interrupts();
   if (options.compares()) return run_comparison(options);
-  require_or(ErrorCode::kUsage, options.output != "compare",
-             "benchmark: -o compare needs two arms that are timed in turns (two --plan, or "
-             "--against-program)");
+  require_or(
+      ErrorCode::kUsage,
+      options.output != "compare" && options.compare.out.empty() && !options.compare.fail_if_slower,
+      "benchmark: -o compare, --out and --fail-if-slower need two arms that are timed in "
+      "turns (two --plan, or --against-program)");
   std::vector<BenchRow> rows;
   try {
     measure(options, rows);

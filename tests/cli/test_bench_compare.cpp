@@ -127,6 +127,7 @@ TEST_CASE("cli bench: an arm that cannot run a test loses that test only") {
 
 TEST_CASE("cli bench: options of comparisons that make no sense are usage errors") {
   CHECK(run_moebench(quick("-o compare")).exit_code == 3);
+  CHECK(run_moebench(quick("--plan int4 --fail-if-slower")).exit_code == 3);
   CHECK(run_moebench(quick("--plan int4 --budget 0")).exit_code == 3);
   CHECK(run_moebench(quick("--plan int4 --threshold nan")).exit_code == 3);
 }
