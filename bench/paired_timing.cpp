@@ -310,9 +310,9 @@ class Pairing {
       const double late = median(std::span(base).last(third));
       if (trend.p_value < 0.01) {
         c.notes.push_back(
-            fmt::format("the machine drifted: the base was {:+.1f} % {} in the last "
+            fmt::format("the machine drifted: the base was {:.1f} % {} in the last "
                         "third than in the first (pairs cancel that)",
-                        (late / early - 1) * 100, late > early ? "faster" : "slower"));
+                        std::abs(late / early - 1) * 100, late > early ? "faster" : "slower"));
       }
     }
     const auto& values = c.sessions.values;
