@@ -7,7 +7,9 @@
 #include <numeric>
 
 #include "bench/environment.h"
+#include "bench/mixed.h"
 #include "bench/output_check.h"
+#include "bench/serve.h"
 #include "bench/workloads.h"
 #include "evals/fidelity.h"
 #include "evals/invariance.h"
@@ -104,6 +106,10 @@ std::int64_t context_needed(const Scenario& scenario) {
   if (const auto* decode = std::get_if<DecodeScenario>(&scenario)) {
     return decode->context + decode->tokens + 1;
   }
+  if (const auto* mixed = std::get_if<MixedScenario>(&scenario)) {
+    return std::max(mixed->context + mixed->tokens, mixed->prefill) + 1;
+  }
+  if (const auto* serve = std::get_if<ServeScenario>(&scenario)) return serve_context(*serve);
   return 0;
 }
 
@@ -117,6 +123,10 @@ EngineOptions options_for(const std::vector<Case>& cases, EngineOptions options,
     context = std::max(context, needed);
     if (const auto* decode = std::get_if<DecodeScenario>(&one.scenario)) {
       options.max_batch = std::max(options.max_batch, decode->batch);
+    } else if (const auto* mixed = std::get_if<MixedScenario>(&one.scenario)) {
+      options.max_batch = std::max(options.max_batch, mixed->batch + 1);
+    } else if (const auto* serve = std::get_if<ServeScenario>(&one.scenario)) {
+      options.max_batch = std::max(options.max_batch, serve->concurrency);
     }
     default_context = default_context || (needed == 0 && options.max_context == 0);
   }
@@ -164,7 +174,19 @@ Record begin_record(const Case& one) {
 Record CaseRunner::run(const Case& one) {
   Record record = begin_record(one);
   const auto start = std::chrono::steady_clock::now();
-  WorkloadHooks hooks{options_.on_progress, options_.stop_requested};
+  std::optional<LineWriter> events;
+  WorkloadHooks hooks{options_.on_progress, options_.stop_requested, {}};
+  hooks.on_request = [&](const RequestEvents& request) {
+    if (options_.on_request) options_.on_request(request);
+    if (options_.out_dir.empty()) return;
+    if (!events) {
+      const std::filesystem::path path = event_log_path(options_.out_dir, one.id);
+      std::filesystem::remove(path);  // of an earlier try that was cut off
+      events.emplace(path);
+      record.details["event_log"] = std::filesystem::relative(path, options_.out_dir).string();
+    }
+    events->append(json_line(to_json(request)));
+  };
   const auto failed = [&](Status status, std::string reason) {
     record.status = status;
     record.reason = std::move(reason);
@@ -189,6 +211,10 @@ Record CaseRunner::run(const Case& one) {
       run_prefill(state_->engine, *prefill, hooks, record);
     } else if (const auto* decode = std::get_if<DecodeScenario>(&one.scenario)) {
       run_decode(state_->engine, *decode, hooks, record);
+    } else if (const auto* mixed = std::get_if<MixedScenario>(&one.scenario)) {
+      run_mixed(state_->engine, *mixed, hooks, record);
+    } else if (const auto* serve = std::get_if<ServeScenario>(&one.scenario)) {
+      run_serve(state_->engine, *serve, hooks, record);
     } else if (const auto* task = std::get_if<TaskScenario>(&one.scenario)) {
       run_task_case(one, *task, record);
     } else if (const auto* fidelity = std::get_if<FidelityScenario>(&one.scenario)) {

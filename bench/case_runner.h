@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/event_log.h"
 #include "bench/record.h"
 #include "bench/roofline.h"
 #include "bench/suite.h"
@@ -19,12 +20,13 @@ namespace moebench {
 struct CaseRunnerOptions {
   EngineOptions engine;
   int threads = 0;
-  std::filesystem::path out_dir;  // ledgers and shared traces go here
+  std::filesystem::path out_dir;  // ledgers, event logs and shared traces go here; "": no logs
   // Of the CPU, for plans that run there: measured by somebody else, since it takes memory that
   // would count as the plan's. The GPU's are measured here.
   std::optional<Ceilings> ceilings;
   std::function<void(std::int64_t done, std::int64_t total)> on_progress;
   std::function<bool()> stop_requested;
+  std::function<void(const RequestEvents&)> on_request;  // of workloads, beside the event log
 };
 
 class CaseRunner {

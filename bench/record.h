@@ -48,7 +48,7 @@ struct Record {
   std::string label;     // "int4 / nano high"
   std::string model;     // name
   std::string plan;      // name
-  std::string kind;      // "load", "prefill", "decode", "task", "fidelity", "invariance"
+  std::string kind;      // as scenario_kind names them: "load", "decode", ...
   OrderedJson scenario;  // parameters of the case
   Status status = Status::kOk;
   std::string reason;

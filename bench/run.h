@@ -4,6 +4,7 @@
 // A run's folder holds
 //   run.json         the suite as expanded, the environment, the models; written once at the start
 //   results.jsonl    one record per line (bench/record.h), appended as cases end
+//   events/ID.jsonl  one request of a workload per line (bench/event_log.h), appended as they end
 //   ledger/ID.jsonl  one answer per line (evals/ledger.h), appended as answers end
 //   traces/          the reference's answers that fidelity is measured on
 //   worker.log       what workers wrote to standard error

@@ -3,7 +3,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
+#include "bench/latency.h"
+#include "bench/serve.h"
 #include "engine/harmony.h"
 #include "engine/plan.h"
 #include "evals/task.h"
@@ -18,7 +21,7 @@ constexpr std::int64_t kMostRepetitions = 100000;
 
 // Names in the order of the variant's alternatives.
 constexpr std::array<std::string_view, std::variant_size_v<Scenario>> kKinds = {
-    "load", "prefill", "decode", "task", "fidelity", "invariance"};
+    "load", "prefill", "decode", "task", "fidelity", "invariance", "mixed", "serve"};
 
 template <class... Functions>
 struct Overloaded : Functions... {
@@ -90,6 +93,95 @@ void read(JsonFields& fields, InvarianceScenario& s) {
   s.items = count(fields, "items", s.items, 1, 64);
 }
 
+void read(JsonFields& fields, MixedScenario& s) {
+  s.batch = count(fields, "batch", s.batch, 1, 4096);
+  s.context = count(fields, "context", s.context, 1, kMostTokens);
+  s.prefill = count(fields, "prefill", s.prefill, 1, kMostTokens);
+  s.tokens = count(fields, "tokens", s.tokens, 4, kMostTokens);
+  s.repetitions = count(fields, "repetitions", s.repetitions, 1, kMostRepetitions);
+}
+
+// A length may be written as a plain number.
+std::string read_length(JsonFields& fields, std::string_view name, const std::string& fallback) {
+  const Json* value = fields.find(name);
+  if (value == nullptr) return fallback;
+  const std::string text =
+      value->is_number_integer() ? value->dump() : fields.required<std::string>(name);
+  parse_length(text, fields.path(name));
+  return text;
+}
+
+void read(JsonFields& fields, ServeScenario& s) {
+  Arrivals& a = s.arrivals;
+  s.concurrency = count(fields, "concurrency", s.concurrency, 0, 4096);
+  s.trace = fields.optional<std::string>("trace", s.trace);
+  const Json* rate = fields.find("rate");
+  if (rate != nullptr && *rate == "inf") {
+    a.rate = std::numeric_limits<double>::infinity();
+  } else {
+    a.rate =
+        in_range<double>(fields.optional<double>("rate", a.rate), 1e-6, 1e9, fields.path("rate"));
+  }
+  a.burstiness = in_range<double>(fields.optional<double>("burstiness", a.burstiness), 0.01, 1e4,
+                                  fields.path("burstiness"));
+  // What is said about arrivals tells their kind.
+  const auto implied = s.concurrency > 0                     ? ArrivalKind::kClosed
+                       : a.burstiness != 1                   ? ArrivalKind::kBurst
+                       : !s.trace.empty() && rate == nullptr ? ArrivalKind::kTrace
+                                                             : ArrivalKind::kPoisson;
+  a.kind = parse_arrival_kind(
+      fields.optional<std::string>("arrivals", std::string(arrival_kind_name(implied))),
+      fields.path("arrivals"));
+  require((a.kind == ArrivalKind::kClosed) == (s.concurrency > 0),
+          "{}: a closed loop, and only that, has a concurrency of at least 1 (here: {}, {})",
+          fields.path("concurrency"), arrival_kind_name(a.kind), s.concurrency);
+  require(a.kind != ArrivalKind::kTrace || !s.trace.empty(), "{}: arrivals 'trace' need one",
+          fields.path("trace"));
+  require(a.burstiness == 1 || a.kind == ArrivalKind::kBurst,
+          "{}: only arrivals 'burst' have one (here: {})", fields.path("burstiness"),
+          arrival_kind_name(a.kind));
+  a.duration_s = in_range<double>(fields.optional<double>("duration_s", 0.0), 0.0, 1e6,
+                                  fields.path("duration_s"));
+  a.requests = count(fields, "requests", a.duration_s > 0 ? 0 : a.requests, 0, 1'000'000);
+  require(a.requests > 0 || a.duration_s > 0 || a.kind == ArrivalKind::kTrace,
+          "{}: 0 requests without a duration_s would never end", fields.path("requests"));
+  a.seed = static_cast<std::uint64_t>(
+      count(fields, "seed", 0, 0, std::numeric_limits<std::int64_t>::max()));
+  s.input = read_length(fields, "input", s.input);
+  s.output = read_length(fields, "output", s.output);
+  s.prompts = fields.optional<std::string>("prompts", s.prompts);
+  static constexpr std::array<std::string_view, 3> kPrompts = {"text", "random", "questions"};
+  index_of_name(kPrompts, s.prompts, fields.path("prompts"), "kind of prompts");
+  s.slo = fields.optional<std::string>("slo", s.slo);
+  parse_slo(s.slo, fields.path("slo"));
+  s.sweep = fields.optional<std::string>("sweep", s.sweep);
+  parse_sweep(s.sweep, fields.path("sweep"));
+  require(s.sweep.empty() ||
+              (a.kind != ArrivalKind::kTrace && a.kind != ArrivalKind::kClosed && rate == nullptr),
+          "{}: a sweep sets the rate itself, and closed loops and traces have none",
+          fields.path("sweep"));
+}
+
+std::string serve_label(const ServeScenario& s) {
+  const Arrivals& a = s.arrivals;
+  std::string label = "serve ";
+  switch (a.kind) {
+    case ArrivalKind::kClosed:
+      label += fmt::format("{} at once", s.concurrency);
+      break;
+    case ArrivalKind::kTrace:
+      label += "trace " + std::filesystem::path(s.trace).filename().string();
+      break;
+    default:
+      label += arrival_kind_name(a.kind);
+      if (a.kind == ArrivalKind::kBurst) label += fmt::format(" {}", a.burstiness);
+      label += s.sweep.empty() ? fmt::format(" {}/s", a.rate) : fmt::format(" sweep {}", s.sweep);
+  }
+  if (s.prompts == "questions") return label + fmt::format(", questions, {} out", s.output);
+  if (a.kind != ArrivalKind::kTrace) label += fmt::format(", {} in, {} out", s.input, s.output);
+  return s.prompts == "random" ? label + ", random ids" : label;
+}
+
 }  // namespace
 
 std::string_view scenario_kind(const Scenario& scenario) { return kKinds[scenario.index()]; }
@@ -108,6 +200,10 @@ std::string scenario_label(const Scenario& scenario) {
           [](const TaskScenario& s) { return fmt::format("{} {}", s.task, s.effort); },
           [](const FidelityScenario& s) { return fmt::format("fidelity to {}", s.against); },
           [](const InvarianceScenario&) { return std::string("invariance"); },
+          [](const MixedScenario& s) {
+            return fmt::format("mixed prefill {}, batch {}", s.prefill, s.batch);
+          },
+          [](const ServeScenario& s) { return serve_label(s); },
       },
       scenario);
 }
@@ -150,6 +246,33 @@ OrderedJson scenario_to_json(const Scenario& scenario) {
                    json["task"] = s.task;
                    json["items"] = s.items;
                  },
+                 [&](const MixedScenario& s) {
+                   json["batch"] = s.batch;
+                   json["context"] = s.context;
+                   json["prefill"] = s.prefill;
+                   json["tokens"] = s.tokens;
+                   json["repetitions"] = s.repetitions;
+                 },
+                 [&](const ServeScenario& s) {
+                   const Arrivals& a = s.arrivals;
+                   json["arrivals"] = arrival_kind_name(a.kind);
+                   const bool has_rate = s.sweep.empty() && a.kind != ArrivalKind::kClosed &&
+                                         a.kind != ArrivalKind::kTrace;
+                   if (has_rate) {
+                     json["rate"] = std::isinf(a.rate) ? OrderedJson("inf") : OrderedJson(a.rate);
+                   }
+                   if (a.kind == ArrivalKind::kBurst) json["burstiness"] = a.burstiness;
+                   json["concurrency"] = s.concurrency;
+                   json["requests"] = a.requests;
+                   json["duration_s"] = a.duration_s;
+                   json["input"] = s.input;
+                   json["output"] = s.output;
+                   json["trace"] = s.trace;
+                   json["prompts"] = s.prompts;
+                   json["slo"] = s.slo;
+                   json["sweep"] = s.sweep;
+                   json["seed"] = a.seed;
+                 },
              },
              scenario);
   return json;
@@ -158,9 +281,9 @@ OrderedJson scenario_to_json(const Scenario& scenario) {
 Scenario scenario_from_json(const Json& json, const std::string& where) {
   JsonFields fields(json, where);
   const auto kind = fields.required<std::string>("kind");
-  const std::array<Scenario, kKinds.size()> defaults = {LoadScenario{},     PrefillScenario{},
-                                                        DecodeScenario{},   TaskScenario{},
-                                                        FidelityScenario{}, InvarianceScenario{}};
+  const std::array<Scenario, kKinds.size()> defaults = {
+      LoadScenario{},     PrefillScenario{},    DecodeScenario{}, TaskScenario{},
+      FidelityScenario{}, InvarianceScenario{}, MixedScenario{},  ServeScenario{}};
   Scenario scenario = defaults[index_of_name(kKinds, kind, fields.path("kind"), "kind")];
   std::visit([&](auto& s) { read(fields, s); }, scenario);
   fields.finish();

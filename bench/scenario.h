@@ -5,6 +5,7 @@
 #include <string>
 #include <variant>
 
+#include "bench/arrivals.h"
 #include "engine/sampling.h"
 #include "kernels/core/json_fields.h"
 
@@ -27,6 +28,29 @@ struct DecodeScenario {
   std::int64_t context = 64;
   std::int64_t tokens = 64;
   std::int64_t repetitions = 5;
+};
+
+// A prompt of `prefill` tokens that arrives while `batch` sequences decode: what it does to the
+// gaps between their tokens. Each of them has `context` tokens of prompt and produces `tokens`.
+struct MixedScenario {
+  std::int64_t batch = 8;
+  std::int64_t context = 64;
+  std::int64_t prefill = 512;
+  std::int64_t tokens = 64;
+  std::int64_t repetitions = 5;
+};
+
+// Requests that come and go as they do at a server.
+struct ServeScenario {
+  Arrivals arrivals;
+  std::int64_t concurrency = 0;  // requests under way in a closed loop
+  std::string input = "512";     // tokens of a prompt, as parse_length reads them
+  std::string output = "128";    // tokens of an answer
+  std::string trace;             // file of lengths, and of times for arrivals "trace"; "": none
+  std::string prompts = "text";  // cut from text; "random": ids; "questions": chats, with their own
+                                 // lengths and ends, whose reasoning and final tokens are known
+  std::string slo;               // as parse_slo reads it; "": none
+  std::string sweep;             // rates to go through, "1 2 4", or "auto"; "": the one rate
 };
 
 // Accuracy on a task.
@@ -55,9 +79,9 @@ struct InvarianceScenario {
 };
 
 using Scenario = std::variant<LoadScenario, PrefillScenario, DecodeScenario, TaskScenario,
-                              FidelityScenario, InvarianceScenario>;
+                              FidelityScenario, InvarianceScenario, MixedScenario, ServeScenario>;
 
-// "load", "prefill", "decode", "task", "fidelity", "invariance"
+// "load", "prefill", "decode", "task", "fidelity", "invariance", "mixed", "serve"
 std::string_view scenario_kind(const Scenario& scenario);
 // "prefill 512", "decode batch 8, context 64", "nano high", ...
 std::string scenario_label(const Scenario& scenario);

@@ -20,10 +20,6 @@ constexpr double kNsPerSecond = 1e9;
 constexpr std::int64_t kResamples = 2000;
 constexpr std::uint64_t kBootstrapSeed = 1;
 
-double milliseconds(std::int64_t from_ns, std::int64_t to_ns) {
-  return static_cast<double>(to_ns - from_ns) / kNsPerMs;
-}
-
 std::vector<RequestResult> run_batch(Engine& engine, const std::vector<Request>& requests,
                                      std::span<const std::int32_t> computed_before,
                                      const WorkloadHooks& hooks) {
@@ -56,20 +52,6 @@ std::string digest_of(const std::vector<RequestResult>& results) {
   return hash_hex(hash);
 }
 
-std::vector<Request> make_requests(const PromptSource& source, std::int64_t batch,
-                                   std::int64_t prompt_tokens, std::int64_t output_tokens) {
-  std::vector<Request> requests;
-  for (std::int64_t i = 0; i < batch; ++i) {
-    Request request;
-    request.id = static_cast<std::uint64_t>(i);
-    request.prompt = cut_prompt(source, prompt_tokens, i);
-    request.max_tokens = output_tokens;
-    request.detect_loops = false;  // and no stop tokens: the work must not depend on the words
-    requests.push_back(std::move(request));
-  }
-  return requests;
-}
-
 std::vector<Request> prefill_requests(const PromptSource& source, const PrefillScenario& s) {
   return make_requests(source, 1, s.context + s.tokens, 1);
 }
@@ -96,17 +78,29 @@ double decode_rate(const std::vector<RequestResult>& results) {
          static_cast<double>(std::max<std::int64_t>(1, end - begin));
 }
 
-// Runs `requests`, whose prompts may begin with `computed_before`, once unmeasured and then
-// `repetitions` times; calls measure(results) each time. False, with the record saying so, if the
-// outputs are not the same each time.
-bool repeat(Engine& engine, const std::vector<Request>& requests,
-            std::span<const std::int32_t> computed_before, std::int64_t repetitions,
-            const WorkloadHooks& hooks, Record& record,
-            const std::function<void(const std::vector<RequestResult>&)>& measure) {
-  const std::string witness = digest_of(run_batch(engine, requests, computed_before, hooks));
+}  // namespace
+
+std::vector<Request> make_requests(const PromptSource& source, std::int64_t batch,
+                                   std::int64_t prompt_tokens, std::int64_t output_tokens) {
+  std::vector<Request> requests;
+  for (std::int64_t i = 0; i < batch; ++i) {
+    Request request;
+    request.id = static_cast<std::uint64_t>(i);
+    request.prompt = cut_prompt(source, prompt_tokens, i);
+    request.max_tokens = output_tokens;
+    request.detect_loops = false;  // and no stop tokens: the work must not depend on the words
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+bool repeat_witnessed(const std::function<std::vector<RequestResult>()>& run,
+                      std::int64_t repetitions, const WorkloadHooks& hooks, Record& record,
+                      const std::function<void(const std::vector<RequestResult>&)>& measure) {
+  const std::string witness = digest_of(run());
   record.details["output_digest"] = witness;
   for (std::int64_t r = 0; r < repetitions; ++r) {
-    const auto results = run_batch(engine, requests, computed_before, hooks);
+    const auto results = run();
     const std::string digest = digest_of(results);
     if (digest != witness) {
       record.status = Status::kWrongOutput;
@@ -117,15 +111,21 @@ bool repeat(Engine& engine, const std::vector<Request>& requests,
       return false;
     }
     measure(results);
+    if (hooks.on_request) {
+      std::int64_t origin = results.front().submitted_ns;
+      for (const RequestResult& one : results) origin = std::min(origin, one.submitted_ns);
+      for (const RequestResult& one : results) {
+        RequestEvents events = events_of(one, origin);
+        events.point = r;
+        hooks.on_request(events);
+      }
+    }
     if (hooks.on_progress) hooks.on_progress(r + 1, repetitions);
   }
   return true;
 }
 
-}  // namespace
-
 PromptSource make_prompt_source(const Engine& engine) {
-  constexpr std::size_t kEnough = 1 << 16;
   PromptSource source;
   if (engine.tokenizer) {
     std::string text;
@@ -134,6 +134,12 @@ PromptSource make_prompt_source(const Engine& engine) {
     source.description = "text of the nano questions";
     return source;
   }
+  return random_prompt_source(engine);
+}
+
+PromptSource random_prompt_source(const Engine& engine) {
+  constexpr std::size_t kEnough = 1 << 16;
+  PromptSource source;
   RandomStream random(1);
   for (std::size_t i = 0; i < kEnough; ++i) {
     source.tokens.push_back(
@@ -153,20 +159,6 @@ std::vector<std::int32_t> cut_prompt(const PromptSource& source, std::int64_t le
     prompt.push_back(source.tokens[at++ % source.tokens.size()]);
   }
   return prompt;
-}
-
-void add_latencies(const RequestResult& result, LatencySamples& samples) {
-  const auto& times = result.token_ns;
-  if (times.empty()) return;
-  samples.ttft.push_back(milliseconds(result.submitted_ns, times.front()));
-  samples.e2e.push_back(milliseconds(result.submitted_ns, times.back()));
-  for (std::size_t i = 1; i < times.size(); ++i) {
-    samples.itl.push_back(milliseconds(times[i - 1], times[i]));
-  }
-  if (times.size() > 1) {
-    samples.tpot.push_back(milliseconds(times.front(), times.back()) /
-                           static_cast<double>(times.size() - 1));
-  }
 }
 
 void add_latency_metrics(std::string_view name, std::span<const double> samples, Record& record) {
@@ -216,13 +208,14 @@ void run_prefill(Engine& engine, const PrefillScenario& scenario, const Workload
   std::vector<double> rates;
   LatencySamples latencies;
   const auto measure = [&](const std::vector<RequestResult>& results) {
-    add_latencies(results.front(), latencies);
+    add_latencies(events_of(results.front(), 0), latencies);
     rates.push_back(static_cast<double>(scenario.tokens) * 1e3 / latencies.ttft.back());
   };
   const auto requests = prefill_requests(source, scenario);
   const auto before =
       std::span(requests.front().prompt).first(static_cast<std::size_t>(scenario.context));
-  if (!repeat(engine, requests, before, scenario.repetitions, hooks, record, measure)) return;
+  const auto run = [&] { return run_batch(engine, requests, before, hooks); };
+  if (!repeat_witnessed(run, scenario.repetitions, hooks, record, measure)) return;
   record.metrics[rate_metric("prefill")] = median_metric(rates, "tokens/s", "higher");
   record.metrics["ttft_ms"] = median_metric(latencies.ttft, "ms", "lower");
   record.details["time_by_op"] = time_by_op(engine, requests, false, hooks.ceilings);
@@ -242,12 +235,13 @@ void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHo
     outputs.clear();
     for (const RequestResult& result : results) {
       outputs.push_back(result.tokens);
-      add_latencies(result, latencies);
+      add_latencies(events_of(result, 0), latencies);
     }
     rates.push_back(decode_rate(results));
   };
   const auto requests = decode_requests(source, scenario);
-  if (!repeat(engine, requests, {}, scenario.repetitions, hooks, record, measure)) return;
+  const auto run = [&] { return run_batch(engine, requests, {}, hooks); };
+  if (!repeat_witnessed(run, scenario.repetitions, hooks, record, measure)) return;
   record.metrics[rate_metric("decode")] = median_metric(rates, "tokens/s", "higher");
   add_latency_metrics("ttft", latencies.ttft, record);
   add_latency_metrics("tpot", latencies.tpot, record);
@@ -281,7 +275,7 @@ RepeatedWorkload::Repetition RepeatedWorkload::run(const WorkloadHooks& hooks) {
   const RequestResult& only = results.front();
   const auto computed =
       static_cast<double>(static_cast<std::int64_t>(prompt.size()) - computed_before_);
-  return {computed * 1e3 / milliseconds(only.submitted_ns, only.token_ns.front()),
+  return {computed * 1e3 / (static_cast<double>(only.token_ns.front() - only.submitted_ns) / kNsPerMs),
           digest_of(results)};
 }
 

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "bench/event_log.h"
+#include "bench/latency.h"
 #include "bench/record.h"
 #include "bench/scenario.h"
 #include "engine/engine.h"
@@ -19,6 +21,7 @@ struct WorkloadHooks {
   std::function<void(std::int64_t done, std::int64_t total)> on_progress;
   std::function<bool()> stop_requested;
   const Ceilings* ceilings = nullptr;  // of the machine; without them no limits stand beside speeds
+  std::function<void(const RequestEvents&)> on_request;  // as requests of measured parts end
 };
 
 // Real text for prompts: MoE routing of random ids is not that of words.
@@ -27,10 +30,23 @@ struct PromptSource {
   std::string description;           // "text of the nano questions" or "random ids"
 };
 PromptSource make_prompt_source(const Engine& engine);
+PromptSource random_prompt_source(const Engine& engine);
 
 // `length` tokens for sequence number `index`: different sequences start at different places.
 std::vector<std::int32_t> cut_prompt(const PromptSource& source, std::int64_t length,
                                      std::int64_t index);
+
+// A batch of requests run `repetitions` times after one unmeasured run: calls measure(results), by
+// id, each time, and the hooks. False, with the record saying so, if the outputs are not the same
+// each time: the time of wrong work means nothing.
+bool repeat_witnessed(const std::function<std::vector<RequestResult>()>& run,
+                      std::int64_t repetitions, const WorkloadHooks& hooks, Record& record,
+                      const std::function<void(const std::vector<RequestResult>&)>& measure);
+
+// `batch` requests for `output_tokens` after prompts of `prompt_tokens`, ids from 0, that nothing
+// but their length ends.
+std::vector<Request> make_requests(const PromptSource& source, std::int64_t batch,
+                                   std::int64_t prompt_tokens, std::int64_t output_tokens);
 
 // Both fill record.metrics and record.details after one unmeasured repetition. The tokens of every
 // repetition must be the same (greedy decoding of the same prompts); if they are not, the status
@@ -58,15 +74,6 @@ class RepeatedWorkload {
   std::int64_t computed_before_ = 0;  // tokens of the prompt that are in the cache already
   bool decodes_ = false;
 };
-
-// What every latency metric is derived from. Times in milliseconds.
-struct LatencySamples {
-  std::vector<double> ttft;  // one per request: submission to first output token
-  std::vector<double> tpot;  // one per request of two tokens or more: (last - first) / (tokens - 1)
-  std::vector<double> itl;   // all gaps between consecutive output tokens
-  std::vector<double> e2e;   // one per request: submission to last token
-};
-void add_latencies(const RequestResult& result, LatencySamples& samples);
 
 // Adds "<name>_p50", "_p90" and "_p99" in ms (absent, with the reason, where the samples are too
 // few) and "<name>_mean".

@@ -128,6 +128,7 @@ void Scheduler::admit() {
       finish(r, FinishReason::kFailed);
       continue;
     }
+    r.result.started_ns = now_ns();
     r.reserved_pages = pages;
     unreserved_pages_ -= pages;
     if (const Prefix* prefix = longest_prefix(r.tokens)) {

@@ -52,6 +52,7 @@ struct RequestResult {
   std::int64_t prompt_tokens = 0;
   std::int64_t cached_tokens = 0;  // of the prompt, taken from a shared prefix
   std::int64_t submitted_ns = 0;
+  std::int64_t started_ns = 0;  // when it left the queue; 0 if it never did
   std::int64_t finished_ns = 0;
   std::vector<std::int64_t> token_ns;  // when each output token was known
 };

@@ -121,15 +121,6 @@ LedgerLine grade(const Engine& engine, const Task& task, const Pending& pending,
   return line;
 }
 
-// The tokens that end an answer: harmony's, and what the checkpoint's configs name.
-std::vector<std::int32_t> stop_tokens(const Engine& engine) {
-  std::vector<std::int32_t> stops = HarmonyTokens::of(engine.require_tokenizer()).stop_tokens();
-  for (const std::int64_t id : engine.model->config().stop_token_ids) {
-    stops.push_back(static_cast<std::int32_t>(id));
-  }
-  return stops;
-}
-
 // What all prompts begin with. Their last tokens are left out: each request must have something to
 // compute, also where all ask the same.
 std::vector<std::int32_t> common_prefix(const std::vector<Request>& requests) {
@@ -171,7 +162,7 @@ Request request_for(const Engine& engine, const Task& task, const TaskItem& item
   Request request;
   request.prompt =
       render(item_conversation(item, effort), RenderOptions{}, engine.require_tokenizer());
-  request.stop_tokens = stop_tokens(engine);
+  request.stop_tokens = answer_stop_tokens(engine);
   // Before anything is answered, not when its turn comes.
   const std::int64_t context = engine.model->limits().max_context;
   require(static_cast<std::int64_t>(request.prompt.size()) < context,
@@ -189,6 +180,14 @@ std::vector<TaskItem> first_items(const TaskData& data, std::int64_t limit) {
 }
 
 }  // namespace
+
+std::vector<std::int32_t> answer_stop_tokens(const Engine& engine) {
+  std::vector<std::int32_t> stops = HarmonyTokens::of(engine.require_tokenizer()).stop_tokens();
+  for (const std::int64_t id : engine.model->config().stop_token_ids) {
+    stops.push_back(static_cast<std::int32_t>(id));
+  }
+  return stops;
+}
 
 std::uint64_t answer_seed(std::uint64_t seed, std::string_view item, std::int64_t repeat) {
   return content_hash(fmt::format("{}/{}", item, repeat), seed);

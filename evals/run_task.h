@@ -50,6 +50,9 @@ struct TaskScore {
 };
 TaskScore score_lines(const std::vector<LedgerLine>& lines);
 
+// The tokens that end an answer: harmony's, and what the checkpoint's configs name.
+std::vector<std::int32_t> answer_stop_tokens(const Engine& engine);
+
 // The seed of one answer's draws.
 std::uint64_t answer_seed(std::uint64_t seed, std::string_view item, std::int64_t repeat);
 

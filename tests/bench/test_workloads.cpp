@@ -1,4 +1,4 @@
-// Latencies against hand-made event logs, and prefill and decode on the tiny golden checkpoint.
+// Latency metrics, and prefill and decode on the tiny golden checkpoint.
 #include <catch2/catch.hpp>
 
 #include "bench/workloads.h"
@@ -8,16 +8,6 @@
 
 namespace moebench::test {
 namespace {
-
-constexpr std::int64_t kMs = 1'000'000;
-
-// A request submitted at 5 ms whose tokens came at these times.
-RequestResult events(std::vector<std::int64_t> token_ms) {
-  RequestResult result;
-  result.submitted_ns = 5 * kMs;
-  for (const std::int64_t ms : token_ms) result.token_ns.push_back(ms * kMs);
-  return result;
-}
 
 struct Tiny {
   ThreadPool pool{2};
@@ -32,27 +22,6 @@ struct Tiny {
 };
 
 }  // namespace
-
-TEST_CASE("latencies: each is what its definition says, on a hand-made log") {
-  LatencySamples s;
-  add_latencies(events({25, 30, 45, 47}), s);
-  CHECK(s.ttft == std::vector<double>{20});       // 25 - 5: submission to first token
-  CHECK(s.itl == std::vector<double>{5, 15, 2});  // the gaps
-  CHECK(s.e2e == std::vector<double>{42});        // 47 - 5: submission to last token
-  REQUIRE(s.tpot.size() == 1);
-  CHECK(s.tpot[0] == Approx(22.0 / 3));  // (47 - 25) / (4 - 1)
-}
-
-TEST_CASE("latencies: one token has no TPOT and no gap, none has nothing") {
-  LatencySamples s;
-  add_latencies(events({9}), s);
-  CHECK(s.ttft == std::vector<double>{4});
-  CHECK(s.e2e == std::vector<double>{4});
-  CHECK(s.tpot.empty());
-  CHECK(s.itl.empty());
-  add_latencies(events({}), s);
-  CHECK(s.ttft.size() == 1);
-}
 
 TEST_CASE("latency metrics: a percentile stands only where a sample is expected beyond it") {
   std::vector<double> samples(10);
@@ -138,6 +107,24 @@ TEST_CASE("decode: every repetition gives as many latencies as tokens") {
   CHECK(record.metrics.at("itl_ms_p50").count == 3 * 5 * 6);  // 7 tokens, the first by prefill
   CHECK(record.metrics.at("e2e_ms_p50").count == 3 * 5);
   CHECK(seen == std::vector<std::int64_t>{1, 2, 3, 4, 5});
+}
+
+TEST_CASE("workloads: measured repetitions hand their requests to the event log") {
+  Tiny tiny;
+  std::vector<RequestEvents> log;
+  WorkloadHooks hooks;
+  hooks.on_request = [&](const RequestEvents& events) { log.push_back(events); };
+  Record record;
+  run_decode(tiny.engine, {2, 10, 6, 3}, hooks, record);
+  REQUIRE(log.size() == 2 * 3);
+  for (std::size_t i = 0; i < log.size(); ++i) {
+    CHECK(log[i].point == static_cast<std::int64_t>(i / 2));
+    CHECK(log[i].output_tokens() == 7);
+    CHECK(log[i].prompt_tokens == 10);
+    // What is written can be read: times are in order.
+    CHECK_NOTHROW(request_events_from_json(Json::parse(to_json(log[i]).dump()), "line"));
+  }
+  CHECK(log[0].submitted_ns == 0);
 }
 
 TEST_CASE("workloads: a request to stop is an interruption, not a result") {
