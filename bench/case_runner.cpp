@@ -26,16 +26,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-Metric plain_metric(double value, std::string unit, std::string better = "",
-                    std::int64_t count = 1) {
-  Metric metric;
-  metric.value = value;
-  metric.unit = std::move(unit);
-  metric.better = std::move(better);
-  metric.count = count;
-  return metric;
-}
-
 Metric metric_from(const MeanEstimate& estimate, std::string unit, std::string better) {
   Metric metric =
       plain_metric(estimate.mean, std::move(unit), std::move(better), estimate.num_values);

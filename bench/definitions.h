@@ -5,6 +5,7 @@
 // mean of nothing), the tool is followed: who asks for its file wants its numbers.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,12 +17,12 @@
 
 namespace moebench {
 
-// What the tools write beside their metrics.
+// What the tools write beside their metrics. What is not known is written as null.
 struct LoadFacts {
   std::string model;
-  std::string started;  // UTC, "2026-01-31T12:00:00Z"
-  double rate = 0;      // requests per second; infinity: all at once, closed loops
-  double burstiness = 1;
+  std::string started;         // UTC, "2026-01-31T12:00:00Z"; "": not known
+  std::optional<double> rate;  // requests per second; infinity: all at once, closed loops
+  std::optional<double> burstiness;
   std::int64_t max_concurrency = 0;  // 0: no limit
   std::int64_t num_prompts = 0;      // asked for
   Slo slo;

@@ -58,12 +58,14 @@ std::pair<double, std::int64_t> peaks_by_second(const Totals& totals) {
   return {static_cast<double>(*std::max_element(tokens.begin(), tokens.end())), most};
 }
 
-OrderedJson rate_json(double rate) {
-  return std::isinf(rate) ? OrderedJson("inf") : OrderedJson(rate);
+OrderedJson rate_json(std::optional<double> rate) {
+  if (!rate) return OrderedJson();
+  return std::isinf(*rate) ? OrderedJson("inf") : OrderedJson(*rate);
 }
 
 // "2026-01-31T12:00:00Z" as "20260131-120000".
-std::string compact_date(const std::string& utc) {
+OrderedJson compact_date(const std::string& utc) {
+  if (utc.empty()) return OrderedJson();
   std::string date;
   for (const char c : utc) {
     if (c == 'T') date += '-';
@@ -97,7 +99,7 @@ OrderedJson vllm_result(std::span<const RequestEvents> log, const LoadFacts& fac
       {"tokenizer_id", facts.model},
       {"num_prompts", facts.num_prompts},
       {"request_rate", rate_json(facts.rate)},
-      {"burstiness", facts.burstiness},
+      {"burstiness", facts.burstiness ? OrderedJson(*facts.burstiness) : OrderedJson()},
       {"max_concurrency",
        facts.max_concurrency > 0 ? OrderedJson(facts.max_concurrency) : OrderedJson()},
       {"duration", seconds},
@@ -164,7 +166,9 @@ std::string vllm_console(const OrderedJson& result, const LoadFacts& facts) {
   whole("Successful requests:", "completed");
   whole("Failed requests:", "failed");
   if (facts.max_concurrency > 0) whole("Maximum request concurrency:", "max_concurrency");
-  if (!std::isinf(facts.rate)) real("Request rate configured (RPS):", facts.rate);
+  if (facts.rate && !std::isinf(*facts.rate)) {
+    real("Request rate configured (RPS):", *facts.rate);
+  }
   real("Benchmark duration (s):", value("duration"));
   whole("Total input tokens:", "total_input_tokens");
   whole("Total generated tokens:", "total_output_tokens");

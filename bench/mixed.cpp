@@ -35,13 +35,7 @@ std::vector<RequestResult> run_once(Engine& engine, const std::vector<Request>& 
     require_or(ErrorCode::kInterrupted, !hooks.stop_requested || !hooks.stop_requested(),
                "run a workload: interrupted");
   }
-  std::vector<RequestResult> results = scheduler.take_results();
-  std::sort(results.begin(), results.end(),
-            [](const RequestResult& a, const RequestResult& b) { return a.id < b.id; });
-  for (const RequestResult& result : results) {
-    require(result.finish != FinishReason::kFailed, "run a workload: {}", result.error);
-  }
-  return results;
+  return take_all_results(scheduler);
 }
 
 }  // namespace

@@ -141,15 +141,6 @@ void warm_up(Engine& engine, const Prompts& prompts, const Load& load, const Wor
   run_load(engine, prompts, one, quiet);
 }
 
-Metric number(double value, std::string unit, std::string better, std::int64_t count) {
-  Metric metric;
-  metric.value = value;
-  metric.unit = std::move(unit);
-  metric.better = std::move(better);
-  metric.count = count;
-  return metric;
-}
-
 Metric absent(std::string unit, std::string better, std::string reason) {
   Metric metric;
   metric.unit = std::move(unit);
@@ -169,7 +160,7 @@ void add_throughput(std::span<const RequestEvents> log, Record& record) {
   const auto add = [&](const std::string& prefix, const std::optional<Window>& window) {
     const auto put = [&](const std::string& name, const char* unit, auto value_of) {
       record.metrics[prefix + name] =
-          window ? number(value_of(throughput_in(log, *window)), unit, "higher", n)
+          window ? plain_metric(value_of(throughput_in(log, *window)), unit, "higher", n)
                  : absent(unit, "higher", "no request arrived after the first had finished");
     };
     put("requests_per_second", "requests/s", [](const Throughput& t) { return t.requests; });
@@ -233,7 +224,8 @@ OrderedJson value_or_null(const Record& record, const std::string& name) {
 }
 
 OrderedJson to_json(const Point& point) {
-  OrderedJson json = {{"rate", point.rate}, {"holds", point.holds}};
+  OrderedJson json = {
+      {"point", point.log.front().point}, {"rate", point.rate}, {"holds", point.holds}};
   for (const char* name :
        {"requests_per_second", "serve_tokens_per_second", "goodput_share", "ttft_ms_p50",
         "ttft_ms_p99", "tpot_ms_p50", "itl_ms_p99", "e2e_ms_p50", "lateness_ms_p99"}) {
@@ -313,7 +305,7 @@ void run_sweep(Engine& engine, const ServeScenario& scenario, const Prompts& pro
   }
   record.metrics = knee->record.metrics;
   record.metrics["knee_requests_per_second"] =
-      number(knee->rate, "requests/s", "higher", static_cast<std::int64_t>(points.size()));
+      plain_metric(knee->rate, "requests/s", "higher", static_cast<std::int64_t>(points.size()));
   record.details.update(log_details(knee->log));
 }
 
@@ -398,24 +390,26 @@ void add_serve_metrics(std::span<const RequestEvents> log, const Slo& slo, Recor
     if (tpot > 0) speeds.push_back(1e3 / tpot);
   }
   record.metrics["user_tokens_per_second"] =
-      speeds.empty()
-          ? absent("tokens/s", "higher", "no answer has two tokens")
-          : number(median(speeds), "tokens/s", "higher", static_cast<std::int64_t>(speeds.size()));
+      speeds.empty() ? absent("tokens/s", "higher", "no answer has two tokens")
+                     : plain_metric(median(speeds), "tokens/s", "higher",
+                                    static_cast<std::int64_t>(speeds.size()));
   record.metrics["peak_concurrency"] =
-      number(static_cast<double>(peak_concurrency(log)), "requests", "", n);
+      plain_metric(static_cast<double>(peak_concurrency(log)), "requests", "", n);
   const auto failed = std::count_if(
       log.begin(), log.end(), [](const RequestEvents& events) { return !events.succeeded(); });
-  record.metrics["failed_requests"] = number(static_cast<double>(failed), "requests", "lower", n);
+  record.metrics["failed_requests"] =
+      plain_metric(static_cast<double>(failed), "requests", "lower", n);
   if (slo.empty() || n == 0) return;
   const std::int64_t good = count_good(log, slo);
-  Metric share = number(static_cast<double>(good) / static_cast<double>(n), "share", "higher", n);
+  Metric share =
+      plain_metric(static_cast<double>(good) / static_cast<double>(n), "share", "higher", n);
   share.interval = wilson_interval(good, n);
   share.interval_method = "Wilson, as if requests were independent";
   record.metrics["goodput_share"] = share;
   const auto whole = whole_window(log);
   record.metrics["goodput_requests_per_second"] =
       whole && whole->seconds() > 0
-          ? number(static_cast<double>(good) / whole->seconds(), "requests/s", "higher", n)
+          ? plain_metric(static_cast<double>(good) / whole->seconds(), "requests/s", "higher", n)
           : absent("requests/s", "higher", "the load took no time");
 }
 

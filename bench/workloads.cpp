@@ -34,13 +34,7 @@ std::vector<RequestResult> run_batch(Engine& engine, const std::vector<Request>&
     require_or(ErrorCode::kInterrupted, !hooks.stop_requested || !hooks.stop_requested(),
                "run a workload: interrupted");
   }
-  std::vector<RequestResult> results = scheduler.take_results();
-  std::sort(results.begin(), results.end(),
-            [](const RequestResult& a, const RequestResult& b) { return a.id < b.id; });
-  for (const RequestResult& result : results) {
-    require(result.finish != FinishReason::kFailed, "run a workload: {}", result.error);
-  }
-  return results;
+  return take_all_results(scheduler);
 }
 
 // Hash of all output tokens: the witness that the timed work was the right work.
@@ -79,6 +73,16 @@ double decode_rate(const std::vector<RequestResult>& results) {
 }
 
 }  // namespace
+
+std::vector<RequestResult> take_all_results(Scheduler& scheduler) {
+  std::vector<RequestResult> results = scheduler.take_results();
+  std::sort(results.begin(), results.end(),
+            [](const RequestResult& a, const RequestResult& b) { return a.id < b.id; });
+  for (const RequestResult& result : results) {
+    require(result.finish != FinishReason::kFailed, "run a workload: {}", result.error);
+  }
+  return results;
+}
 
 std::vector<Request> make_requests(const PromptSource& source, std::int64_t batch,
                                    std::int64_t prompt_tokens, std::int64_t output_tokens) {
@@ -184,6 +188,15 @@ void add_latency_metrics(std::string_view name, std::span<const double> samples,
     add(suffix, n > 0 && percentile_is_supported(n, quantile),
         [&] { return percentile(samples, quantile); });
   }
+}
+
+Metric plain_metric(double value, std::string unit, std::string better, std::int64_t count) {
+  Metric metric;
+  metric.value = value;
+  metric.unit = std::move(unit);
+  metric.better = std::move(better);
+  metric.count = count;
+  return metric;
 }
 
 Metric median_metric(std::vector<double> samples, std::string unit, std::string better) {

@@ -43,6 +43,9 @@ bool repeat_witnessed(const std::function<std::vector<RequestResult>()>& run,
                       std::int64_t repetitions, const WorkloadHooks& hooks, Record& record,
                       const std::function<void(const std::vector<RequestResult>&)>& measure);
 
+// The results so far, by id. Throws Error(kInvalidArgument) if a request failed.
+std::vector<RequestResult> take_all_results(Scheduler& scheduler);
+
 // `batch` requests for `output_tokens` after prompts of `prompt_tokens`, ids from 0, that nothing
 // but their length ends.
 std::vector<Request> make_requests(const PromptSource& source, std::int64_t batch,
@@ -78,6 +81,10 @@ class RepeatedWorkload {
 // Adds "<name>_p50", "_p90" and "_p99" in ms (absent, with the reason, where the samples are too
 // few) and "<name>_mean".
 void add_latency_metrics(std::string_view name, std::span<const double> samples, Record& record);
+
+// A value of `count` observations without an interval.
+Metric plain_metric(double value, std::string unit, std::string better = "",
+                    std::int64_t count = 1);
 
 // The median of `samples` with a bootstrap interval, raw samples kept.
 Metric median_metric(std::vector<double> samples, std::string unit, std::string better);

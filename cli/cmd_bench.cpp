@@ -1,4 +1,5 @@
-// moebench bench: prefill and decode speed over a grid, in the manner of llama-bench.
+// moebench bench: prefill and decode speed over a grid, in the manner of llama-bench; with a rate
+// or a concurrency a load generator (cli/bench_serve.h).
 #include <fmt/core.h>
 
 #include <cmath>
@@ -11,6 +12,7 @@
 #include "bench/interrupt.h"
 #include "bench/workloads.h"
 #include "cli/bench_compare.h"
+#include "cli/bench_serve.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
 #include "cli/table.h"
@@ -37,6 +39,7 @@ struct BenchOptions {
   bool compares() const {
     return !compare.against_program.empty() || (plans.size() > 1 && !compare.no_interleave);
   }
+  ServeBenchOptions serve;
 };
 
 // One measured test, with what the output formats want to know.
@@ -390,6 +393,17 @@ int run_comparison(const BenchOptions& o) {
 }
 
 int run_bench(const BenchOptions& options) {
+  if (options.serve.wanted()) {
+    return run_serve_bench(
+        {options.model, options.plans, options.threads, options.autotune, options.output},
+        options.serve);
+  }
+  require_or(ErrorCode::kUsage, !options.model.empty(), "benchmark: --model is required");
+  require_or(ErrorCode::kUsage,
+             options.serve.definitions.empty() && options.output != "vllm" &&
+                 options.output != "vllm-text" && options.output != "sglang",
+             "benchmark: other tools' serving metrics need a load: give --request-rate, "
+             "--max-concurrency or --trace");
   watch_for_interrupts();
   if (options.compares()) return run_comparison(options);
   require_or(
@@ -415,7 +429,7 @@ void add_bench(CLI::App& app, Action& action) {
   CLI::App* command =
       add_command(app, action, "bench", "Prefill and decode speed, in the manner of llama-bench",
                   options, run_bench);
-  add_model_option(command, options->model);
+  command->add_option("--model", options->model, "Model directory, or nano")->type_name("DIR");
   command
       ->add_option("--plan", options->plans, std::string(kPlanHelp) + " (default fast); repeatable")
       ->type_name("P")
@@ -442,15 +456,22 @@ void add_bench(CLI::App& app, Action& action) {
   add_threads_option(command, options->threads);
   add_autotune_flag(command, options->autotune);
   command
-      ->add_option("-o,--output", options->output, "text, json, jsonl, csv, md, gbench or compare")
+      ->add_option("-o,--output", options->output,
+                   "text, json, jsonl, csv, md or gbench; compare; serving: text, json, vllm, "
+                   "vllm-text or sglang")
       ->type_name("FORMAT")
-      ->check(CLI::IsMember({"text", "json", "jsonl", "csv", "md", "gbench", "compare"}))
+      ->check(CLI::IsMember({"text", "json", "jsonl", "csv", "md", "gbench", "compare", "vllm",
+                             "vllm-text", "sglang"}))
       ->capture_default_str();
   add_compare_options(command, options->compare);
+  add_serve_options(command, options->serve);
   add_examples(command, {"moebench bench --model nano -p 128 -n 64 -b 1,8",
                          "moebench bench --model nano --plan fast --plan int4 -o md",
                          "moebench bench --model nano -p 0 --against-program old/moebench "
-                         "--fail-if-slower"});
+                         "--fail-if-slower",
+                         "moebench bench --model nano --request-rate 20 --input-len 128 "
+                         "--output-len 64 --goodput ttft:200 tpot:50",
+                         "moebench bench --model nano --max-concurrency 8 -o vllm-text"});
 }
 
 }  // namespace moebench::cli

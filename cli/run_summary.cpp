@@ -59,7 +59,8 @@ std::string summary_table(const std::vector<Record>& records) {
       column = "weights";
       const Metric* bytes = find_metric(record, "weights_bytes");
       cell = bytes == nullptr ? "-" : format_bytes(bytes->value);
-    } else if (record.kind == "prefill" || record.kind == "decode") {
+    } else if (record.kind == "prefill" || record.kind == "decode" || record.kind == "mixed" ||
+               record.kind == "serve") {
       column += ", tok/s";
       cell = rate_cell(find_metric(record, rate_metric(record.kind)));
       if (const Metric* percent = find_metric(record, "percent_of_limit")) {

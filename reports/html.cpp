@@ -33,9 +33,10 @@ std::string subtitle(const Report& report) {
 // Links only to sections that are there.
 std::string navigation(const std::string& body) {
   static constexpr std::pair<const char*, const char*> kLinks[] = {
-      {"failures", "Failures"},   {"summary", "Summary"},    {"accuracy", "Accuracy"},
-      {"trade-off", "Trade-off"}, {"speed", "Speed"},        {"fidelity", "Fidelity"},
-      {"memory", "Memory"},       {"items", "Every answer"}, {"environment", "Measured on"}};
+      {"failures", "Failures"},      {"summary", "Summary"}, {"accuracy", "Accuracy"},
+      {"trade-off", "Trade-off"},    {"speed", "Speed"},     {"serving", "Serving"},
+      {"fidelity", "Fidelity"},      {"memory", "Memory"},   {"items", "Every answer"},
+      {"environment", "Measured on"}};
   std::string links;
   for (const auto& [id, text] : kLinks) {
     if (body.find(fmt::format("<section id={}>", id)) != std::string::npos) {
@@ -50,11 +51,11 @@ std::string navigation(const std::string& body) {
 
 std::string render_html(const OrderedJson& json) {
   const Report report(json);
-  const std::string body = headline_section(report) + failures_section(report) +
-                           summary_section(report) + accuracy_section(report) +
-                           trade_off_section(report) + speed_section(report) +
-                           fidelity_section(report) + memory_section(report) +
-                           items_section(report) + environment_section(report);
+  const std::string body =
+      headline_section(report) + failures_section(report) + summary_section(report) +
+      accuracy_section(report) + trade_off_section(report) + speed_section(report) +
+      serve_section(report) + fidelity_section(report) + memory_section(report) +
+      items_section(report) + environment_section(report);
   const std::string title = escape_html(json.value("title", std::string("run")));
   const OrderedJson& generator = json.at("generator");
   std::string html =

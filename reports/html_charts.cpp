@@ -157,6 +157,27 @@ OrderedJson time_chart(const Report& report, std::string_view kind, std::string_
   return chart;
 }
 
+// Median TTFT against output throughput, one line per plan through the rates of its sweep.
+OrderedJson sweep_chart(const Report& report, std::string_view title) {
+  OrderedJson series = OrderedJson::array();
+  for (std::size_t i = 0; i < report.rows.size(); ++i) {
+    const OrderedJson* record = record_of(report, report.rows[i], "serve", title);
+    if (record == nullptr || !record->at("details").contains("points")) continue;
+    OrderedJson points = OrderedJson::array();
+    for (const OrderedJson& point : record->at("details").at("points")) {
+      const OrderedJson x = point.value("serve_tokens_per_second", OrderedJson());
+      const OrderedJson y = point.value("ttft_ms_p50", OrderedJson());
+      if (x.is_number() && y.is_number()) points.push_back({x, y});
+    }
+    series.push_back({{"row", i}, {"points", points}});
+  }
+  if (series.empty()) return OrderedJson();
+  return {{"kind", "curve"},
+          {"x_title", "output tokens/s"},
+          {"y_title", "median TTFT, ms"},
+          {"series", series}};
+}
+
 OrderedJson trade_off_chart(const Report& report, const TradeOff& t) {
   OrderedJson points = OrderedJson::array();
   for (std::size_t i = 0; i < report.rows.size(); ++i) {
@@ -226,6 +247,11 @@ OrderedJson chart_specifications(const Report& report) {
       const OrderedJson times = time_chart(report, kind, titles[i]);
       if (!times.is_null()) charts[chart_id(std::string(kind) + "-time", i)] = times;
     }
+  }
+  const auto loads = scenario_titles(report, "serve");
+  for (std::size_t i = 0; i < loads.size(); ++i) {
+    const OrderedJson sweep = sweep_chart(report, loads[i]);
+    if (!sweep.is_null()) charts[chart_id("sweep", i)] = sweep;
   }
   AnswerTimes times = answer_times(report);
   const auto tasks = scenario_titles(report, "task");

@@ -106,6 +106,7 @@ std::string failures_section(const Report& report);
 std::string summary_section(const Report& report);
 std::string accuracy_section(const Report& report);
 std::string speed_section(const Report& report);
+std::string serve_section(const Report& report);
 std::string trade_off_section(const Report& report);
 std::string fidelity_section(const Report& report);
 std::string memory_section(const Report& report);

@@ -187,7 +187,16 @@
     };
   }
 
-  const kinds = { dots, bars, stack, pareto, distribution };
+  function curve(spec) {
+    return {
+      type: "line",
+      data: { datasets: spec.series.map((s) => ({ label: data.labels[s.row], data: s.points.map(([x, y]) => ({ x, y })), borderColor: planColor(s.row), backgroundColor: planColor(s.row), pointRadius: 3, borderWidth: 2 })) },
+      options: base({ parsing: false, scales: { x: axis(spec.x_title, { type: "linear", beginAtZero: true }), y: axis(spec.y_title, { type: "linear", beginAtZero: true }) },
+        plugins: { legend: legend(true) } }),
+    };
+  }
+
+  const kinds = { dots, bars, stack, pareto, distribution, curve };
   const drawn = [];
   function draw() {
     drawn.splice(0).forEach((chart) => chart.destroy());

@@ -34,6 +34,7 @@ std::vector<RequestEvents> recorded() {
 
 LoadFacts facts() {
   LoadFacts facts;
+  facts.burstiness = 1;
   facts.model = "nano";
   facts.started = "2026-01-31T12:34:56Z";
   facts.rate = 8;
@@ -158,6 +159,11 @@ TEST_CASE("definitions: vLLM's result file has its keys in its order, seconds an
   const OrderedJson other = vllm_result(recorded(), closed);
   CHECK(other.at("request_rate") == "inf");
   CHECK(other.at("request_goodput").is_null());
+  // Of a log alone nothing is known about what was asked for.
+  const OrderedJson unknown = vllm_result(recorded(), {});
+  CHECK(unknown.at("request_rate").is_null());
+  CHECK(unknown.at("date").is_null());
+  CHECK(vllm_console(unknown, {}).find("Request rate") == std::string::npos);
 }
 
 TEST_CASE("definitions: vLLM's console block is what people paste and scripts parse") {

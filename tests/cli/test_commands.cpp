@@ -287,6 +287,52 @@ TEST_CASE("cli bench: JSON, JSON lines, CSV and markdown tell the same tests") {
   CHECK(gbench.at("benchmarks")[0].at("time_unit") == "ms");
 }
 
+TEST_CASE("cli bench: serving prints a record, other tools' files, and derives from a kept log") {
+  const TemporaryDirectory folder;
+  const std::string events = (folder.path() / "events.jsonl").string();
+  const std::string base = "bench --model " + tiny() +
+                           " --plan reference --request-rate 500 --num-prompts 6 --input-len "
+                           "uniform:4:9 --output-len 3 --goodput ttft:100000 tpot:100000 ";
+  const Json record = json_of(base + "-o json --save-events " + events).at(0);
+  CHECK(record.at("status") == "ok");
+  CHECK(record.at("kind") == "serve");
+  CHECK(record.at("metrics").at("goodput_share").at("value") == 1);
+  CHECK(record.at("metrics").at("ttft_ms_p99").at("value").is_null());
+  CHECK(json_lines_of(read_file(events)).size() == 6);
+
+  const Json derived = json_of("bench --definitions moebench --events " + events);
+  CHECK(derived.at("serve_tokens_per_second") ==
+        record.at("metrics").at("serve_tokens_per_second"));
+  const Json vllm = json_of("bench -o vllm --events " + events);
+  CHECK(vllm.at("completed") == 6);
+  CHECK(vllm.at("total_output_tokens") == 18);
+  CHECK(vllm.at("output_lens").size() == 6);
+  CHECK_THAT(output_of("bench -o vllm-text --max-concurrency 2 --num-prompts 3 --input-len 5 "
+                       "--output-len 2 --model " +
+                       tiny()),
+             Catch::Contains("Maximum request concurrency:             2") &&
+                 Catch::Contains("Total generated tokens:                  6"));
+  CHECK(json_lines_of(output_of("bench -o sglang --events " + events)).size() == 1);
+  CHECK_THAT(output_of(base), Catch::Contains("TTFT p50") && Catch::Contains("500/s"));
+}
+
+TEST_CASE("cli bench: serving options that contradict each other are usage errors") {
+  const auto refused = [](const std::string& arguments, const std::string& words) {
+    INFO(arguments);
+    const ProcessResult result = run_moebench("bench " + arguments);
+    CHECK(result.exit_code == 3);
+    CHECK_THAT(result.err, Catch::Contains(words));
+  };
+  refused("--request-rate 3", "--model is required");
+  refused("--model nano --request-rate fast", "'fast' is not a number");
+  refused("--model nano --request-rate 3 --max-concurrency 2", "a closed loop has no rate");
+  refused("--model nano --request-rate 3 --goodput ttft", "NAME:MILLISECONDS");
+  refused("--model nano --request-rate 3 -o csv", "-o csv is a format of batches");
+  refused("--model nano -o vllm", "need a load");
+  refused("--model nano --request-rate 3 --input-len 0", "input");
+  refused("--model nano --request-rate 3 --definitions vlm", "vlm");
+}
+
 TEST_CASE("cli bench: a test that cannot run costs its row, exit code 2, and not the others") {
   const ProcessResult result =
       run_moebench("bench --model " + tiny() + " -p 8,9000000 -n 0 -r 1 -o json");

@@ -72,6 +72,45 @@ void check_page(const std::string& page) {
 
 }  // namespace
 
+TEST_CASE("html: serving has a table of definitions, and a sweep its rates and its curve") {
+  RunFolder run;
+  Record record;
+  record.case_id = "00000000000000e1";
+  record.label = "reference / serve poisson sweep auto, 512 in, 128 out";
+  record.model = "m";
+  record.plan = "reference";
+  record.kind = "serve";
+  record.scenario = {{"kind", "serve"}};
+  record.started = "2026-01-31T12:00:00Z";
+  Metric rate;
+  rate.unit = "tokens/s";
+  rate.value = 123;
+  record.metrics["serve_tokens_per_second"] = rate;
+  Metric p99;
+  p99.unit = "ms";
+  p99.absent = true;
+  p99.interval_method = "40 samples are too few";
+  record.metrics["ttft_ms_p99"] = p99;
+  record.details["knee_rule"] = "at least 95 % of requests keep ttft:200";
+  record.details["points"] = {{{"rate", 2.0},
+                               {"holds", true},
+                               {"serve_tokens_per_second", 61.5},
+                               {"ttft_ms_p50", 17.25},
+                               {"ttft_ms_p99", nullptr}}};
+  run.add(record);
+  const OrderedJson report = build_report({run.path()}, {});
+  const std::string page = page_of(report);
+  check_page(page);
+  CHECK(count_of(page, "<section id=serving>") == 1);
+  CHECK(count_of(page, "href=\"#serving\"") == 1);
+  const std::string words = without_scripts(page);
+  CHECK(words.find("serve poisson sweep auto, 512 in, 128 out") != std::string::npos);
+  CHECK(words.find("40 samples are too few") != std::string::npos);
+  CHECK(words.find("at least 95 % of requests keep ttft:200") != std::string::npos);
+  CHECK(words.find("<td>61.5</td>") != std::string::npos);
+  CHECK(page.find("\"kind\":\"curve\"") != std::string::npos);
+}
+
 TEST_CASE("html: a page is one file without outside links") {
   RunFolder run;
   run.add_task("reference", {answer("x", true), answer("y", false)});
