@@ -37,7 +37,11 @@ void add_report(CLI::App& app, Action& action) {
   auto options = std::make_shared<ReportCommandOptions>();
   CLI::App* command = add_command(
       app, action, "report", "Make one HTML page from the folders of runs", options, run_report);
-  command->add_option("runs", options->runs, "Folders of runs")->type_name("RUN...")->required();
+  command
+      ->add_option("runs", options->runs,
+                   "Folders of runs; results of llama-bench (JSON) or vllm bench serve")
+      ->type_name("RUN...")
+      ->required();
   command->add_option("-o,--out", options->out, "The page")
       ->type_name("FILE")
       ->capture_default_str();
@@ -46,7 +50,8 @@ void add_report(CLI::App& app, Action& action) {
   command->add_flag("!--no-items", options->report.include_items,
                     "Leave out questions and transcripts");
   add_examples(command, {"moebench report demo-run -o report.html",
-                         "moebench report run1 run2 -o both.html --json both.json"});
+                         "moebench report run1 run2 -o both.html --json both.json",
+                         "moebench report run1 llama-bench.json vllm.json"});
 }
 
 }  // namespace moebench::cli

@@ -7,6 +7,7 @@
 #include "bench/run.h"
 #include "engine/mapped_file.h"
 #include "kernels/core/error.h"
+#include "reports/import_results.h"
 
 namespace moebench {
 
@@ -15,6 +16,11 @@ std::vector<LedgerLine> RunResults::answers(std::string_view case_id) const {
 }
 
 RunResults read_run_results(const std::filesystem::path& path) {
+  if (std::filesystem::is_regular_file(path)) {
+    ImportedRun imported = import_results(path);
+    imported.description["folder"] = path.filename().string();
+    return {path, std::move(imported.description), std::move(imported.records)};
+  }
   const std::filesystem::path file = path / "run.json";
   require_or(ErrorCode::kIo, std::filesystem::exists(file),
              "read the run {}: there is no run.json in it (a run's folder is what `moebench run "
@@ -35,10 +41,10 @@ RunResults read_run_results(const std::filesystem::path& path) {
 }
 
 std::vector<RunResults> read_runs_in(const std::filesystem::path& path) {
-  require_or(ErrorCode::kIo, std::filesystem::is_directory(path),
-             "read the run {}: there is no such folder", path.string());
+  require_or(ErrorCode::kIo, std::filesystem::exists(path),
+             "read the run {}: there is no such folder or file", path.string());
   std::vector<std::filesystem::path> folders;
-  if (!std::filesystem::exists(path / "run.json")) {
+  if (std::filesystem::is_directory(path) && !std::filesystem::exists(path / "run.json")) {
     for (const auto& entry : std::filesystem::directory_iterator(path)) {
       if (std::filesystem::exists(entry.path() / "run.json")) folders.push_back(entry.path());
     }

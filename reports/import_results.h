@@ -1,0 +1,31 @@
+// Results of other tools as records, so that a report shows them beside ours.
+//
+//   llama-bench   -o json, a list, or -o jsonl, one object per line
+//   vLLM          the file of `vllm bench serve --save-result`, or lines of such (--append-result)
+//
+// Missing and extra keys are accepted, for they change from version to version; a key that is there
+// must have its type. What a number counts is not checked: other tools take other prompts, and
+// random ids route through other experts.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bench/record.h"
+#include "kernels/core/json_fields.h"
+
+namespace moebench {
+
+struct ImportedRun {
+  OrderedJson description;  // as run.json, with what is known
+  std::vector<Record> records;
+};
+
+// Throws Error naming `where` for text that is neither tool's, or holds no result.
+ImportedRun import_results_text(std::string_view text, std::string_view where);
+// The file's name names the run. Throws Error naming the file.
+ImportedRun import_results(const std::filesystem::path& path);
+
+}  // namespace moebench
