@@ -21,11 +21,12 @@ struct RunResults {
 };
 
 // `path` may also be a file of another tool's results (reports/import_results.h), which has no
-// answers. Throws Error(kIo / kParse / kInvalidArgument) naming the file that is missing, broken or of
-// another version. Files that a killed run left in the middle of a line are fine.
+// answers. Throws Error(kIo / kParse / kInvalidArgument) naming the file that is missing, broken or
+// of another version. Files that a killed run left in the middle of a line are fine.
 RunResults read_run_results(const std::filesystem::path& path);
 
-// The run in `path`; or, if it is a folder without run.json, the runs in the folders in it, by name.
+// The run in `path`; or, if it is a folder without run.json, the runs in the folders in it, by
+// name.
 std::vector<RunResults> read_runs_in(const std::filesystem::path& path);
 
 }  // namespace moebench
