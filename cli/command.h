@@ -20,6 +20,7 @@ using Action = std::function<int()>;
 void add_run(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
+void add_data(CLI::App& app, Action& action);
 void add_fidelity(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_model(CLI::App& app, Action& action);

@@ -117,6 +117,7 @@ int run_program(int argc, char** argv) {
   add_run(app, action);
   add_bench(app, action);
   add_eval(app, action);
+  add_data(app, action);
   add_fidelity(app, action);
   add_generate(app, action);
   add_model(app, action);

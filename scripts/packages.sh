@@ -7,7 +7,8 @@
 # /usr/local/cuda, and left out elsewhere (see kernels/cuda.cmake).
 
 BUILD_PACKAGES="g++ cmake ninja-build pkg-config git ca-certificates
-  libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev libbenchmark-dev libboost-math-dev libjs-chart.js"
+  libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev libbenchmark-dev libboost-math-dev libjs-chart.js
+  libcurl4-openssl-dev libarchive-dev libssl-dev"
 TEST_PACKAGES="catch2 libvalijson-dev"
 
 ensure_packages() {
