@@ -302,8 +302,11 @@ void CaseRunner::load(const Case& one, Record& record) {
 }
 
 void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Record& record) {
-  const Task& task = find_task(scenario.task);
+  const Task task = find_task(scenario.task);
+  const Protocol& protocol = task.protocol(scenario.protocol);
   TaskSettings settings;
+  settings.protocol = scenario.protocol;
+  settings.include_items = scenario.include_items;
   settings.effort = effort_from_name(scenario.effort, one.label());
   settings.limit = scenario.limit;
   settings.repeats = scenario.repeats;
@@ -320,6 +323,9 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Re
 
   const TaskScore score = score_lines(lines);
   record.metrics["accuracy"] = metric_from(score.accuracy, "share", "higher");
+  for (const auto& [name, estimate] : score.accuracy_by_normalisation) {
+    record.metrics["accuracy_per_" + name] = metric_from(estimate, "share", "higher");
+  }
   record.metrics["output_tokens_mean"] =
       plain_metric(score.mean_output_tokens, "tokens", "", score.num_answers);
   record.metrics["reasoning_tokens_mean"] =
@@ -333,6 +339,7 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Re
     double output = 0;
     for (const LedgerLine& line : fresh) {
       output += static_cast<double>(line.output_tokens);
+      if (line.output_tokens == 0) continue;  // scored by likelihood, or failed: no token was timed
       ttft.push_back(line.timing.ttft_ms);
       e2e.push_back(line.timing.e2e_ms);
       if (line.output_tokens > 1) tpot.push_back(line.timing.tpot_ms);
@@ -340,8 +347,10 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Re
     const auto n = static_cast<std::int64_t>(fresh.size());
     record.metrics["answers_per_second"] =
         plain_metric(static_cast<double>(n) / elapsed, "answers/s", "higher", n);
-    record.metrics["output_tokens_per_second"] =
-        plain_metric(output / elapsed, "tokens/s", "higher", n);
+    if (fresh.front().options.empty()) {
+      record.metrics["output_tokens_per_second"] =
+          plain_metric(output / elapsed, "tokens/s", "higher", n);
+    }
     add_latency_metrics("tpot", tpot, record);
     add_latency_metrics("e2e", e2e, record);
     add_latency_metrics("ttft", ttft, record);
@@ -361,14 +370,20 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Re
   }
   record.details["verdicts"] = verdicts;
   record.details["categories"] = categories;
-  record.details["dataset_hash"] = task.load().hash;
+  record.details["dataset_hash"] = task.load(scenario.protocol).hash;
+  record.details["protocol"] = {{"name", protocol.name}, {"source", protocol.source}};
+  if (!protocol.extraction_rule.empty()) {
+    record.details["protocol"]["extraction"] = protocol.extraction_rule;
+    record.details["protocol"]["scorer"] = protocol.scorer == Scorer::kMath ? "math" : "equal";
+  }
+  record.details["public_text"] = task.public_text;
   record.details["resumed_answers"] = done.size();
   record.details["ledger"] = std::filesystem::relative(path, options_.out_dir).string();
 }
 
 void CaseRunner::run_fidelity_case(const Case& one, const FidelityScenario& scenario,
                                    Record& record) {
-  const Task& task = find_task(scenario.task);
+  const Task task = find_task(scenario.task);
   const ReasoningEffort effort = effort_from_name(scenario.effort, one.label());
   const Plan against = parse_plan(scenario.against);
   state_->held_two_models = true;

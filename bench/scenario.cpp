@@ -36,9 +36,9 @@ std::int64_t count(JsonFields& fields, std::string_view name, std::int64_t fallb
 }
 
 // Names are checked where they are read, not when their case comes to run.
-void check_names(JsonFields& fields, const std::string& task, const std::string& effort) {
+Task check_names(JsonFields& fields, const std::string& task, const std::string& effort) {
   effort_from_name(effort, fields.path("effort"));
-  find_task(task, fields.path("task"));
+  return find_task(task, fields.path("task"));
 }
 
 void read(JsonFields&, LoadScenario&) {}
@@ -62,7 +62,13 @@ void read(JsonFields& fields, TaskScenario& s) {
   s.limit = count(fields, "limit", s.limit, 0, kMostTokens);
   s.repeats = count(fields, "repeats", s.repeats, 1, kMostRepetitions);
   s.max_tokens = count(fields, "max_tokens", s.max_tokens, 0, kMostTokens);
-  check_names(fields, s.task, s.effort);
+  const Task task = check_names(fields, s.task, s.effort);
+  s.protocol = fields.optional<std::string>("protocol", "");
+  // One spelling of the default: a case and its repetition have one id.
+  if (task.protocol(s.protocol, fields.path("protocol")).name == task.protocols.front().name) {
+    s.protocol.clear();
+  }
+  s.include_items = fields.optional<bool>("include_items", false);
   s.sampling.temperature = in_range(fields.optional<double>("temperature", s.sampling.temperature),
                                     0.0, 100.0, fields.path("temperature"));
   s.sampling.top_k = count(fields, "top_k", s.sampling.top_k, 0, kMostTokens);
@@ -184,6 +190,12 @@ std::string serve_label(const ServeScenario& s) {
 
 }  // namespace
 
+std::string task_title(const std::string& task, const std::string& protocol) {
+  const std::string name =
+      task.ends_with(".json") ? std::filesystem::path(task).stem().string() : task;
+  return protocol.empty() ? name : fmt::format("{} ({})", name, protocol);
+}
+
 std::string_view scenario_kind(const Scenario& scenario) { return kKinds[scenario.index()]; }
 
 std::string scenario_label(const Scenario& scenario) {
@@ -197,7 +209,9 @@ std::string scenario_label(const Scenario& scenario) {
           [](const DecodeScenario& s) {
             return fmt::format("decode batch {}, context {}", s.batch, s.context);
           },
-          [](const TaskScenario& s) { return fmt::format("{} {}", s.task, s.effort); },
+          [](const TaskScenario& s) {
+            return fmt::format("{} {}", task_title(s.task, s.protocol), s.effort);
+          },
           [](const FidelityScenario& s) { return fmt::format("fidelity to {}", s.against); },
           [](const InvarianceScenario&) { return std::string("invariance"); },
           [](const MixedScenario& s) {
@@ -226,6 +240,8 @@ OrderedJson scenario_to_json(const Scenario& scenario) {
                  [&](const TaskScenario& s) {
                    json["task"] = s.task;
                    json["effort"] = s.effort;
+                   if (!s.protocol.empty()) json["protocol"] = s.protocol;
+                   if (s.include_items) json["include_items"] = true;
                    json["limit"] = s.limit;
                    json["repeats"] = s.repeats;
                    json["max_tokens"] = s.max_tokens;

@@ -57,7 +57,9 @@ struct ServeScenario {
 struct TaskScenario {
   std::string task = "nano";
   std::string effort = "medium";
-  std::int64_t limit = 0;  // items; 0: all
+  std::string protocol;        // of the task; "": its default
+  bool include_items = false;  // texts also of datasets whose authors ask to keep them back
+  std::int64_t limit = 0;      // items; 0: all
   std::int64_t repeats = 1;
   std::int64_t max_tokens = 0;  // of one answer; 0: the task's own
   SamplingParams sampling;      // the seed is combined with item and repeat
@@ -81,6 +83,9 @@ struct InvarianceScenario {
 using Scenario = std::variant<LoadScenario, PrefillScenario, DecodeScenario, TaskScenario,
                               FidelityScenario, InvarianceScenario, MixedScenario, ServeScenario>;
 
+// What people call a task: its name, or that of its file, and the protocol if it is not the
+// default.
+std::string task_title(const std::string& task, const std::string& protocol);
 // "load", "prefill", "decode", "task", "fidelity", "invariance", "mixed", "serve"
 std::string_view scenario_kind(const Scenario& scenario);
 // "prefill 512", "decode batch 8, context 64", "nano high", ...

@@ -23,11 +23,21 @@ struct EvalOptions {
   TaskScenario scenario;
   std::int64_t seed = 0;
   std::int64_t max_batch = 32;
+  std::int64_t max_context = 0;
   int threads = 0;
   bool autotune = false;
   std::string out;
   bool resume = false;
 };
+
+// Before a model is loaded: the protocol is one of the task's, and its dataset is here. The default
+// is left unnamed, as in suites.
+void check_task(const std::string& name, std::string& protocol) {
+  const Task task = find_task(name);
+  const Protocol& chosen = task.protocol(protocol, "read --protocol");
+  task.load_items(chosen);
+  if (chosen.name == task.protocols.front().name) protocol.clear();
+}
 
 int run_eval(const EvalOptions& options) {
   require_or(ErrorCode::kUsage, !options.model.empty(), "evaluate: give --model DIR");
@@ -39,6 +49,7 @@ int run_eval(const EvalOptions& options) {
   suite.models = {options.model};
   suite.threads = options.threads;
   suite.engine.max_batch = options.max_batch;
+  suite.engine.max_context = options.max_context;
   suite.timeout_s = std::int64_t{30} * 24 * 3600;  // an evaluation of a large model takes days
   const std::vector<std::string> plans =
       options.plans.empty() ? std::vector<std::string>{"accurate"} : options.plans;
@@ -53,6 +64,7 @@ int run_eval(const EvalOptions& options) {
       TaskScenario scenario = options.scenario;
       scenario.task = task;
       scenario.effort = effort;
+      check_task(task, scenario.protocol);
       scenario.sampling.seed = static_cast<std::uint64_t>(options.seed);
       check_sampling(scenario.sampling);
       suite.scenarios.emplace_back(scenario);
@@ -94,7 +106,9 @@ void add_eval(CLI::App& app, Action& action) {
   std::string names;
   for (const Task* task : tasks())
     names += fmt::format("{}{}", names.empty() ? "" : ", ", task->name);
-  command->add_option("--task", options->tasks, "Task: " + names + "; repeatable")
+  command
+      ->add_option("--task", options->tasks,
+                   "Task: " + names + ", or a file of your own (.json); repeatable")
       ->type_name("NAME")
       ->check(read_by([](const std::string& name) { find_task(name); }));
   command
@@ -107,6 +121,15 @@ void add_eval(CLI::App& app, Action& action) {
                    "Reasoning effort: low, medium or high (default: medium); repeatable")
       ->type_name("E")
       ->check(is_effort());
+  command
+      ->add_option(
+          "--protocol", options->scenario.protocol,
+          "How it is put and read: openai, simple-evals, lm-eval (default: the task's first)")
+      ->type_name("NAME");
+  command->add_flag(
+      "--include-items", options->scenario.include_items,
+      "Write item texts and transcripts also where the dataset's authors ask that they "
+      "are not published (GPQA)");
   command->add_option("--repeats", options->scenario.repeats, "Answers per item")
       ->type_name("N")
       ->check(CLI::PositiveNumber)
@@ -141,6 +164,12 @@ void add_eval(CLI::App& app, Action& action) {
       ->type_name("N")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
+  command
+      ->add_option("--context", options->max_context,
+                   "Positions of prompt and answer (0: up to 4096)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   add_threads_option(command, options->threads);
   add_autotune_flag(command, options->autotune);
   command->add_option("--out", options->out, "Folder of the run (default: moebench-out/...)")
@@ -149,7 +178,10 @@ void add_eval(CLI::App& app, Action& action) {
   command->require_subcommand(0, 1);
   add_examples(command,
                {"moebench eval --model nano --task nano --effort low --effort high --limit 200",
-                "moebench eval --model DIR --task nano --plan int4 --out run1 --resume",
+                "moebench eval --model DIR --task gpqa_diamond --effort high --repeats 8 "
+                "--temperature 1 --context 131072",
+                "moebench eval --model DIR --task gsm8k --protocol lm-eval --plan int4",
+                "moebench eval --model nano --task datasets/examples/capitals.json",
                 "moebench eval extract --rule abcd --input answers.jsonl"});
 
   auto extract_options = std::make_shared<ExtractOptions>();

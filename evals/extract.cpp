@@ -13,7 +13,7 @@
 namespace moebench {
 namespace {
 
-constexpr std::array<ExtractionRule, 6> kRules = {{
+constexpr std::array<ExtractionRule, 8> kRules = {{
     {.name = "abcd",
      .summary = "multiple choice: answer phrases, then boxes, brackets, bold, line starts",
      .source = "openai/gpt-oss v0.0.8, gpt_oss/evals/abcd_grader.py (GPQA)",
@@ -39,6 +39,14 @@ constexpr std::array<ExtractionRule, 6> kRules = {{
      .summary = "the last number after the last answer word of the language",
      .source = "openai/simple-evals, mgsm_eval.py (MGSM)",
      .function = rules::mgsm},
+    {.name = "gsm8k_flexible",
+     .summary = "the last number, without dollar signs and commas",
+     .source = "EleutherAI/lm-evaluation-harness, gsm8k, filter flexible-extract",
+     .function = rules::gsm8k_flexible},
+    {.name = "mmlu_pro",
+     .summary = "the letter A to J after the first `answer is`",
+     .source = "EleutherAI/lm-evaluation-harness, mmlu_pro, filter custom-extract",
+     .function = rules::mmlu_pro},
 }};
 
 }  // namespace

@@ -36,7 +36,7 @@ struct ExtractionRule {
   Extraction (*function)(std::u32string_view text, std::string_view language);
 };
 
-// abcd, aime, simple_gpqa, simple_mmlu, simple_math, mgsm.
+// abcd, aime, simple_gpqa, simple_mmlu, simple_math, mgsm, gsm8k_flexible, mmlu_pro.
 std::span<const ExtractionRule> extraction_rules();
 
 // Applies the rule called `rule` to `text`: UTF-8, untrusted, of any length, NUL bytes allowed.

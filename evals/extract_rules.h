@@ -13,6 +13,8 @@ Extraction aime(std::u32string_view text, std::string_view language);
 Extraction simple_gpqa(std::u32string_view text, std::string_view language);
 Extraction simple_mmlu(std::u32string_view text, std::string_view language);
 Extraction simple_math(std::u32string_view text, std::string_view language);
+Extraction gsm8k_flexible(std::u32string_view text, std::string_view language);
+Extraction mmlu_pro(std::u32string_view text, std::string_view language);
 
 // Throws Error(kInvalidArgument) for an unknown language.
 Extraction mgsm(std::u32string_view text, std::string_view language);

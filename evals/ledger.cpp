@@ -1,6 +1,7 @@
 // Ledger lines to JSON and back.
 #include "evals/ledger.h"
 
+#include <algorithm>
 #include <array>
 
 #include "engine/mapped_file.h"
@@ -14,7 +15,34 @@ namespace {
 constexpr std::array<std::string_view, kNumVerdicts> kVerdictNames = {
     "correct", "wrong", "unparsed", "truncated", "looping", "channel_error", "refused", "failed"};
 
+std::vector<OptionScore> options_from_json(const Json& json, const std::string& where) {
+  require(json.is_array(), "{}: expected a list, got {}", where, json_excerpt(json));
+  std::vector<OptionScore> options;
+  for (const Json& element : json) {
+    JsonFields fields(element, fmt::format("{}[{}]", where, options.size()));
+    options.push_back(
+        {fields.required<double>("log_probability"), fields.required<std::int64_t>("tokens"),
+         fields.required<std::int64_t>("bytes"), fields.required<std::int64_t>("characters")});
+  }
+  return options;
+}
+
 }  // namespace
+
+std::size_t best_option(const std::vector<OptionScore>& options, std::string_view normalisation) {
+  constexpr std::array<std::string_view, 4> kNames = {"none", "tokens", "bytes", "characters"};
+  const std::size_t by = index_of_name(kNames, normalisation, "choose an option", "normalisation");
+  require(!options.empty(), "choose an option: there are none");
+  const auto score = [&](const OptionScore& option) {
+    const std::array<std::int64_t, 4> lengths = {1, option.tokens, option.bytes, option.characters};
+    return option.log_probability / static_cast<double>(std::max<std::int64_t>(lengths[by], 1));
+  };
+  std::size_t best = 0;
+  for (std::size_t i = 1; i < options.size(); ++i) {
+    if (score(options[i]) > score(options[best])) best = i;
+  }
+  return best;
+}
 
 std::string_view verdict_name(Verdict verdict) {
   return kVerdictNames[static_cast<std::size_t>(verdict)];
@@ -27,6 +55,7 @@ Verdict parse_verdict(std::string_view name, std::string_view where) {
 OrderedJson to_json(const LedgerLine& line) {
   OrderedJson json;
   json["item"] = line.item;
+  if (!line.item_hash.empty()) json["item_hash"] = line.item_hash;
   json["category"] = line.category;
   json["repeat"] = line.repeat;
   json["seed"] = line.seed;
@@ -42,6 +71,13 @@ OrderedJson to_json(const LedgerLine& line) {
   json["token_digest"] = line.token_digest;
   json["analysis"] = line.analysis;
   json["final"] = line.final_text;
+  if (!line.hidden_text_hash.empty()) json["hidden_text_hash"] = line.hidden_text_hash;
+  for (const OptionScore& option : line.options) {
+    json["options"].push_back({{"log_probability", option.log_probability},
+                               {"tokens", option.tokens},
+                               {"bytes", option.bytes},
+                               {"characters", option.characters}});
+  }
   if (!line.error.empty()) json["error"] = line.error;
   json["timing"]["ttft_ms"] = line.timing.ttft_ms;
   json["timing"]["tpot_ms"] = line.timing.tpot_ms;
@@ -53,6 +89,7 @@ LedgerLine ledger_line_from_json(const Json& json, const std::string& where) {
   JsonFields fields(json, where);
   LedgerLine line;
   line.item = fields.required<std::string>("item");
+  line.item_hash = fields.optional<std::string>("item_hash", "");
   line.category = fields.optional<std::string>("category", "");
   line.repeat = fields.required<std::int64_t>("repeat");
   const Json* seed = fields.find("seed");
@@ -69,6 +106,9 @@ LedgerLine ledger_line_from_json(const Json& json, const std::string& where) {
   line.token_digest = fields.optional<std::string>("token_digest", "");
   line.analysis = fields.optional<std::string>("analysis", "");
   line.final_text = fields.optional<std::string>("final", "");
+  line.hidden_text_hash = fields.optional<std::string>("hidden_text_hash", "");
+  if (const Json* options = fields.find("options"))
+    line.options = options_from_json(*options, fields.path("options"));
   line.error = fields.optional<std::string>("error", "");
   if (const Json* timing = fields.find("timing")) {
     JsonFields times(*timing, fields.path("timing"));

@@ -33,8 +33,22 @@ struct AnswerTiming {
   double e2e_ms = 0;   // to the last token
 };
 
+// A choice of a log-likelihood task.
+struct OptionScore {
+  double log_probability = 0;  // of the continuation, in nats
+  std::int64_t tokens = 0;     // of the continuation
+  std::int64_t bytes = 0;      // of the choice, UTF-8
+  std::int64_t characters = 0;
+};
+
+// The best of `options` by log-probability, divided per option by what `normalisation` names:
+// "none", "tokens", "bytes", "characters". Ties go to the lower index. Requires that there are
+// options.
+std::size_t best_option(const std::vector<OptionScore>& options, std::string_view normalisation);
+
 struct LedgerLine {
   std::string item;
+  std::string item_hash;  // of what the model read
   std::string category;
   std::int64_t repeat = 0;  // from 0
   std::uint64_t seed = 0;   // of this answer's draws
@@ -50,6 +64,10 @@ struct LedgerLine {
   std::string token_digest;           // hash of the output tokens
   std::string analysis;
   std::string final_text;
+  // The dataset's authors ask that items stay off public pages: `analysis` and `final_text`, which
+  // quote them, are left out, and this is their hash. "" where the texts are there.
+  std::string hidden_text_hash;
+  std::vector<OptionScore> options;  // of a log-likelihood task
   std::string error;
   AnswerTiming timing;  // the only part that differs between two runs of the same seed
 

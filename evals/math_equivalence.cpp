@@ -100,9 +100,8 @@ std::string with_slash_as_fraction(const std::string& text) {
   return "\\frac{" + numerator + "}{" + denominator + "}";
 }
 
-}  // namespace
-
-std::string normalized_math(std::string_view original) {
+// nullopt where the published rule stops in the middle.
+std::optional<std::string> normal_form(std::string_view original) {
   std::string text(original);
   replace_all(text, "\n", "");
   replace_all(text, "\\!", "");
@@ -117,7 +116,7 @@ std::string normalized_math(std::string_view original) {
   // Units stand on the right, after "\text{ ".
   constexpr std::string_view kUnit = "\\text{ ";
   if (const std::size_t units = count_of(text, kUnit); units > 0) {
-    if (units > 1) return std::string(original);
+    if (units > 1) return std::nullopt;
     text.resize(text.find(kUnit));
   }
   replace_all(text, "\\%", "");
@@ -129,23 +128,28 @@ std::string normalized_math(std::string_view original) {
   if (const std::size_t sign = text.find('='); count_of(text, "=") == 1) {
     // A name of one or two characters in front.
     const auto is_start = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; };
-    const auto characters = std::count_if(text.begin(), text.begin() + static_cast<long>(sign),
-                                          is_start);
+    const auto characters =
+        std::count_if(text.begin(), text.begin() + static_cast<long>(sign), is_start);
     if (characters <= 2) text.erase(0, sign + 1);
   }
   const auto rooted = with_braced_roots(text);
-  if (!rooted) return std::string(original);
+  if (!rooted) return std::nullopt;
   text = *rooted;
   replace_all(text, " ", "");
   const auto fractioned = with_braced_fractions(text);
-  if (!fractioned) return std::string(original);
+  if (!fractioned) return std::nullopt;
   text = *fractioned;
   if (text == "0.5") text = "\\frac{1}{2}";
   return with_slash_as_fraction(text);
 }
 
+}  // namespace
+
 bool math_equivalent(std::string_view a, std::string_view b) {
-  return normalized_math(a) == normalized_math(b);
+  const auto first = normal_form(a);
+  const auto second = normal_form(b);
+  if (!first || !second) return a == b;
+  return *first == *second;
 }
 
 }  // namespace moebench

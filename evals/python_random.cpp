@@ -11,8 +11,7 @@ namespace moebench {
 PythonRandom::PythonRandom(std::uint32_t seed) {
   state_[0] = 19650218U;
   for (std::size_t i = 1; i < kWords; ++i) {
-    state_[i] =
-        1812433253U * (state_[i - 1] ^ state_[i - 1] >> 30) + static_cast<std::uint32_t>(i);
+    state_[i] = 1812433253U * (state_[i - 1] ^ state_[i - 1] >> 30) + static_cast<std::uint32_t>(i);
   }
   // The key is the array of one word, the seed.
   std::size_t i = 1;
@@ -38,8 +37,7 @@ PythonRandom::PythonRandom(std::uint32_t seed) {
 void PythonRandom::refill() {
   constexpr std::size_t kMiddle = 397;
   for (std::size_t i = 0; i < kWords; ++i) {
-    const std::uint32_t y =
-        (state_[i] & 0x80000000U) | (state_[(i + 1) % kWords] & 0x7fffffffU);
+    const std::uint32_t y = (state_[i] & 0x80000000U) | (state_[(i + 1) % kWords] & 0x7fffffffU);
     state_[i] = state_[(i + kMiddle) % kWords] ^ y >> 1 ^ (y % 2 == 0 ? 0U : 0x9908b0dfU);
   }
   at_ = 0;

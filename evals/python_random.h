@@ -16,8 +16,8 @@ class PythonRandom {
   // As Random._randbelow(bound): uniform in [0, bound). bound > 0.
   std::uint32_t below(std::uint32_t bound);
 
-  // As random.sample(range(count), count): a permutation of 0 ... count - 1. count <= 21, beyond which
-  // Python takes another way.
+  // As random.sample(range(count), count): a permutation of 0 ... count - 1. count <= 21, beyond
+  // which Python takes another way.
   std::vector<int> permutation(int count);
 
  private:

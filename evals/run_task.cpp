@@ -8,6 +8,8 @@
 #include "engine/harmony.h"
 #include "engine/scheduler.h"
 #include "evals/extract.h"
+#include "evals/math_equivalence.h"
+#include "evals/run_choices.h"
 #include "kernels/core/error.h"
 #include "kernels/core/hash.h"
 
@@ -56,12 +58,17 @@ bool is_refusal(std::string_view text) {
 
 // A final answer is graded whatever ended it; without one, the reason it is missing is the verdict.
 Verdict judge(const RequestResult& result, const Parsed& parsed,
-              const std::optional<std::string>& answer, const std::string& expected) {
+              const std::optional<std::string>& answer, const std::string& expected,
+              Scorer scorer) {
   if (result.finish == FinishReason::kFailed || result.finish == FinishReason::kCancelled) {
     return Verdict::kFailed;
   }
   if (!parsed.final_text.empty()) {
-    if (answer) return *answer == expected ? Verdict::kCorrect : Verdict::kWrong;
+    if (answer) {
+      const bool right =
+          *answer == expected || (scorer == Scorer::kMath && math_equivalent(*answer, expected));
+      return right ? Verdict::kCorrect : Verdict::kWrong;
+    }
     if (is_refusal(parsed.final_text)) return Verdict::kRefused;
   }
   if (result.finish == FinishReason::kLoop) return Verdict::kLooping;
@@ -88,19 +95,26 @@ AnswerTiming timing_of(const RequestResult& result) {
 }
 
 struct Pending {
-  const TaskItem* item;
+  TaskItem item;
   std::int64_t repeat;
   std::uint64_t seed;
 };
 
-LedgerLine grade(const Engine& engine, const Task& task, const Pending& pending,
+// How a task is graded, and whether its texts may be written down.
+struct Grading {
+  const Protocol& protocol;
+  bool hides_text;
+};
+
+LedgerLine grade(const Engine& engine, const Grading& grading, const Pending& pending,
                  const RequestResult& result) {
   LedgerLine line;
-  line.item = pending.item->id;
-  line.category = pending.item->category;
+  line.item = pending.item.id;
+  line.item_hash = hash_hex(content_hash(pending.item.user_message));
+  line.category = pending.item.category;
   line.repeat = pending.repeat;
   line.seed = pending.seed;
-  line.expected = pending.item->expected;
+  line.expected = pending.item.expected;
   line.finish = finish_reason_name(result.finish);
   line.prompt_tokens = result.prompt_tokens;
   line.cached_tokens = result.cached_tokens;
@@ -115,9 +129,15 @@ LedgerLine grade(const Engine& engine, const Task& task, const Pending& pending,
   line.final_text = parsed.final_text;
   line.reasoning_tokens = parsed.reasoning_tokens;
   std::optional<std::string> answer;
-  if (!parsed.final_text.empty()) answer = extract(task.extraction_rule, parsed.final_text).value;
+  if (!parsed.final_text.empty())
+    answer = extract(grading.protocol.extraction_rule, parsed.final_text).value;
   line.answer = answer.value_or("");
-  line.verdict = judge(result, parsed, answer, line.expected);
+  line.verdict = judge(result, parsed, answer, line.expected, grading.protocol.scorer);
+  if (grading.hides_text) {
+    line.hidden_text_hash = hash_hex(content_hash(line.final_text, content_hash(line.analysis)));
+    line.analysis.clear();
+    line.final_text.clear();
+  }
   return line;
 }
 
@@ -171,12 +191,10 @@ Request request_for(const Engine& engine, const Task& task, const TaskItem& item
   return request;
 }
 
-std::vector<TaskItem> first_items(const TaskData& data, std::int64_t limit) {
-  std::vector<TaskItem> items = data.items;
-  if (limit > 0 && limit < static_cast<std::int64_t>(items.size())) {
-    items.resize(static_cast<std::size_t>(limit));
-  }
-  return items;
+// How many items are asked with this limit.
+std::size_t num_asked(const TaskData& data, std::int64_t limit) {
+  const std::size_t all = data.items.size();
+  return limit > 0 ? std::min(all, static_cast<std::size_t>(limit)) : all;
 }
 
 }  // namespace
@@ -195,32 +213,37 @@ std::uint64_t answer_seed(std::uint64_t seed, std::string_view item, std::int64_
 
 std::vector<LedgerLine> run_task(Engine& engine, const Task& task, const TaskSettings& settings,
                                  const std::vector<LedgerLine>& done, const TaskHooks& hooks) {
-  const std::vector<TaskItem> items = first_items(task.load(), settings.limit);
+  const Protocol& protocol = task.protocol(settings.protocol);
+  const TaskData data = task.load_items(protocol);
+  const std::size_t count = num_asked(data, settings.limit);
+  if (is_choice_task(data)) return run_choices(engine, task, data, count, settings, done, hooks);
+  const Grading grading{protocol, !task.public_text && !settings.include_items};
   std::set<std::pair<std::string, std::int64_t>> finished;
   for (const LedgerLine& line : done) finished.emplace(line.item, line.repeat);
 
   std::vector<Pending> pending;
   std::vector<Request> requests;
   for (std::int64_t repeat = 0; repeat < settings.repeats; ++repeat) {
-    for (const TaskItem& item : items) {
-      if (finished.contains({item.id, repeat})) continue;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (finished.contains({data.items[i].id, repeat})) continue;
+      TaskItem item = data.item(i, repeat);
       Request request = request_for(engine, task, item, settings.effort);
       request.id = pending.size();
       request.max_tokens = settings.max_tokens > 0 ? settings.max_tokens : task.max_tokens;
       request.sampling = settings.sampling;
       request.sampling.seed = answer_seed(settings.sampling.seed, item.id, repeat);
-      pending.push_back({&item, repeat, request.sampling.seed});
+      pending.push_back({std::move(item), repeat, request.sampling.seed});
       requests.push_back(std::move(request));
     }
   }
   std::vector<LedgerLine> lines = done;
-  const auto total = static_cast<std::int64_t>(items.size()) * settings.repeats;
+  const auto total = static_cast<std::int64_t>(count) * settings.repeats;
   const auto report = [&] {
     if (hooks.on_progress) hooks.on_progress(static_cast<std::int64_t>(lines.size()), total);
   };
   report();
   const auto on_result = [&](const RequestResult& result) {
-    lines.push_back(grade(engine, task, pending[result.id], result));
+    lines.push_back(grade(engine, grading, pending[result.id], result));
     if (hooks.on_line) hooks.on_line(lines.back());
     report();
   };
@@ -237,6 +260,7 @@ TaskScore score_lines(const std::vector<LedgerLine>& lines) {
   TaskScore score;
   Scores all;
   std::map<std::string, Scores> by_category;
+  std::map<std::string, Scores> by_normalisation;
   std::map<std::string, std::int64_t> item_number;
   double output = 0;
   double reasoning = 0;
@@ -246,6 +270,13 @@ TaskScore score_lines(const std::vector<LedgerLine>& lines) {
     for (Scores* scores : {&all, &by_category[line.category]}) {
       scores->values.push_back(line.correct() ? 1 : 0);
       scores->clusters.push_back(cluster);
+    }
+    for (const char* name : {"bytes", "characters", "tokens"}) {
+      if (line.options.empty()) break;
+      Scores& scores = by_normalisation[name];
+      const bool right = choice_letter(best_option(line.options, name)) == line.expected;
+      scores.values.push_back(right ? 1 : 0);
+      scores.clusters.push_back(cluster);
     }
     ++score.verdicts[static_cast<std::size_t>(line.verdict)];
     output += static_cast<double>(line.output_tokens);
@@ -258,6 +289,10 @@ TaskScore score_lines(const std::vector<LedgerLine>& lines) {
     score.accuracy_by_category[category] =
         mean_with_clustered_interval(scores.values, scores.clusters);
   }
+  for (const auto& [name, scores] : by_normalisation) {
+    score.accuracy_by_normalisation[name] =
+        mean_with_clustered_interval(scores.values, scores.clusters);
+  }
   score.mean_output_tokens = output / n;
   score.mean_reasoning_tokens = reasoning / n;
   return score;
@@ -266,7 +301,10 @@ TaskScore score_lines(const std::vector<LedgerLine>& lines) {
 std::vector<Trace> make_traces(Engine& engine, const Task& task, ReasoningEffort effort,
                                std::int64_t items, std::int64_t max_tokens,
                                const std::function<bool()>& stop_requested) {
-  const std::vector<TaskItem> chosen = first_items(task.load(), items);
+  const TaskData data = task.load();
+  require(!is_choice_task(data),
+          "make traces of {}: a log-likelihood task has no answers to follow", task.name);
+  const std::span<const TaskItem> chosen(data.items.data(), num_asked(data, items));
   std::vector<Trace> traces;
   std::vector<Request> requests;
   for (const TaskItem& item : chosen) {

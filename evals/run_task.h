@@ -22,6 +22,8 @@ struct TaskSettings {
   std::int64_t limit = 0;  // items, from the front; 0: all
   std::int64_t repeats = 1;
   std::int64_t max_tokens = 0;  // of one answer; 0: the task's own
+  std::string protocol;         // of the task; "": its default
+  bool include_items = false;   // texts into the ledger also where the dataset's authors object
   SamplingParams sampling;      // `seed` is combined with item and repeat for each answer
 };
 
@@ -45,6 +47,9 @@ struct TaskScore {
   std::array<std::int64_t, kNumVerdicts> verdicts{};
   MeanEstimate accuracy;
   std::map<std::string, MeanEstimate> accuracy_by_category;
+  // Of log-likelihood tasks: accuracy with log-probabilities divided by the length of each choice,
+  // by "bytes" (lm-eval's acc_bytes), "characters" (its acc_norm) and "tokens".
+  std::map<std::string, MeanEstimate> accuracy_by_normalisation;
   double mean_output_tokens = 0;
   double mean_reasoning_tokens = 0;
 };

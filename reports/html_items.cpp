@@ -74,7 +74,10 @@ std::string transcript_html(const Transcript& column, const OrderedJson* referen
       verdict, plans, answer.at("flipped").get<bool>() ? ", flipped" : "",
       answer.at("output_tokens").get<std::int64_t>(),
       text("analysis").empty() ? "" : "<pre>" + body("analysis") + "</pre>",
-      text("final").empty() ? "<span class=none>no final message</span>" : body("final"));
+      answer.contains("hidden_text_hash")
+          ? "<span class=none>text kept back, as the dataset's authors ask</span>"
+      : text("final").empty() ? "<span class=none>no final message</span>"
+                              : body("final"));
 }
 
 std::string item_html(const Report& report, const OrderedJson& item, bool is_open) {

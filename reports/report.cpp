@@ -43,6 +43,26 @@ struct Loaded {
   std::vector<PlanKey> plans;
 };
 
+std::string title_of(const Record& record) {
+  return task_title(record.scenario.value("task", ""), record.scenario.value("protocol", ""));
+}
+
+// The items of a case's task, for what people see of them; none where the dataset is not on this
+// machine, or its authors ask that items stay off pages and nobody asked for them.
+std::map<std::string, TaskItem> shown_items(const OrderedJson& scenario) {
+  std::map<std::string, TaskItem> items;
+  try {
+    const Task task = find_task(scenario.value("task", ""));
+    if (!task.public_text && !scenario.value("include_items", false)) return items;
+    for (TaskItem& item : task.load(scenario.value("protocol", "")).items) {
+      items.emplace(item.id, std::move(item));
+    }
+  } catch (const Error&) {
+    return {};
+  }
+  return items;
+}
+
 Loaded load_runs(const std::vector<std::filesystem::path>& runs) {
   require(!runs.empty(), "make a report: no run was given");
   Loaded loaded;
@@ -53,7 +73,7 @@ Loaded load_runs(const std::vector<std::filesystem::path>& runs) {
       const PlanKey key{record.model, record.plan};
       if (seen.insert(key).second) loaded.plans.push_back(key);
       if (record.kind == "task") {
-        TaskCase task{record, run.answers(record.case_id), record.scenario.value("task", ""),
+        TaskCase task{record, run.answers(record.case_id), title_of(record),
                       record.scenario.value("effort", "")};
         loaded.tasks.push_back(std::move(task));
       }
@@ -107,7 +127,7 @@ OrderedJson summarise(const Loaded& loaded, const PlanKey& key) {
       prefill.push_back({{"tokens", record.scenario.at("tokens")},
                          {"tokens_per_second", metric_json(record, rate_metric("prefill"))}});
     } else if (record.kind == "task") {
-      accuracy.push_back({{"task", record.scenario.at("task")},
+      accuracy.push_back({{"task", title_of(record)},
                           {"effort", record.scenario.at("effort")},
                           {"accuracy", metric_json(record, "accuracy")},
                           {"output_tokens_mean", metric_json(record, "output_tokens_mean")}});
@@ -159,6 +179,7 @@ OrderedJson compare_all(const Loaded& loaded) {
     OrderedJson json = task.record.scenario;
     json.erase("limit");  // pairs are made of the answers that both gave
     json.erase("repeats");
+    json.erase("include_items");
     json["dataset_hash"] = task.record.details.value("dataset_hash", "");
     return json;
   };
@@ -198,11 +219,15 @@ OrderedJson collect_items(const Loaded& loaded) {
           line.correct();
     }
   }
+  std::map<std::string, OrderedJson> scenario_of;  // by task; one that includes items, if any does
   for (const TaskCase& task : loaded.tasks) {
+    OrderedJson& scenario = scenario_of[task.task];
+    if (!scenario.value("include_items", false)) scenario = task.record.scenario;
     for (const LedgerLine& line : task.lines) {
       Answers& answers = by_task[task.task][line.item];
       answers.category = line.category;
-      answers.expected = line.expected;
+      // Options may stand in another order in each repeat; what is shown is the first.
+      if (line.repeat == 0 || answers.expected.empty()) answers.expected = line.expected;
       const auto it =
           reference.find({task.record.model, task.task, task.effort, line.item, line.repeat});
       const bool flipped = it != reference.end() && it->second != line.correct();
@@ -218,15 +243,14 @@ OrderedJson collect_items(const Loaded& loaded) {
                               {"e2e_ms", line.timing.e2e_ms},
                               {"analysis", line.analysis},
                               {"final", line.final_text}});
+      if (!line.hidden_text_hash.empty()) {
+        answers.list.back()["hidden_text_hash"] = line.hidden_text_hash;
+      }
     }
   }
   OrderedJson items = OrderedJson::array();
   for (auto& [task_name, answers_by_item] : by_task) {
-    std::map<std::string, TaskItem> known;
-    for (const Task* task : tasks()) {
-      if (task->name != task_name) continue;
-      for (TaskItem& item : task->load().items) known.emplace(item.id, std::move(item));
-    }
+    const std::map<std::string, TaskItem> known = shown_items(scenario_of.at(task_name));
     for (auto& [id, answers] : answers_by_item) {
       OrderedJson item = {{"task", task_name},
                           {"id", id},

@@ -29,19 +29,24 @@ TEST_CASE("task: fewer choices name fewer letters") {
 }
 
 TEST_CASE("task: every task can be loaded, extracted and told apart") {
-  std::set<std::string_view> names;
+  std::set<std::string> names;
   for (const Task* task : tasks()) {
     INFO(task->name);
     CHECK(names.insert(task->name).second);
-    CHECK_FALSE(task->source.empty());
     CHECK(task->max_tokens > 0);
-    CHECK_NOTHROW(extract(task->extraction_rule, "Answer: A"));
+    for (const Protocol& protocol : task->protocols) {
+      CHECK_FALSE(protocol.source.empty());
+      if (!protocol.extraction_rule.empty()) {
+        CHECK_NOTHROW(extract(protocol.extraction_rule, "Answer: A"));
+      }
+    }
+    CHECK(find_task(task->name).name == task->name);
+    if (task->name != "nano") continue;  // others need a dataset: see test_published_tasks.cpp
     const TaskData data = task->load();
     CHECK_FALSE(data.items.empty());
     CHECK(data.hash.size() == 16);
     std::set<std::string> ids;
     for (const TaskItem& item : data.items) CHECK(ids.insert(item.id).second);
-    CHECK(&find_task(task->name) == task);
   }
 }
 
