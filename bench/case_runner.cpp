@@ -324,7 +324,8 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Re
   const TaskScore score = score_lines(lines);
   record.metrics["accuracy"] = metric_from(score.accuracy, "share", "higher");
   for (const auto& [name, estimate] : score.accuracy_by_normalisation) {
-    record.metrics["accuracy_per_" + name] = metric_from(estimate, "share", "higher");
+    record.metrics["accuracy_per_" + name.substr(0, name.size() - 1)] =
+        metric_from(estimate, "share", "higher");
   }
   record.metrics["output_tokens_mean"] =
       plain_metric(score.mean_output_tokens, "tokens", "", score.num_answers);

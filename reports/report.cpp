@@ -222,7 +222,9 @@ OrderedJson collect_items(const Loaded& loaded) {
   std::map<std::string, OrderedJson> scenario_of;  // by task; one that includes items, if any does
   for (const TaskCase& task : loaded.tasks) {
     OrderedJson& scenario = scenario_of[task.task];
-    if (!scenario.value("include_items", false)) scenario = task.record.scenario;
+    if (scenario.is_null() || !scenario.value("include_items", false)) {
+      scenario = task.record.scenario;
+    }
     for (const LedgerLine& line : task.lines) {
       Answers& answers = by_task[task.task][line.item];
       answers.category = line.category;

@@ -67,6 +67,8 @@ TEST_CASE("extract: every golden case of every rule") {
   const Json golden = golden_cases();
   std::size_t num_cases = 0;
   for (const ExtractionRule& rule : extraction_rules()) {
+    // lm-eval's rules have cases of their own: see test_published_tasks.cpp.
+    if (!golden.contains(std::string(rule.name))) continue;
     for (const Json& each : golden.at(std::string(rule.name))) {
       CAPTURE(rule.name, each.dump());
       const auto text = each.at("text").get<std::string>();
@@ -86,15 +88,15 @@ TEST_CASE("extract: every golden case of every rule") {
   CHECK(num_cases == 170);
 }
 
-TEST_CASE("extract: the table lists six described rules, and an unknown name gets the nearest") {
+TEST_CASE("extract: the table lists the described rules, and an unknown name gets the nearest") {
   std::set<std::string_view> names;
   for (const ExtractionRule& rule : extraction_rules()) {
     CHECK_FALSE(rule.summary.empty());
     CHECK_FALSE(rule.source.empty());
     names.insert(rule.name);
   }
-  CHECK(names == std::set<std::string_view>{"abcd", "aime", "mgsm", "simple_gpqa", "simple_math",
-                                            "simple_mmlu"});
+  CHECK(names == std::set<std::string_view>{"abcd", "aime", "gsm8k_flexible", "mgsm", "mmlu_pro",
+                                            "simple_gpqa", "simple_math", "simple_mmlu"});
   CHECK_THROWS_WITH(extract("abdc", "A"), Catch::Contains("unknown extraction rule 'abdc'") &&
                                               Catch::Contains("did you mean 'abcd'?"));
   CHECK_THROWS_AS(extract("", "A"), Error);
