@@ -4,6 +4,7 @@
 
 #include "bench/suite.h"
 #include "tests/support/files.h"
+#include "tests/support/throws.h"
 
 namespace moebench::test {
 namespace {
@@ -119,6 +120,27 @@ TEST_CASE("suite: the shipped demo is found by its name and compares at least fi
   const Suite demo = load_suite("demo", {});
   CHECK(demo.plans.size() >= 5);
   CHECK_THROWS_WITH(load_suite("no-such-suite", {}), Catch::Contains("no-such-suite.json"));
+}
+
+TEST_CASE("suite: a task's protocol is one of its own, and naming the default changes no case id") {
+  const auto read = [](const Json& fields) {
+    Json json = {{"kind", "task"}, {"task", "gpqa_diamond"}};
+    json.update(fields);
+    return scenario_from_json(json, "s.json");
+  };
+  const OrderedJson plain = scenario_to_json(read(Json::object()));
+  CHECK_FALSE(plain.contains("protocol"));
+  CHECK_FALSE(plain.contains("include_items"));
+  CHECK(scenario_to_json(read({{"protocol", "openai"}})) == plain);
+  const Scenario simple = read({{"protocol", "simple-evals"}, {"effort", "low"}});
+  CHECK(scenario_to_json(simple).at("protocol") == "simple-evals");
+  CHECK(scenario_label(simple) == "gpqa_diamond (simple-evals) low");
+  CHECK(scenario_to_json(read({{"include_items", true}})).at("include_items") == true);
+  check_error(
+      [&] {
+        read({{"protocol", "simple-eval"}});
+      },
+      ErrorCode::kInvalidArgument, {"s.json", "protocol", "did you mean 'simple-evals'?"});
 }
 
 }  // namespace moebench::test
