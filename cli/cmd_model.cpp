@@ -1,11 +1,9 @@
-// moebench model info|logits|encode|decode|render: looking at a model without judging it.
+// moebench model logits|encode|decode|render: looking at a model without judging it.
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
 #include <memory>
-#include <optional>
 
-#include "bench/environment.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
 #include "cli/table.h"
@@ -16,7 +14,6 @@
 #include "engine/scoring.h"
 #include "engine/synthetic_checkpoint.h"
 #include "kernels/core/append_file.h"
-#include "kernels/core/described_device.h"
 #include "kernels/core/error.h"
 
 namespace moebench::cli {
@@ -34,171 +31,6 @@ std::vector<std::int32_t> parse_ids(const std::string& text) {
   }
   require(!ids.empty(), "read --tokens: there are no ids in it (expected 1,2,3)");
   return ids;
-}
-
-// ---- info
-
-struct InfoOptions {
-  ModelOptions common;
-  std::string device;  // that a CUDA plan is for, by its name; empty: this machine's
-  bool json = false;
-};
-
-struct Fit {
-  std::string machine;
-  double bytes;
-};
-
-// How much of a machine's memory is left to a model.
-constexpr double kUsableOfGpu = 0.95;
-constexpr double kUsableOfHost = 0.9;
-
-// The GPU that a CUDA plan is for: described, or this machine's. Throws Error(kUnsupported) without
-// either. None for plans of the CPU.
-std::optional<gpu::DeviceInfo> device_of(const Plan& plan, const std::string& name) {
-  if (plan.backend != PlanBackend::kCuda) {
-    require_or(ErrorCode::kUsage, name.empty(),
-               "describe plan {}: it runs on the CPU, and --device is for CUDA plans", plan.name);
-    return std::nullopt;
-  }
-  if (!name.empty()) return gpu::known_device(name);
-  const std::string reason = gpu::unavailable();
-  std::vector<std::string_view> names;
-  for (const gpu::NamedDevice& device : gpu::known_devices()) names.push_back(device.name);
-  require_or(ErrorCode::kUnsupported, reason.empty(),
-             "describe plan {} for this machine: {}; --device names a GPU to predict it for: {}",
-             plan.name, reason, fmt::join(names, ", "));
-  return gpu::device_info();
-}
-
-OrderedJson device_json(const gpu::DeviceInfo& device, const MemoryBudget& budget) {
-  const double usable = static_cast<double>(device.total_bytes) * kUsableOfGpu;
-  OrderedJson json = {
-      {"name", device.name},
-      {"compute_capability", fmt::format("{}.{}", device.compute_major, device.compute_minor)},
-      {"num_sms", device.num_sms},
-      {"memory_bytes", device.total_bytes},
-      {"usable_bytes", usable},
-      {"fits", static_cast<double>(budget.total()) <= usable}};
-  const std::string missing = gpu::linked_device()->has_no_kernels_for(device);
-  if (!missing.empty()) json["no_kernels"] = missing;
-  return json;
-}
-
-OrderedJson info_json(const std::filesystem::path& directory, const ModelConfig& config,
-                      const WeightLayout& layout, const Plan& plan, const MemoryBudget& budget) {
-  OrderedJson groups;
-  for (int g = 0; g < kNumWeightGroups; ++g) {
-    groups[std::string(weight_group_name(static_cast<WeightGroup>(g)))] =
-        budget.weights[static_cast<std::size_t>(g)];
-  }
-  return {{"model", directory.string()},
-          {"family", config.family},
-          {"hash", checkpoint_hash(directory)},
-          {"parameters", layout.parameters()},
-          {"num_layers", config.num_layers},
-          {"hidden_size", config.hidden_size},
-          {"intermediate_size", config.intermediate_size},
-          {"num_heads", config.num_heads},
-          {"num_kv_heads", config.num_kv_heads},
-          {"head_dim", config.head_dim},
-          {"num_experts", config.num_experts},
-          {"top_k", config.top_k},
-          {"vocab_size", config.vocab_size},
-          {"sliding_window", config.sliding_window},
-          {"sliding_layers", config.num_sliding_layers()},
-          {"max_context", config.max_context},
-          {"plan", OrderedJson(plan_to_json(plan))},
-          {"weights_bytes", groups},
-          {"weights_bytes_total", budget.total_weights()},
-          {"kv_cache_bytes", budget.kv_cache},
-          {"activation_bytes", budget.activations},
-          {"workspace_bytes", budget.workspace},
-          {"logits_bytes", budget.logits},
-          {"graphs_bytes", budget.graphs},
-          {"total_bytes", budget.total()},
-          {"variants", op_variant_names(layout.ops)},
-          {"variants_for_many_tokens", op_variant_names(layout.many_ops)}};
-}
-
-int run_info(const InfoOptions& options) {
-  const std::filesystem::path directory = resolve_model(options.common.model);
-  const Plan plan = parse_plan(options.common.plan);
-  const ModelConfig config = load_model_config(directory);
-  const Checkpoint checkpoint = Checkpoint::open(directory);
-  const std::optional<gpu::DeviceInfo> device = device_of(plan, options.device);
-  std::optional<gpu::DescribedDevice> described;
-  if (!options.device.empty()) described.emplace(*device);
-  const WeightLayout layout = plan_weights(checkpoint, config, plan);
-  EngineOptions one_sequence;
-  one_sequence.max_batch = 1;
-  const int threads = options.common.threads == 0 ? available_cpus() : options.common.threads;
-  const MemoryBudget budget = predict_memory(directory, plan, one_sequence, threads);
-  if (options.json) {
-    OrderedJson json = info_json(directory, config, layout, plan, budget);
-    if (device) json["device"] = device_json(*device, budget);
-    fmt::print("{}\n", json.dump(2));
-    return kExitOk;
-  }
-  fmt::print("{}: {} parameters, {} layers, {} experts of which {} per token, vocabulary {}\n",
-             directory.string(), format_count(layout.parameters()), config.num_layers,
-             config.num_experts, config.top_k, format_count(config.vocab_size));
-  fmt::print(
-      "attention: {} query heads on {} key/value heads of {}, window {} in {} of {} layers, "
-      "context {}\n",
-      config.num_heads, config.num_kv_heads, config.head_dim, config.sliding_window,
-      config.num_sliding_layers(), config.num_layers, format_count(config.max_context));
-  fmt::print("plan {}: {}\n", plan.name, plan.describe());
-  if (device) {
-    fmt::print("GPU: {}, compute capability {}.{}, {} SMs, {}\n", device->name,
-               device->compute_major, device->compute_minor, device->num_sms,
-               format_bytes(static_cast<double>(device->total_bytes)));
-    const std::string missing = gpu::linked_device()->has_no_kernels_for(*device);
-    if (!missing.empty()) fmt::print("to run it there: {}\n", missing);
-  }
-  fmt::print("\n");
-
-  Table table({"memory", ">bytes", ">share"});
-  const auto add = [&](std::string_view name, std::size_t bytes) {
-    table.add({std::string(name), format_bytes(static_cast<double>(bytes)),
-               fmt::format("{:.1f} %", 100.0 * static_cast<double>(bytes) /
-                                           static_cast<double>(budget.total()))});
-  };
-  for (int g = 0; g < kNumWeightGroups; ++g) {
-    add(weight_group_name(static_cast<WeightGroup>(g)),
-        budget.weights[static_cast<std::size_t>(g)]);
-  }
-  add("KV cache (one sequence)", budget.kv_cache);
-  add("activations, workspace, logits", budget.activations + budget.workspace + budget.logits);
-  if (budget.graphs > 0) add("CUDA graphs", budget.graphs);
-  add("total", budget.total());
-  fmt::print("{}\n", table.text());
-
-  // The KV cache grows with every sequence; what is left after the weights says how many fit.
-  std::vector<Fit> machines;
-  if (device) {
-    // What is predicted is for this GPU: another's variants may differ.
-    machines = {{device->name, static_cast<double>(device->total_bytes) * kUsableOfGpu}};
-  } else {
-    machines = {
-        {"16 GB laptop", 16e9 * 0.75},
-        {"24 GB GPU", 24e9 * kUsableOfGpu},
-        {"48 GB GPU", 48e9 * kUsableOfGpu},
-        {"80 GB GPU", 80e9 * kUsableOfGpu},
-        {"141 GB GPU", 141e9 * kUsableOfGpu},
-        {"this machine", static_cast<double>(read_environment().memory_bytes) * kUsableOfHost}};
-  }
-  const auto context = std::min<std::int64_t>(config.max_context, 4096);
-  Table fits({"where", ">usable", "the weights", fmt::format(">sequences of {}", context)});
-  const auto per_sequence = static_cast<double>(budget.kv_cache);
-  const auto fixed = static_cast<double>(budget.total()) - per_sequence;
-  for (const Fit& fit : machines) {
-    const double left = fit.bytes - fixed;
-    fits.add({fit.machine, format_bytes(fit.bytes), left > 0 ? "fit" : "do not fit",
-              left > 0 ? format_count(static_cast<std::int64_t>(left / per_sequence)) : "-"});
-  }
-  fmt::print("{}", fits.text());
-  return kExitOk;
 }
 
 // ---- logits
@@ -395,24 +227,11 @@ void add_model(CLI::App& app, Action& action) {
   add_examples(model, {"moebench model info --model nano",
                        "moebench model logits --model nano --tokens 1,2,3 --json"});
 
-  auto info = std::make_shared<InfoOptions>();
-  CLI::App* command = add_command(
-      *model, action, "info", "Parameters, bytes by group, and what fits where", info, run_info);
-  add_model_option(command, info->common.model);
-  add_plan_option(command, info->common.plan);
-  command
-      ->add_option("--device", info->device,
-                   "A GPU to predict a CUDA plan for, which need not be here: h200, l4, ...")
-      ->type_name("GPU")
-      ->check(read_by([](const std::string& name) { gpu::known_device(name); }));
-  command->add_flag("--json", info->json, "As JSON");
-  add_examples(command, {"moebench model info --model nano",
-                         "moebench model info --model gpt-oss-20b --plan experts=int4,kv=bf16",
-                         "moebench model info --model gpt-oss-20b --plan cuda --device h200"});
+  add_model_info(*model, action);
 
   auto logits = std::make_shared<LogitsOptions>();
-  command = add_command(*model, action, "logits", "Logits of the last position, or of all", logits,
-                        run_logits);
+  CLI::App* command = add_command(*model, action, "logits",
+                                  "Logits of the last position, or of all", logits, run_logits);
   add_model_option(command, logits->common.model);
   add_plan_option(command, logits->common.plan);
   add_threads_option(command, logits->common.threads);

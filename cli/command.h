@@ -24,7 +24,9 @@ void add_data(CLI::App& app, Action& action);
 void add_fidelity(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_model(CLI::App& app, Action& action);
-void add_model_routing(CLI::App& model, Action& action);  // below add_model
+// Below add_model:
+void add_model_info(CLI::App& model, Action& action);
+void add_model_routing(CLI::App& model, Action& action);
 void add_kernels(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);

@@ -89,6 +89,20 @@ Checkpoint Checkpoint::open(const std::filesystem::path& directory) {
   return checkpoint;
 }
 
+Checkpoint Checkpoint::of_headers(std::string name, std::vector<SafetensorsEntry> entries) {
+  Checkpoint checkpoint;
+  checkpoint.directory_ = std::move(name);
+  for (SafetensorsEntry& entry : entries) {
+    const std::string key = entry.name;
+    checkpoint.tensors_.emplace(key, std::move(entry));
+  }
+  return checkpoint;
+}
+
+void Checkpoint::release() const {
+  for (const MappedFile& file : files_) MappedFile::release(file.bytes());
+}
+
 const SafetensorsEntry* Checkpoint::find(std::string_view name) const {
   const auto it = tensors_.find(std::string(name));
   return it == tensors_.end() ? nullptr : &it->second;

@@ -18,6 +18,12 @@ class Checkpoint {
   // *.safetensors file of the directory. Throws Error(kIo / kParse) naming the file.
   static Checkpoint open(const std::filesystem::path& directory);
 
+  // A checkpoint of headers only: `entries` without data, for what asks for shapes and no numbers.
+  static Checkpoint of_headers(std::string name, std::vector<SafetensorsEntry> entries);
+
+  // What was read of the files so far stops counting as resident until it is read again.
+  void release() const;
+
   const std::filesystem::path& directory() const { return directory_; }
 
   // nullptr if there is no such tensor.

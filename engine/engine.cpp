@@ -81,6 +81,19 @@ MemoryBudget Engine::memory() const {
   return budget;
 }
 
+std::vector<Engine::Range> Engine::host_ranges() const {
+  std::vector<Range> ranges;
+  for (const Weights::Range& range : weights->ranges) {
+    ranges.push_back({std::string(weight_group_name(range.group)), range.bytes, range.mapped});
+  }
+  if (weights->plan.place() != Place::kHost) return ranges;
+  ranges.push_back({"kv_cache", cache->memory()});
+  ranges.push_back({"activations", model->activations()});
+  ranges.push_back({"workspace", model->workspace()});
+  ranges.push_back({"logits", model->logits()});
+  return ranges;
+}
+
 Engine load_engine(const std::filesystem::path& model, const Plan& plan,
                    const EngineOptions& options, ThreadPool& pool) {
   Engine engine;
@@ -111,7 +124,11 @@ MemoryBudget predict_memory(const std::filesystem::path& model, const Plan& plan
   const std::filesystem::path directory = resolve_model(model);
   const ModelConfig config = load_model_config(directory);
   const Checkpoint checkpoint = Checkpoint::open(directory);
-  const WeightLayout layout = plan_weights(checkpoint, config, plan);
+  return predict_memory(config, plan_weights(checkpoint, config, plan), plan, options, num_threads);
+}
+
+MemoryBudget predict_memory(const ModelConfig& config, const WeightLayout& layout, const Plan& plan,
+                            const EngineOptions& options, int num_threads) {
   const Sizes sizes = sizes_for(config, plan, options);
   MemoryBudget budget;
   for (int g = 0; g < kNumWeightGroups; ++g) {

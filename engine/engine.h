@@ -6,7 +6,9 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "engine/kv_cache.h"
 #include "engine/model.h"
@@ -49,6 +51,14 @@ struct Engine {
   const Tokenizer& require_tokenizer() const;
 
   MemoryBudget memory() const;
+
+  // Where that memory lies, if it is the host's: what the system can be asked about.
+  struct Range {
+    std::string category;  // "kv_cache", "activations", "workspace", "logits", or a weight group's
+    std::span<const std::byte> bytes;
+    bool mapped = false;  // part of the checkpoint's file
+  };
+  std::vector<Range> host_ranges() const;
 };
 
 // `model` is a directory or the word nano (see resolve_model).
@@ -62,6 +72,8 @@ Engine with_ops(const Engine& engine, const EngineOptions& options, const OpTabl
 // What load_engine would take, from headers and shapes alone. Of a plan for a GPU that is not
 // here, within the life of a gpu::DescribedDevice (kernels/core/described_device.h).
 MemoryBudget predict_memory(const std::filesystem::path& model, const Plan& plan,
+                            const EngineOptions& options, int num_threads);
+MemoryBudget predict_memory(const ModelConfig& config, const WeightLayout& layout, const Plan& plan,
                             const EngineOptions& options, int num_threads);
 
 // A path as it is; the word "nano" becomes the directory of the model that ships, unless a model

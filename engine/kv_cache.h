@@ -34,6 +34,7 @@ class KvCache {
   // Bytes a cache with these options takes, without taking them.
   static std::size_t bytes_needed(const ModelConfig& config, const KvCacheOptions& options);
   std::size_t bytes() const { return memory_.size(); }
+  std::span<const std::byte> memory() const { return {memory_.data(), memory_.size()}; }
 
   // A new empty sequence, as a handle in [0, max_sequences). Throws Error(kOutOfMemory) if all are
   // taken.

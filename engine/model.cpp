@@ -58,6 +58,12 @@ void check_layouts(const WeightLayout& layout, const OpTable& ops) {
   }
 }
 
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
 }  // namespace
 
 Model::Activations::Activations(Workspace& workspace, const ModelConfig& c, std::int64_t tokens) {
@@ -220,6 +226,16 @@ Model::Memory Model::memory() const {
   return {activation_memory_.size(), workspace_memory_.size(), logit_memory_.size(), graphs};
 }
 
+std::span<const std::byte> Model::activations() const {
+  return {activation_memory_.data(), activation_memory_.size()};
+}
+std::span<const std::byte> Model::workspace() const {
+  return {workspace_memory_.data(), workspace_memory_.size()};
+}
+std::span<const std::byte> Model::logits() const {
+  return {logit_memory_.data(), logit_memory_.size()};
+}
+
 void Model::check(const Step& step) const {
   const auto count = static_cast<std::int64_t>(step.tokens.size());
   require(count > 0 && count <= limits_.max_step_tokens, "run a step of {} tokens (limit {})",
@@ -252,9 +268,16 @@ const OpTable& Model::ops(std::int64_t num_tokens) const {
 template <class V>
 void Model::run(const char* op, const V& variant, const typename V::Args& args) {
   const TraceRange range(op, layer_);
+  const std::int64_t begin_ns = tracer_.on_span ? now_ns() : 0;
   if (clock_ != nullptr) clock_->begin(op, layer_);
   variant.run(args, context_);
   if (clock_ != nullptr) clock_->end();
+  if (tracer_.on_span) trace(op, begin_ns);
+}
+
+void Model::trace(std::string_view name, std::int64_t begin_ns) const {
+  const StepShape& shape = inputs_.shape();
+  tracer_.on_span({name, layer_, shape.num_tokens, shape.num_sequences, begin_ns, now_ns()});
 }
 
 void Model::linear(const char* name, const linear::Args& args) {
@@ -295,6 +318,7 @@ void Model::observe(const Observer* observer, std::string_view name, std::int64_
 
 View<const float, 2> Model::forward(const Step& step, KvCache& cache, const Observer* observer) {
   check(step);
+  const std::int64_t begin_ns = tracer_.on_span ? now_ns() : 0;
   inputs_.pack(step, cache, {});
   compute(cache, observer);
   View<const float, 2> logits{logit_memory_.as<float>(),
@@ -306,6 +330,7 @@ View<const float, 2> Model::forward(const Step& step, KvCache& cache, const Obse
     logits.data = host;
     wait();
   }
+  if (tracer_.on_span) trace("step", begin_ns);
   return logits;
 }
 
@@ -319,9 +344,11 @@ Model::Drawn Model::drawn(std::byte* memory) const {
 std::span<const Model::Draw> Model::forward_and_sample(const Step& step, KvCache& cache,
                                                        std::span<const sample::RowParams> draws) {
   check(step);
+  const std::int64_t begin_ns = tracer_.on_span ? now_ns() : 0;
   inputs_.pack(step, cache, draws);
   compute(cache, nullptr);
   wait();
+  if (tracer_.on_span) trace("step", begin_ns);
   const Drawn result =
       drawn(place_ == Place::kDevice ? drawn_on_host_.get() : drawn_memory_.data());
   draws_.clear();
@@ -373,7 +400,7 @@ void Model::compute(KvCache& cache, const Observer* observer) {
   const TraceRange range("step", shape.num_tokens);
   context_.tunes = weights_->plan.tunes;
   const bool as_graph = place_ == Place::kDevice && graphs_on_ && observer == nullptr &&
-                        clock_ == nullptr && shape.num_tokens <= kFewTokens;
+                        clock_ == nullptr && !tracer_.on_span && shape.num_tokens <= kFewTokens;
   if (!as_graph) {
     enqueue(cache, observer);
     return;

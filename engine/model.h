@@ -32,6 +32,8 @@ struct Observer {
       routing;
 };
 
+struct RequestResult;  // engine/scheduler.h
+
 class Model {
  public:
   // Takes all memory a step needs with the variants that the weights were laid out for, or with
@@ -70,6 +72,26 @@ class Model {
   // all that it enqueues, as a graph if it is one by now.
   double time_step(const Step& step, KvCache& cache);
 
+  // A stretch of time: of a step ("step"), or of one op of it, which lies within. Times as
+  // RequestResult's. On the GPU an op's is the time to enqueue it, a step's ends when it is done.
+  struct Span {
+    std::string_view name;
+    std::int64_t layer = -1;  // -1 outside layers, and of a step
+    std::int64_t num_tokens = 0;
+    std::int64_t num_sequences = 0;
+    std::int64_t begin_ns = 0;
+    std::int64_t end_ns = 0;
+  };
+  // Called at the end of every op and step, with the names of time_ops, and by the schedulers that
+  // use this model at the end of every request. Graphs are not replayed meanwhile.
+  struct Tracer {
+    std::function<void(const Span&)> on_span;
+    std::function<void(const RequestResult&)> on_request;
+  };
+  // From now on; {} ends it. Either both are set or none.
+  void set_tracer(Tracer tracer) { tracer_ = std::move(tracer); }
+  const Tracer& tracer() const { return tracer_; }
+
   // Graphs are on unless this turns them off; without a GPU there are none.
   void set_graphs(bool on) { graphs_on_ = on; }
   std::int64_t num_graphs() const;
@@ -88,6 +110,9 @@ class Model {
     std::size_t graphs = 0;
   };
   Memory memory() const;
+  std::span<const std::byte> activations() const;
+  std::span<const std::byte> workspace() const;
+  std::span<const std::byte> logits() const;
   // Graphs: those of one shape of step, kGraphBytesPerLaunch for each launch. A step's shape is
   // its number of tokens, of logits and of pages, so a batch that shrinks has several; but drivers
   // since 550 take less for each than this.
@@ -143,6 +168,7 @@ class Model {
   template <class T, std::size_t Rank>
   View<const T, Rank> on_host(View<const T, Rank> values, std::vector<T>& copy);
   void wait();
+  void trace(std::string_view name, std::int64_t begin_ns) const;
 
   std::shared_ptr<const Weights> weights_;
   ModelLimits limits_;
@@ -166,6 +192,7 @@ class Model {
   bool graphs_on_ = true;
   std::vector<CapturedStep> captured_;
   OpClock* clock_ = nullptr;
+  Tracer tracer_;
 };
 
 }  // namespace moebench

@@ -209,6 +209,7 @@ void Scheduler::finish(Running& r, FinishReason reason) {
   if (r.sequence >= 0) cache_.release(r.sequence);
   unreserved_pages_ += r.reserved_pages;
   r.sequence = -1;  // marks it for removal
+  if (model_.tracer().on_request) model_.tracer().on_request(r.result);
   results_.push_back(std::move(r.result));
 }
 

@@ -295,7 +295,12 @@ class WeightLoader {
     Buffer& buffer =
         weights_.buffers_.emplace_back(bytes.size(), std::string(name).c_str(), place_);
     store(bytes, buffer.data());
+    note(WeightGroup::kSmall, {buffer.data(), buffer.size()}, false);
     return buffer.as<float>();
+  }
+
+  void note(WeightGroup group, std::span<const std::byte> bytes, bool mapped) {
+    if (place_ == Place::kHost && !bytes.empty()) weights_.ranges.push_back({group, bytes, mapped});
   }
 
   void store(std::span<const std::byte> from, std::byte* to) {
@@ -328,7 +333,13 @@ class WeightLoader {
                                  p.data->data.data() + offset,
                                  p.scales != nullptr ? p.scales->data.data() : nullptr,
                                  {}};
-    return p.mapped ? Stack{stored, {}} : bring(p, stored);
+    if (!p.mapped) return bring(p, stored);
+    const auto rows = static_cast<std::size_t>(p.count * p.rows);
+    note(p.group, {stored.data, rows * codec(p.stored).row_data_bytes(p.cols)}, true);
+    if (stored.scales != nullptr) {
+      note(p.group, {stored.scales, rows * codec(p.stored).row_scale_bytes(p.cols)}, true);
+    }
+    return Stack{stored, {}};
   }
 
   // Copies, reorders or re-encodes, to where the ops read it.
@@ -341,6 +352,8 @@ class WeightLoader {
     const char* name = p.name.c_str();
     std::byte* data = weights_.buffers_.emplace_back(count * data_bytes, name, place_).data();
     std::byte* scales = weights_.buffers_.emplace_back(count * scale_bytes, name, place_).data();
+    note(p.group, {data, count * data_bytes}, false);
+    note(p.group, {scales, count * scale_bytes}, false);
     std::vector<float> tensor_scales(count, 1.0F);
 
     const bool as_stored = p.format == p.stored && !p.transposed;
@@ -437,30 +450,49 @@ std::shared_ptr<const Weights> Weights::load(const std::filesystem::path& direct
   weights->checkpoint_layout = detect_tensor_names(weights->checkpoint_).layout;
   weights->layout = plan_weights(weights->checkpoint_, weights->config, plan);
   WeightLoader(*weights, pool).run();
+  // Headers, small tensors and the ends of re-encoded ones: read once.
+  weights->checkpoint_.release();
   return weights;
 }
 
-std::string checkpoint_hash(const std::filesystem::path& directory) {
-  constexpr std::size_t kSample = 64 << 10;
-  const Checkpoint checkpoint = Checkpoint::open(directory);
-  std::uint64_t hash = content_hash(read_text_file(directory / "config.json"));
+namespace {
+
+// In the order of names.
+std::vector<const SafetensorsEntry*> sorted_tensors(const Checkpoint& checkpoint) {
   std::vector<const SafetensorsEntry*> entries;
   for (const auto& [name, entry] : checkpoint.tensors()) entries.push_back(&entry);
   std::sort(entries.begin(), entries.end(),
             [](const auto* a, const auto* b) { return a->name < b->name; });
-  for (const SafetensorsEntry* entry : entries) {
-    hash = content_hash(
-        fmt::format("{} {} {}", entry->name, entry->dtype, shape_text(entry->shape)), hash);
-    const auto data = entry->data;
-    if (data.size() <= 3 * kSample) {
-      hash = content_hash(data, hash);
-    } else {
-      hash = content_hash(data.first(kSample), hash);
-      hash = content_hash(data.subspan(data.size() / 2, kSample), hash);
-      hash = content_hash(data.last(kSample), hash);
-    }
-  }
+  return entries;
+}
+
+std::uint64_t tensor_hash(const SafetensorsEntry& entry, std::uint64_t seed) {
+  constexpr std::size_t kSample = 64 << 10;
+  std::uint64_t hash =
+      content_hash(fmt::format("{} {} {}", entry.name, entry.dtype, shape_text(entry.shape)), seed);
+  const auto data = entry.data;
+  if (data.size() <= 3 * kSample) return content_hash(data, hash);
+  hash = content_hash(data.first(kSample), hash);
+  hash = content_hash(data.subspan(data.size() / 2, kSample), hash);
+  return content_hash(data.last(kSample), hash);
+}
+
+}  // namespace
+
+std::string checkpoint_hash(const std::filesystem::path& directory) {
+  const Checkpoint checkpoint = Checkpoint::open(directory);
+  std::uint64_t hash = content_hash(read_text_file(directory / "config.json"));
+  for (const SafetensorsEntry* entry : sorted_tensors(checkpoint)) hash = tensor_hash(*entry, hash);
   return hash_hex(hash);
+}
+
+std::vector<TensorHash> tensor_hashes(const std::filesystem::path& directory) {
+  const Checkpoint checkpoint = Checkpoint::open(directory);
+  std::vector<TensorHash> hashes;
+  for (const SafetensorsEntry* entry : sorted_tensors(checkpoint)) {
+    hashes.push_back({entry->name, entry->dtype, entry->shape, hash_hex(tensor_hash(*entry, 0))});
+  }
+  return hashes;
 }
 
 }  // namespace moebench

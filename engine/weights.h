@@ -124,6 +124,14 @@ class Weights {
   std::vector<LayerWeights> layers;
   std::vector<TensorError> errors;  // one per re-encoded tensor
 
+  // Host memory that the weights lie in, what is used in the mapped file too; none on the GPU.
+  struct Range {
+    WeightGroup group;
+    std::span<const std::byte> bytes;
+    bool mapped;
+  };
+  std::vector<Range> ranges;
+
  private:
   Weights() = default;
   friend class WeightLoader;
@@ -136,5 +144,14 @@ class Weights {
 // tensor its name, dtype, shape and, of its bytes, all up to 192 KiB or else the first, middle and
 // last 64 KiB.
 std::string checkpoint_hash(const std::filesystem::path& directory);
+
+// The same for each tensor by itself, in the order of names: which one differs.
+struct TensorHash {
+  std::string name;
+  std::string dtype;
+  std::vector<std::int64_t> shape;
+  std::string hash;
+};
+std::vector<TensorHash> tensor_hashes(const std::filesystem::path& directory);
 
 }  // namespace moebench
