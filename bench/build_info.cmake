@@ -1,5 +1,5 @@
 # Writes build_info.cpp, only if its content changed, so that a rebuild without a commit costs
-# nothing. Run at every build: cmake -DSOURCE=... -DOUTPUT=... -DVERSION=... -DBUILD_TYPE=... -DCUDA=... -P this
+# nothing. Run at every build: cmake -DSOURCE=... -DOUTPUT=... -DVERSION=... -DBUILD_TYPE=... -DFLAGS=... -DCUDA=... -P this
 execute_process(COMMAND git -C ${SOURCE} describe --always --dirty --abbrev=12 --exclude=*
   OUTPUT_VARIABLE COMMIT OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE FAILED)
 if(FAILED OR NOT COMMIT)
@@ -11,6 +11,7 @@ namespace moebench::build_info {
 const std::string_view kVersion = \"${VERSION}\";
 const std::string_view kBuildType = \"${BUILD_TYPE}\";
 const std::string_view kGitCommit = \"${COMMIT}\";
+const std::string_view kFlags = \"${FLAGS}\";
 const std::string_view kCuda = \"${CUDA}\";
 }  // namespace moebench::build_info
 ")

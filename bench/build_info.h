@@ -8,6 +8,7 @@ namespace moebench::build_info {
 extern const std::string_view kVersion;
 extern const std::string_view kBuildType;
 extern const std::string_view kGitCommit;  // "abcdef012345", "...-dirty" or "not available"
+extern const std::string_view kFlags;      // of the compiler: "-O3 -Wall ..."
 extern const std::string_view kCuda;       // "CUDA 13.0.88 for 90a-real", or empty
 
 }  // namespace moebench::build_info

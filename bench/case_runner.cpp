@@ -7,9 +7,12 @@
 #include <numeric>
 
 #include "bench/environment.h"
+#include "bench/memory.h"
 #include "bench/mixed.h"
 #include "bench/output_check.h"
+#include "bench/sample_watch.h"
 #include "bench/serve.h"
+#include "bench/trace_file.h"
 #include "bench/workloads.h"
 #include "evals/fidelity.h"
 #include "evals/invariance.h"
@@ -24,6 +27,12 @@ namespace {
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::int64_t steady_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 Metric metric_from(const MeanEstimate& estimate, std::string unit, std::string better) {
@@ -103,6 +112,21 @@ std::int64_t context_needed(const Scenario& scenario) {
   return 0;
 }
 
+namespace {
+
+// Tokens that one repetition computes (prefill) or yields (decode): what its energy is shared by.
+double tokens_of_repetition(const Scenario& scenario) {
+  if (const auto* prefill = std::get_if<PrefillScenario>(&scenario)) {
+    return static_cast<double>(prefill->tokens);
+  }
+  if (const auto* decode = std::get_if<DecodeScenario>(&scenario)) {
+    return static_cast<double>(decode->batch * (decode->tokens + 1));
+  }
+  return 0;
+}
+
+}  // namespace
+
 EngineOptions options_for(const std::vector<Case>& cases, EngineOptions options,
                           std::int64_t model_context) {
   std::int64_t context = options.max_context;
@@ -125,12 +149,36 @@ EngineOptions options_for(const std::vector<Case>& cases, EngineOptions options,
   return options;
 }
 
+namespace {
+
+// Of a task: energy by its output tokens, and by its correct answers.
+void add_energy_metrics(const SampleWatch& watch, std::span<const LedgerLine> answers,
+                        double output_tokens, Record& record) {
+  watch.report(output_tokens, record);
+  const auto correct = std::count_if(answers.begin(), answers.end(),
+                                     [](const LedgerLine& line) { return line.correct(); });
+  Metric metric = plain_metric(0, "J/correct answer", "lower", correct);
+  metric.absent = correct == 0 || !watch.joules();
+  if (!metric.absent) {
+    metric.value = *watch.joules() / static_cast<double>(correct);
+  } else if (!watch.joules()) {
+    metric.interval_method = "not available: " + watch.energy_source();
+  } else {
+    metric.interval_method = "no answer was correct";
+  }
+  record.metrics["joules_per_correct_answer"] = metric;
+}
+
+}  // namespace
+
 struct CaseRunner::State {
   ThreadPool pool;
   EngineOptions options;
   Engine engine;
   std::string broken;            // why nothing may be timed; "" if all is well
   bool held_two_models = false;  // so that this process's peak memory is not the plan's
+  std::optional<TraceFile> trace;
+  std::string weights_hash;
 
   explicit State(int threads) : pool(threads) {}
 };
@@ -164,8 +212,13 @@ Record begin_record(const Case& one) {
 Record CaseRunner::run(const Case& one) {
   Record record = begin_record(one);
   const auto start = std::chrono::steady_clock::now();
+  const std::int64_t start_ns = steady_ns();
+  SampleWatch watch(one.plan.backend == PlanBackend::kCuda);
   std::optional<LineWriter> events;
-  WorkloadHooks hooks{options_.on_progress, options_.stop_requested, {}};
+  WorkloadHooks hooks;
+  hooks.on_progress = options_.on_progress;
+  hooks.stop_requested = options_.stop_requested;
+  hooks.watch = &watch;
   hooks.on_request = [&](const RequestEvents& request) {
     if (options_.on_request) options_.on_request(request);
     if (options_.out_dir.empty()) return;
@@ -206,7 +259,7 @@ Record CaseRunner::run(const Case& one) {
     } else if (const auto* serve = std::get_if<ServeScenario>(&one.scenario)) {
       run_serve(state_->engine, *serve, hooks, record);
     } else if (const auto* task = std::get_if<TaskScenario>(&one.scenario)) {
-      run_task_case(one, *task, record);
+      run_task_case(one, *task, watch, record);
     } else if (const auto* fidelity = std::get_if<FidelityScenario>(&one.scenario)) {
       run_fidelity_case(one, *fidelity, record);
     } else if (const auto* invariance = std::get_if<InvarianceScenario>(&one.scenario)) {
@@ -216,6 +269,10 @@ Record CaseRunner::run(const Case& one) {
       record.details["graphs"] = {{"count", state_->engine.model->num_graphs()},
                                   {"bytes", state_->engine.model->memory().graphs}};
     }
+    const double tokens = tokens_of_repetition(one.scenario);
+    if (record.status == Status::kOk && tokens > 0) watch.report(tokens, record);
+    record.details["content_hashes"]["weights"] = state_->weights_hash;
+    record.details["content_hashes"]["plan"] = hash_hex(content_hash(one.plan.canonical_text()));
     if (!state_->held_two_models || std::holds_alternative<FidelityScenario>(one.scenario)) {
       record.metrics["peak_rss_bytes"] =
           plain_metric(static_cast<double>(peak_resident_bytes()), "bytes", "lower");
@@ -239,13 +296,15 @@ Record CaseRunner::run(const Case& one) {
   } catch (const std::exception& error) {
     failed(Status::kFailed, error.what());
   }
+  if (state_ && state_->trace) state_->trace->add_case(record.label, start_ns, steady_ns());
   record.duration_s = seconds_since(start);
   return record;
 }
 
 void CaseRunner::load(const Case& one, Record& record) {
-  const std::int64_t baseline = resident_bytes();
+  const ProcessMemory before = read_process_memory();
   auto state = std::make_unique<State>(options_.threads);
+  state->weights_hash = checkpoint_hash(resolve_model(one.model));
   const auto start = std::chrono::steady_clock::now();
   const ModelConfig config = load_model_config(resolve_model(one.model));
   state->options = options_for(cases_, options_.engine, config.max_context);
@@ -260,6 +319,7 @@ void CaseRunner::load(const Case& one, Record& record) {
   state->engine = load_engine(one.model, one.plan, state->options, state->pool);
   const double load_s = seconds_since(start);
   const MemoryBudget taken = state->engine.memory();
+  const ProcessPrediction process = predict_process(before, state->engine.directory, config);
 
   const OutputCheck check = check_outputs(state->engine, state->options, state->pool);
   if (!check.passed) {
@@ -277,8 +337,17 @@ void CaseRunner::load(const Case& one, Record& record) {
         static_cast<double>(free_before) - static_cast<double>(gpu::device().free_bytes()), "bytes",
         "lower");
   } else {
-    record.metrics["predicted_rss_bytes"] = plain_metric(
-        static_cast<double>(baseline) + static_cast<double>(predicted.total()), "bytes", "lower");
+    const std::string not_resident = make_resident(state->engine);
+    const ProcessMemory now = read_process_memory();
+    const OrderedJson memory =
+        memory_waterfall(state->engine, predicted, process, now, not_resident);
+    record.metrics["predicted_rss_bytes"] =
+        plain_metric(memory.at("predicted_rss").get<double>(), "bytes", "lower");
+    if (now.rss > 0) {
+      record.metrics["rss_bytes"] = plain_metric(static_cast<double>(now.rss), "bytes", "lower");
+      record.metrics["pss_bytes"] = plain_metric(static_cast<double>(now.pss), "bytes", "lower");
+    }
+    record.details["memory"] = memory;
   }
   record.details["threads"] = state->pool.num_threads();
   record.details["max_batch"] = state->options.max_batch;
@@ -289,7 +358,7 @@ void CaseRunner::load(const Case& one, Record& record) {
   record.details["variants"] = op_variant_names(state->engine.weights->layout.ops);
   record.details["variants_for_many_tokens"] =
       op_variant_names(state->engine.weights->layout.many_ops);
-  record.details["baseline_rss_bytes"] = baseline;
+  record.details["baseline_rss_bytes"] = before.rss;
   record.details["memory_predicted"] = budget_json(predicted);
   record.details["memory_taken"] = budget_json(taken);
   record.details["encoding"] = encoding_json(state->engine.weights->errors);
@@ -298,10 +367,16 @@ void CaseRunner::load(const Case& one, Record& record) {
       {"nmse", check.nmse},       {"total_nmse", check.total_nmse},
       {"max_abs", check.max_abs}, {"against_reference", check.against_reference},
       {"digest", check.digest}};
+  if (!options_.trace.empty()) {
+    state->trace.emplace(options_.trace, true);
+    state->trace->begin_process(fmt::format("{} / {}", one.model, one.plan.name));
+    state->engine.model->set_tracer(state->trace->tracer());
+  }
   state_ = std::move(state);
 }
 
-void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Record& record) {
+void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, SampleWatch& watch,
+                               Record& record) {
   const Task task = find_task(scenario.task);
   const Protocol& protocol = task.protocol(scenario.protocol);
   TaskSettings settings;
@@ -318,7 +393,9 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Re
   const TaskHooks hooks{[&](const LedgerLine& line) { ledger.append(json_line(to_json(line))); },
                         options_.on_progress, options_.stop_requested};
   const auto start = std::chrono::steady_clock::now();
+  watch.begin();
   const std::vector<LedgerLine> lines = run_task(state_->engine, task, settings, done, hooks);
+  watch.end();
   const double elapsed = seconds_since(start);
 
   const TaskScore score = score_lines(lines);
@@ -355,6 +432,7 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Re
     add_latency_metrics("tpot", tpot, record);
     add_latency_metrics("e2e", e2e, record);
     add_latency_metrics("ttft", ttft, record);
+    add_energy_metrics(watch, fresh, output, record);
   }
   OrderedJson verdicts;
   for (int v = 0; v < kNumVerdicts; ++v) {
@@ -378,6 +456,7 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Re
     record.details["protocol"]["scorer"] = protocol.scorer == Scorer::kMath ? "math" : "equal";
   }
   record.details["public_text"] = task.public_text;
+  record.details["content_hashes"]["dataset"] = record.details["dataset_hash"];
   record.details["resumed_answers"] = done.size();
   record.details["ledger"] = std::filesystem::relative(path, options_.out_dir).string();
 }

@@ -17,6 +17,8 @@
 
 namespace moebench {
 
+class SampleWatch;
+
 struct CaseRunnerOptions {
   EngineOptions engine;
   int threads = 0;
@@ -27,6 +29,7 @@ struct CaseRunnerOptions {
   std::function<void(std::int64_t done, std::int64_t total)> on_progress;
   std::function<bool()> stop_requested;
   std::function<void(const RequestEvents&)> on_request;  // of workloads, beside the event log
+  std::filesystem::path trace;  // file that a trace of all cases is added to; empty: none
 };
 
 class CaseRunner {
@@ -42,7 +45,8 @@ class CaseRunner {
   struct State;
 
   void load(const Case& one, Record& record);
-  void run_task_case(const Case& one, const TaskScenario& scenario, Record& record);
+  void run_task_case(const Case& one, const TaskScenario& scenario, SampleWatch& watch,
+                     Record& record);
   void run_fidelity_case(const Case& one, const FidelityScenario& scenario, Record& record);
   void run_invariance_case(const InvarianceScenario& scenario, Record& record);
 

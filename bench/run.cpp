@@ -11,12 +11,15 @@
 #include "bench/case_runner.h"
 #include "bench/child_process.h"
 #include "bench/environment.h"
+#include "bench/host_details.h"
 #include "bench/interrupt.h"
 #include "bench/worker.h"
+#include "engine/frontier.h"
 #include "engine/mapped_file.h"
 #include "kernels/core/append_file.h"
 #include "kernels/core/error.h"
 #include "kernels/core/suggest.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench {
 namespace {
@@ -173,7 +176,8 @@ class Run {
 
   // Advances `next` by one for every record.
   void run_child(const std::vector<Case>& cases, std::size_t& next) {
-    const Job job{cases, suite_.engine, suite_.threads, options_.out_dir, ceilings_for(cases)};
+    const Job job{cases, suite_.engine, suite_.threads, options_.out_dir, ceilings_for(cases),
+                  options_.trace};
     const std::filesystem::path program = options_.program.empty()
                                               ? std::filesystem::read_symlink("/proc/self/exe")
                                               : options_.program;
@@ -289,6 +293,23 @@ class Run {
   std::vector<const Case*> left_;
 };
 
+// {model: frontier} of a plan, for those models whose shapes it can run here.
+OrderedJson frontier_of(const Suite& suite, const Plan& plan) {
+  OrderedJson by_model = OrderedJson::object();
+  const int threads = suite.threads == 0 ? available_cpus() : suite.threads;
+  for (const std::string& name : suite.models) {
+    try {
+      const ModelOutline model = outline_model(name);
+      const WeightLayout layout = plan_weights(model.checkpoint, model.config, plan);
+      by_model[name] =
+          to_json(feasibility_frontier(model.config, layout, plan, threads, usual_memory_sizes()));
+    } catch (const Error&) {
+      // A plan that cannot hold or run this model here: its cases will say so.
+    }
+  }
+  return by_model;
+}
+
 OrderedJson run_json(const Suite& suite, const std::vector<Case>& cases) {
   OrderedJson models = OrderedJson::array();
   for (const std::string& model : suite.models) models.push_back(describe_model(model));
@@ -297,23 +318,41 @@ OrderedJson run_json(const Suite& suite, const std::vector<Case>& cases) {
     OrderedJson json = OrderedJson(plan_to_json(plan));
     json["text"] = plan.describe();
     json["canonical"] = plan.canonical_text();
+    json["frontier"] = frontier_of(suite, plan);
     plans.push_back(json);
   }
   OrderedJson case_list = OrderedJson::array();
   for (const Case& one : cases) {
     case_list.push_back({{"id", one.id}, {"label", one.label()}, {"model", one.model}});
   }
+  OrderedJson environment = to_json(read_environment());
+  environment.update(host_details());
   return {{"schema", kRunSchema},
           {"suite", suite.name},
           {"description", suite.description},
           {"started", utc_now()},
-          {"environment", to_json(read_environment())},
+          {"environment", environment},
           {"threads", suite.threads},
           {"max_batch", suite.engine.max_batch},
           {"step_tokens", suite.engine.step_tokens},
           {"models", models},
           {"plans", plans},
           {"cases", case_list}};
+}
+
+// Of every tensor of every model its format and a hash of its content: which one differs, where two
+// runs have different weights.
+void write_weights_list(const std::filesystem::path& path, const Suite& suite) {
+  std::string lines;
+  for (const std::string& model : suite.models) {
+    lines += json_line({{"model", model}}) + "\n";  // those that follow are its tensors
+    for (const TensorHash& t : tensor_hashes(resolve_model(model))) {
+      lines +=
+          json_line({{"name", t.name}, {"dtype", t.dtype}, {"shape", t.shape}, {"hash", t.hash}}) +
+          "\n";
+    }
+  }
+  write_file_atomically(path, lines);
 }
 
 // Results of a checkpoint that has changed since do not belong beside those of the new one.
@@ -348,6 +387,7 @@ RunOutcome run_suite(const Suite& suite, const RunOptions& options) {
   if (described) {
     check_same_models(description, suite);
   } else {
+    write_weights_list(options.out_dir / "weights.jsonl", suite);
     write_file_atomically(description, run_json(suite, cases).dump(2) + "\n");
   }
   return Run(suite, options).go(std::move(groups));

@@ -7,6 +7,8 @@
 //   events/ID.jsonl  one request of a workload per line (bench/event_log.h), appended as they end
 //   ledger/ID.jsonl  one answer per line (evals/ledger.h), appended as answers end
 //   traces/          the reference's answers that fidelity is measured on
+//   weights.jsonl    format and content hash of every tensor of every model, one a line
+//   trace.json       with `trace`: steps, ops and requests (bench/trace_file.h)
 //   worker.log       what workers wrote to standard error
 #pragma once
 
@@ -39,6 +41,7 @@ struct RunOptions {
   std::vector<std::string> only_plans;  // names; empty: all
   int shard_index = 0;                  // of shard_count; cases are dealt out by (model, plan)
   int shard_count = 1;
+  bool trace = false;  // write trace.json
   std::function<void(const RunProgress&)> on_progress;
   std::function<void(const Record&)> on_record;
 };

@@ -42,7 +42,8 @@ OrderedJson to_json(const Job& job) {
           {"max_context", job.engine.max_context},
           {"step_tokens", job.engine.step_tokens},
           {"out_dir", job.out_dir.string()},
-          {"ceilings", job.ceilings ? to_json(*job.ceilings) : OrderedJson()}};
+          {"ceilings", job.ceilings ? to_json(*job.ceilings) : OrderedJson()},
+          {"trace", job.trace}};
 }
 
 Job job_from_json(const Json& json, const std::string& where) {
@@ -61,6 +62,7 @@ Job job_from_json(const Json& json, const std::string& where) {
   if (ceilings != nullptr && !ceilings->is_null()) {
     job.ceilings = ceilings_from_json(*ceilings, fields.path("ceilings"));
   }
+  job.trace = fields.optional<bool>("trace", false);
   const Json* cases = fields.find("cases");
   require(cases != nullptr && cases->is_array() && !cases->empty(), "{}: the cases are missing",
           where);
@@ -89,6 +91,7 @@ int run_worker(std::istream& input, int output) {
   options.threads = job.threads;
   options.out_dir = job.out_dir;
   options.ceilings = job.ceilings;
+  if (job.trace) options.trace = job.out_dir / "trace.json";
   options.stop_requested = interrupted;
   options.on_progress = [&](std::int64_t done, std::int64_t total) {
     const auto now = std::chrono::steady_clock::now();

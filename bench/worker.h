@@ -27,6 +27,7 @@ struct Job {
   int threads = 0;
   std::filesystem::path out_dir;
   std::optional<Ceilings> ceilings;  // of the CPU
+  bool trace = false;  // add to trace.json in out_dir
 };
 
 OrderedJson to_json(const Job& job);

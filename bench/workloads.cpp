@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "bench/planted_slowdown.h"
+#include "bench/sample_watch.h"
 #include "bench/step_limits.h"
 #include "evals/statistics.h"
 #include "evals/task.h"
@@ -104,7 +105,9 @@ bool repeat_witnessed(const std::function<std::vector<RequestResult>()>& run,
   const std::string witness = digest_of(run());
   record.details["output_digest"] = witness;
   for (std::int64_t r = 0; r < repetitions; ++r) {
+    if (hooks.watch != nullptr) hooks.watch->begin();
     const auto results = run();
+    if (hooks.watch != nullptr) hooks.watch->end();
     const std::string digest = digest_of(results);
     if (digest != witness) {
       record.status = Status::kWrongOutput;
@@ -217,7 +220,6 @@ Metric median_metric(std::vector<double> samples, std::string unit, std::string 
 void run_prefill(Engine& engine, const PrefillScenario& scenario, const WorkloadHooks& hooks,
                  Record& record) {
   const PromptSource source = make_prompt_source(engine);
-  record.details["prompts"] = source.description;
   std::vector<double> rates;
   LatencySamples latencies;
   const auto measure = [&](const std::vector<RequestResult>& results) {
@@ -225,6 +227,7 @@ void run_prefill(Engine& engine, const PrefillScenario& scenario, const Workload
     rates.push_back(static_cast<double>(scenario.tokens) * 1e3 / latencies.ttft.back());
   };
   const auto requests = prefill_requests(source, scenario);
+  note_prompts(source, requests, record);
   const auto before =
       std::span(requests.front().prompt).first(static_cast<std::size_t>(scenario.context));
   const auto run = [&] { return run_batch(engine, requests, before, hooks); };
@@ -240,7 +243,6 @@ void run_prefill(Engine& engine, const PrefillScenario& scenario, const Workload
 void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHooks& hooks,
                 Record& record) {
   const PromptSource source = make_prompt_source(engine);
-  record.details["prompts"] = source.description;
   std::vector<double> rates;
   LatencySamples latencies;
   std::vector<std::vector<std::int32_t>> outputs;  // the same in every repetition
@@ -253,6 +255,7 @@ void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHo
     rates.push_back(decode_rate(results));
   };
   const auto requests = decode_requests(source, scenario);
+  note_prompts(source, requests, record);
   const auto run = [&] { return run_batch(engine, requests, {}, hooks); };
   if (!repeat_witnessed(run, scenario.repetitions, hooks, record, measure)) return;
   record.metrics[rate_metric("decode")] = median_metric(rates, "tokens/s", "higher");

@@ -16,12 +16,14 @@
 namespace moebench {
 
 struct Ceilings;
+class SampleWatch;
 
 struct WorkloadHooks {
   std::function<void(std::int64_t done, std::int64_t total)> on_progress;
   std::function<bool()> stop_requested;
   const Ceilings* ceilings = nullptr;  // of the machine; without them no limits stand beside speeds
   std::function<void(const RequestEvents&)> on_request;  // as requests of measured parts end
+  SampleWatch* watch = nullptr;  // looks on at every timed repetition
 };
 
 // Real text for prompts: MoE routing of random ids is not that of words.

@@ -10,6 +10,7 @@
 #include "bench/case_runner.h"
 #include "bench/environment.h"
 #include "bench/interrupt.h"
+#include "bench/trace_file.h"
 #include "bench/workloads.h"
 #include "cli/bench_compare.h"
 #include "cli/bench_serve.h"
@@ -40,6 +41,7 @@ struct BenchOptions {
     return !compare.against_program.empty() || (plans.size() > 1 && !compare.no_interleave);
   }
   ServeBenchOptions serve;
+  std::string trace;
 };
 
 // One measured test, with what the output formats want to know.
@@ -155,6 +157,7 @@ void measure(const BenchOptions& o, std::vector<BenchRow>& rows) {
     options.threads = o.threads;
     options.stop_requested = interrupted;
     if (plan.backend == PlanBackend::kCpu) options.ceilings = cpu_ceilings(o.threads);
+    options.trace = o.trace;
     CaseRunner runner(cases, options);
     const BenchRow facts = describe(o, plan);
     for (std::size_t i = 0; i < tests.size(); ++i) {
@@ -393,6 +396,10 @@ int run_comparison(const BenchOptions& o) {
 }
 
 int run_bench(const BenchOptions& options) {
+  require_or(ErrorCode::kUsage,
+             options.trace.empty() || !(options.serve.wanted() || options.compares()),
+             "benchmark: --trace writes what one process does: it goes with one plan, or "
+             "--no-interleave, and without a load");
   if (options.serve.wanted()) {
     return run_serve_bench(
         {options.model, options.plans, options.threads, options.autotune, options.output},
@@ -403,7 +410,7 @@ int run_bench(const BenchOptions& options) {
              options.serve.definitions.empty() && options.output != "vllm" &&
                  options.output != "vllm-text" && options.output != "sglang",
              "benchmark: other tools' serving metrics need a load: give --request-rate, "
-             "--max-concurrency or --trace");
+             "--max-concurrency or --arrival-trace");
   watch_for_interrupts();
   if (options.compares()) return run_comparison(options);
   require_or(
@@ -411,6 +418,7 @@ int run_bench(const BenchOptions& options) {
       options.output != "compare" && options.compare.out.empty() && !options.compare.fail_if_slower,
       "benchmark: -o compare, --out and --fail-if-slower need two arms that are timed in "
       "turns (two --plan, or --against-program)");
+  if (!options.trace.empty()) TraceFile start(options.trace);  // each plan adds to it
   std::vector<BenchRow> rows;
   try {
     measure(options, rows);
@@ -471,7 +479,12 @@ void add_bench(CLI::App& app, Action& action) {
                          "--fail-if-slower",
                          "moebench bench --model nano --request-rate 20 --input-len 128 "
                          "--output-len 64 --goodput ttft:200 tpot:50",
-                         "moebench bench --model nano --max-concurrency 8 -o vllm-text"});
+                         "moebench bench --model nano --max-concurrency 8 -o vllm-text",
+                         "moebench bench --model nano -p 64 -n 16 -r 2 --trace trace.json"});
+  command
+      ->add_option("--trace", options->trace,
+                   "Also write steps, ops and requests to a file for ui.perfetto.dev")
+      ->type_name("FILE");
 }
 
 }  // namespace moebench::cli

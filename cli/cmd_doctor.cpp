@@ -3,7 +3,9 @@
 
 #include <memory>
 
+#include "bench/energy.h"
 #include "bench/environment.h"
+#include "bench/host_details.h"
 #include "cli/command.h"
 #include "cli/table.h"
 #include "engine/engine.h"
@@ -147,6 +149,11 @@ std::vector<Finding> examine(const Environment& e) {
       {e.load_average < 0.5 ? Level::kGood : Level::kNote, "load",
        fmt::format("{:.2f}{}", e.load_average,
                    e.load_average < 0.5 ? "" : " (others are using the CPUs; times will vary)")});
+  for (const IsolationAdvice& advice : isolation_advice(e.usable_cpus, e.logical_cpus)) {
+    findings.push_back({advice.good ? Level::kGood : Level::kNote, advice.what, advice.detail});
+  }
+  const EnergyMeter meter;
+  findings.push_back({meter.available() ? Level::kGood : Level::kNote, "energy", meter.source()});
   examine_gpu(e, findings);
   findings.push_back(attempt("model nano", [] {
     const std::filesystem::path directory = resolve_model("nano");

@@ -22,6 +22,7 @@ struct RunCommandOptions {
   std::vector<std::string> plans;
   std::string shard;
   std::vector<std::string> settings;
+  bool trace = false;
 };
 
 // "I/N", counted from 0.
@@ -46,6 +47,7 @@ int run_run(const RunCommandOptions& command) {
       command.out.empty() ? default_out_dir(suite.name) : std::filesystem::path(command.out);
   options.resume = command.resume;
   options.only_plans = command.plans;
+  options.trace = command.trace;
   parse_shard(command.shard, options);
   return run_and_report(suite, options);
 }
@@ -76,6 +78,8 @@ void add_run(CLI::App& app, Action& action) {
       ->add_option("--set", options->settings,
                    "Change the suite: tasks.*.limit=50, models.0=DIR; repeatable")
       ->type_name("KEY=VALUE");
+  command->add_flag("--trace", options->trace,
+                    "Also write steps, ops and requests to trace.json, for ui.perfetto.dev");
   add_examples(command, {"moebench run demo --out demo-run",
                          "moebench run suite.json --plan int4 --set 'tasks.*.limit=50'",
                          "moebench run suite.json --out DIR --resume"});

@@ -1,4 +1,5 @@
 // What a plan changes and takes: fidelity, memory; and the machine it was measured on.
+#include "reports/html_memory.h"
 #include "reports/html_page.h"
 #include "reports/html_text.h"
 
@@ -131,7 +132,7 @@ std::string memory_section(const Report& report) {
           table("<tr><th scope=col>plan</th><th scope=col>experts</th><th scope=col>attention</th>"
                 "<th scope=col>embedding</th><th scope=col>unembedding</th></tr>",
                 encoding) +
-          "</details>");
+          "</details>" + memory_waterfalls(report) + memory_frontiers(report));
 }
 
 std::string environment_section(const Report& report) {
