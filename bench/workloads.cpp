@@ -73,6 +73,17 @@ double decode_rate(const std::vector<RequestResult>& results) {
          static_cast<double>(std::max<std::int64_t>(1, end - begin));
 }
 
+// What was computed is part of what a time means: results of other prompts are not comparable.
+void note_prompts(const PromptSource& source, const std::vector<Request>& requests,
+                  Record& record) {
+  std::uint64_t hash = 0;
+  for (const Request& request : requests) {
+    hash = content_hash(std::as_bytes(std::span(request.prompt)), hash);
+  }
+  record.details["prompts"] = source.description;
+  record.details["content_hashes"]["prompts"] = hash_hex(hash);
+}
+
 }  // namespace
 
 std::vector<RequestResult> take_all_results(Scheduler& scheduler) {
