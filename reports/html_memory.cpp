@@ -55,14 +55,15 @@ std::string memory_frontiers(const Report& report) {
   std::string text;
   for (const OrderedJson& run : report.json.at("runs")) {
     for (const OrderedJson& plan : run.at("plans")) {
-      for (const auto& [model, frontier] : plan.value("frontier", OrderedJson::object()).items()) {
+      const OrderedJson models = plan.value("frontier", OrderedJson::object());
+      for (const auto& [model, frontier] : models.items()) {
         std::string head = "<tr><th scope=col>memory</th>";
         std::string body;
         for (const OrderedJson& size : frontier.value("memories", OrderedJson::array())) {
           body += fmt::format("<tr><th scope=row>{}</th>", escape_html(size.value("name", "")));
           const bool first = head.ends_with("memory</th>");
-          for (const auto& [batch, context] :
-               size.value("max_context", OrderedJson::object()).items()) {
+          const OrderedJson contexts = size.value("max_context", OrderedJson::object());
+          for (const auto& [batch, context] : contexts.items()) {
             if (first) head += fmt::format("<th scope=col>batch {}</th>", escape_html(batch));
             const auto positions = context.is_number_integer() ? context.get<std::int64_t>() : 0;
             body += fmt::format("<td>{}</td>",

@@ -85,6 +85,44 @@ TEST_CASE("cli model info: shapes are those of the config, bytes those of the fi
   CHECK_THAT(output_of("model info --model " + tiny()), Catch::Contains("plan reference"));
 }
 
+TEST_CASE("cli model info: the shapes of gpt-oss by name, several plans, memories of any size") {
+  const Json list = json_of("model info --model 20b --plan fast --plan kv=bf16 --memory 32 --json");
+  REQUIRE(list.size() == 2);
+  for (const Json& info : list) {
+    CHECK(info.at("num_layers") == 24);
+    CHECK(info.at("hash").is_null());
+    const Json& memories = info.at("frontier").at("memories");
+    REQUIRE(memories.size() == 7);  // the usual five, the wanted one, this machine
+    CHECK(memories[5].at("name") == "32 GB");
+    CHECK(memories[5].at("max_context").at("1") == 131072);
+    CHECK(memories[0].at("weights_fit") == false);  // 13.8 GB in 12
+  }
+  CHECK_THAT(output_of("model info --model 120b"),
+             Catch::Contains("longest context in") && Catch::Contains("do not fit"));
+}
+
+TEST_CASE(
+    "cli bench: --trace writes one trace of all plans, and the run's folder has one on request") {
+  const TemporaryDirectory folder;
+  const std::string path = (folder.path() / "t.json").string();
+  output_of("bench --model " + tiny() + " --plan fast --plan reference -p 8 -n 4 -r 1 --trace " +
+            path);
+  std::int64_t processes = 0;
+  for (const Json& event : read_json(path)) processes += event.at("name") == "process_name" ? 1 : 0;
+  CHECK(processes == 2);
+  write_file(folder.path() / "s.json",
+             Json{{"name", "x"}, {"models", {tiny()}}, {"plans", {"fast"}}}.dump());
+  output_of("run " + (folder.path() / "s.json").string() + " --trace --out " +
+            (folder.path() / "out").string());
+  CHECK(read_json(folder.path() / "out" / "trace.json").size() >= 5);
+  const Json run = read_json(folder.path() / "out" / "run.json");
+  CHECK(run.at("plans")[0].at("frontier").at(tiny()).at("memories").size() == 5);
+  CHECK(run.at("environment").at("libraries").contains("libc"));
+  const std::string page = read_file(folder.path() / "out" / "report.html");
+  CHECK_THAT(page, Catch::Contains("What fits where") && Catch::Contains("kv_cache") &&
+                       Catch::Contains("<th scope=col>batch 128</th>"));
+}
+
 TEST_CASE("cli model encode, decode: what is encoded comes back, specials only on request") {
   const ScriptedModel model;
   const std::string text = "What is 17 + 25? <|end|> Gr\xc3\xbc\xc3\x9f\x65";

@@ -87,8 +87,8 @@ TEST_CASE("faults: results that no longer fit are named, the run ends with 2, an
                          {"workloads", {{{"kind", "prefill"}, {"tokens", lengths}}}}}
                         .dump());
   const std::string command = "run " + suite + " --out " + out.string();
-  // The limit is in blocks of 512 bytes: run.json fits, and so do some of the records.
-  const ProcessResult full = run_shell("ulimit -f 16; " MOEBENCH_PROGRAM " " + command);
+  // The limit is in blocks of 512 bytes: run.json and weights.jsonl fit, and some of the records.
+  const ProcessResult full = run_shell("ulimit -f 32; " MOEBENCH_PROGRAM " " + command);
   INFO(full.out << full.err);
   CHECK(full.exit_code == 2);
   CHECK_THAT(full.err, Catch::StartsWith("error: write " + (out / "results.jsonl").string()) &&

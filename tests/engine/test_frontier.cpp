@@ -99,7 +99,7 @@ TEST_CASE("frontier: what does not fit has no context, and its weights say so") 
 TEST_CASE("frontier: a directory is read, and a memory of nothing is refused") {
   const ModelOutline tiny = outline_model(golden("gpt-oss-tiny-a"));
   CHECK_FALSE(tiny.only_shape);
-  CHECK(tiny.config.num_layers == 2);
+  CHECK(tiny.config.num_layers == 4);
   check_error([] { memory_size(0); }, ErrorCode::kInvalidArgument, {"0 GB"});
   check_error([] { outline_model("21b"); }, ErrorCode::kIo, {"21b"});
 }
