@@ -77,7 +77,7 @@ std::string advice(const MetricComparison& m) {
   return text;
 }
 
-Table table_of(const Comparison& comparison, bool changes_only) {
+Table table_of(const RunComparison& comparison, bool changes_only) {
   Table table({"case", "metric", ">base", ">new",
                ">change [" + fmt::format("{:.3g}", 100 * comparison.level) + " %]", ">margin",
                "verdict", "note"});
@@ -92,7 +92,7 @@ Table table_of(const Comparison& comparison, bool changes_only) {
 }
 
 // "1 REGRESSED, 3 SAME": how often each verdict was given.
-std::string counts_text(const Comparison& comparison) {
+std::string counts_text(const RunComparison& comparison) {
   std::string text;
   for (const Outcome outcome : {Outcome::kRegressed, Outcome::kInconclusive, Outcome::kImproved,
                                 Outcome::kSame, Outcome::kNotComparable}) {
@@ -105,14 +105,14 @@ std::string counts_text(const Comparison& comparison) {
   return text.empty() ? "nothing to compare" : text;
 }
 
-std::string title(const Comparison& comparison) {
+std::string title(const RunComparison& comparison) {
   return comparison.candidates.empty()
              ? fmt::format("plans of {}", comparison.base)
              : fmt::format("{} against {}", fmt::join(comparison.candidates, ", "),
                            comparison.base);
 }
 
-std::string text_of(const Comparison& comparison) {
+std::string text_of(const RunComparison& comparison) {
   std::string text = fmt::format("{}\n\n", title(comparison));
   if (!comparison.metrics.empty()) text += table_of(comparison, false).text() + "\n";
   for (const CaseProblem& problem : comparison.problems) {
@@ -123,11 +123,11 @@ std::string text_of(const Comparison& comparison) {
          fmt::format("\n{}: {}\n", outcome_name(comparison.verdict()), counts_text(comparison));
 }
 
-std::string markdown_of(const Comparison& comparison) {
+std::string markdown_of(const RunComparison& comparison) {
   const auto document = [&](bool changes_only, std::size_t most_rows) {
     std::string text = fmt::format("### {}: {}\n\n{}\n\n", outcome_name(comparison.verdict()),
                                    title(comparison), counts_text(comparison));
-    Comparison shown = comparison;
+    RunComparison shown = comparison;
     if (shown.metrics.size() > most_rows) shown.metrics.resize(most_rows);
     if (!shown.metrics.empty()) text += table_of(shown, changes_only).markdown() + "\n";
     if (changes_only) text += "Rows that stayed the same are left out.\n";
@@ -149,7 +149,7 @@ std::string markdown_of(const Comparison& comparison) {
   return text;
 }
 
-int exit_code(const Comparison& comparison, bool inconclusive_ok) {
+int exit_code(const RunComparison& comparison, bool inconclusive_ok) {
   const Outcome verdict = comparison.verdict();
   if (verdict == Outcome::kRegressed) return kExitRegression;
   if (!comparison.problems.empty() || verdict == Outcome::kNotComparable) return kExitFailed;
@@ -164,7 +164,7 @@ int run_compare(const CompareCommandOptions& options) {
   for (const std::string& candidate : options.candidates) {
     candidates.push_back(read_runs_in(candidate));
   }
-  const Comparison comparison = compare_sides(read_runs_in(options.base), candidates, compare);
+  const RunComparison comparison = compare_sides(read_runs_in(options.base), candidates, compare);
   std::string text;
   if (options.format == "json") {
     text = to_json(comparison).dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";

@@ -371,7 +371,7 @@ std::vector<std::string> forbidden_formats(const RunResults& run, const std::str
 
 class Comparer {
  public:
-  Comparer(const Side& base, const CompareOptions& options, Comparison& out)
+  Comparer(const Side& base, const CompareOptions& options, RunComparison& out)
       : base_(base), options_(options), out_(out) {}
 
   void add(const Side& candidate, bool within_base) {
@@ -474,7 +474,7 @@ class Comparer {
 
   const Side& base_;
   const CompareOptions& options_;
-  Comparison& out_;
+  RunComparison& out_;
 };
 
 void adjust_p_values(std::vector<MetricComparison>& metrics) {
@@ -596,7 +596,7 @@ void judge(MetricComparison& metric, double level) {
   metric.not_worse = metric.outcome != Outcome::kRegressed;
 }
 
-Outcome Comparison::verdict() const {
+Outcome RunComparison::verdict() const {
   Outcome worst = Outcome::kNotComparable;
   bool improved = false;
   bool inconclusive = false;
@@ -611,11 +611,11 @@ Outcome Comparison::verdict() const {
   return worst == Outcome::kSame && improved ? Outcome::kImproved : worst;
 }
 
-Comparison compare_sides(const std::vector<RunResults>& base,
-                         const std::vector<std::vector<RunResults>>& candidates,
-                         const CompareOptions& options) {
+RunComparison compare_sides(const std::vector<RunResults>& base,
+                            const std::vector<std::vector<RunResults>>& candidates,
+                            const CompareOptions& options) {
   require(!base.empty(), "compare runs: the base holds no run");
-  Comparison out;
+  RunComparison out;
   out.base = side_name(base);
   out.level = options.gate.level;
   CompareOptions used = options;

@@ -67,7 +67,7 @@ struct CaseProblem {
   std::string reason;
 };
 
-struct Comparison {
+struct RunComparison {
   std::string base;                     // folder names
   std::vector<std::string> candidates;  // as many as were given
   double level = 0.95;
@@ -92,19 +92,19 @@ struct CompareOptions {
 // `base` and each of `candidates` are one side: runs of the same suite, of which more than one
 // shows how much runs differ. Without candidates the plans of `base` are compared with each other
 // (base_plan, "reference" unless given).
-Comparison compare_sides(const std::vector<RunResults>& base,
-                         const std::vector<std::vector<RunResults>>& candidates,
-                         const CompareOptions& options);
+RunComparison compare_sides(const std::vector<RunResults>& base,
+                            const std::vector<std::vector<RunResults>>& candidates,
+                            const CompareOptions& options);
 
 // Fills in outcome and reason from change, interval, adjusted p-value and rule.
 void judge(MetricComparison& metric, double level);
 
 // comparison.schema.json describes it.
-OrderedJson to_json(const Comparison& comparison);
+OrderedJson to_json(const RunComparison& comparison);
 
 // For CI servers: a test case per metric; a failure is what the gate did not let pass, an error is
 // a case that broke. Required metrics that may be worse are failures unless `inconclusive_ok`;
 // that, what is not required and what could not be compared is skipped, with the reason.
-std::string junit_xml(const Comparison& comparison, bool inconclusive_ok);
+std::string junit_xml(const RunComparison& comparison, bool inconclusive_ok);
 
 }  // namespace moebench

@@ -47,7 +47,7 @@ OrderedJson metric_json(const MetricComparison& m) {
 
 }  // namespace
 
-OrderedJson to_json(const Comparison& comparison) {
+OrderedJson to_json(const RunComparison& comparison) {
   OrderedJson metrics = OrderedJson::array();
   for (const MetricComparison& metric : comparison.metrics) metrics.push_back(metric_json(metric));
   OrderedJson problems = OrderedJson::array();

@@ -57,7 +57,7 @@ std::string sentence(const MetricComparison& m) {
 
 }  // namespace
 
-std::string junit_xml(const Comparison& comparison, bool inconclusive_ok) {
+std::string junit_xml(const RunComparison& comparison, bool inconclusive_ok) {
   std::vector<std::string> order;
   std::map<std::string, Suite> suites;
   const auto suite_of = [&](const std::string& name) -> Suite& {

@@ -8,6 +8,7 @@
 #include "bench/build_info.h"
 #include "bench/environment.h"
 #include "bench/record.h"
+#include "bench/scenario.h"
 #include "evals/answer_pairs.h"
 #include "evals/statistics.h"
 #include "evals/task.h"

@@ -66,12 +66,12 @@ Record fidelity_record(const std::vector<double>& sums, const std::string& trace
 }
 
 // Both folders as sides, with the margins as they are.
-Comparison compare(const RunFolder& base, const RunFolder& candidate,
-                   const CompareOptions& options = {}) {
+RunComparison compare(const RunFolder& base, const RunFolder& candidate,
+                      const CompareOptions& options = {}) {
   return compare_sides(read_runs_in(base.path()), {read_runs_in(candidate.path())}, options);
 }
 
-const MetricComparison& only_metric(const Comparison& comparison) {
+const MetricComparison& only_metric(const RunComparison& comparison) {
   REQUIRE(comparison.metrics.size() == 1);
   return comparison.metrics.front();
 }
@@ -119,7 +119,7 @@ TEST_CASE("compare: accuracy is paired by question, and says which answers flipp
   }
   base.add_task("fast", before);
   candidate.add_task("fast", after);
-  const Comparison result = compare(base, candidate);
+  const RunComparison result = compare(base, candidate);
   REQUIRE(result.metrics.size() == 1);  // output_tokens_mean is not in these records
   const MetricComparison& m = result.metrics.front();
   CHECK(m.metric == "accuracy");
@@ -161,7 +161,7 @@ TEST_CASE("compare: too few answers are inconclusive, and it says how many would
   }
   base.add_task("fast", before);
   candidate.add_task("fast", after);
-  const Comparison result = compare(base, candidate);
+  const RunComparison result = compare(base, candidate);
   const MetricComparison& m = only_metric(result);
   CHECK(m.outcome == Outcome::kInconclusive);
   CHECK_FALSE(m.not_worse);
@@ -179,11 +179,11 @@ TEST_CASE("compare: divergence is paired by trace") {
   base.add(fidelity_record({1, 2, 3, 4, 5, 6}));
   worse.add(fidelity_record({1.5, 2.9, 4.4, 6.1, 7.6, 9.0}));
   other.add(fidelity_record({1, 2, 3, 4, 5, 6}, "1"));
-  const Comparison result = compare(base, worse);
+  const RunComparison result = compare(base, worse);
   CHECK(only_metric(result).outcome == Outcome::kRegressed);
   CHECK(only_metric(result).change == Approx(31.5 / 21 - 1));
   CHECK(only_metric(result).counted == "traces");
-  const Comparison different = compare(base, other);
+  const RunComparison different = compare(base, other);
   CHECK(only_metric(different).outcome == Outcome::kNotComparable);
   CHECK(only_metric(different).reason.find("traces differ") != std::string::npos);
   CHECK(different.verdict() == Outcome::kNotComparable);
@@ -201,7 +201,7 @@ TEST_CASE("compare: divergences below the floor are the same whatever their rati
 TEST_CASE("compare: sides that are equal in every pair are the same, not without a spread") {
   RunFolder base;
   base.add(fidelity_record({1, 2, 3}));
-  const Comparison result = compare(base, base);
+  const RunComparison result = compare(base, base);
   CHECK(only_metric(result).outcome == Outcome::kSame);
   CHECK(only_metric(result).interval->low == 0);
   CHECK(result.verdict() == Outcome::kSame);
@@ -259,7 +259,7 @@ TEST_CASE("compare: a case that failed or is missing in the new run is a problem
   failed.reason = "its worker was killed by signal 11";
   failed.metrics.clear();
   candidate.add(failed);
-  const Comparison result = compare(base, candidate);
+  const RunComparison result = compare(base, candidate);
   REQUIRE(result.problems.size() == 2);
   CHECK(result.problems[0].status == "crashed");
   CHECK(result.problems[0].reason == failed.reason);
@@ -295,7 +295,8 @@ TEST_CASE("compare: plans of one run, and several runs on a side") {
   RunFolder one;
   one.add(decode_record({100, 101, 99}, "reference"));
   one.add(decode_record({200, 201, 199}, "int4"));
-  const Comparison within = compare_sides(read_runs_in(one.path()), {}, told_between_run_sd(0.01));
+  const RunComparison within =
+      compare_sides(read_runs_in(one.path()), {}, told_between_run_sd(0.01));
   CHECK(only_metric(within).outcome == Outcome::kImproved);
   CHECK(only_metric(within).label() == "reference → int4 / decode");
 
@@ -308,7 +309,7 @@ TEST_CASE("compare: plans of one run, and several runs on a side") {
   }
   const auto runs = read_runs_in(side.path());
   REQUIRE(runs.size() == 3);
-  const Comparison several = compare_sides(runs, {runs}, {});
+  const RunComparison several = compare_sides(runs, {runs}, {});
   CHECK(only_metric(several).method == "t_on_runs");
   CHECK(only_metric(several).change == Approx(0).margin(1e-12));
   CHECK(only_metric(several).outcome == Outcome::kInconclusive);
@@ -334,7 +335,7 @@ TEST_CASE("compare: alarms are corrected for the number of metrics in a family")
   }
   int raw = 0;
   int regressed = 0;
-  const Comparison result = compare(base, candidate, told_between_run_sd(0));
+  const RunComparison result = compare(base, candidate, told_between_run_sd(0));
   REQUIRE(result.metrics.size() == 60);
   for (const MetricComparison& m : result.metrics) {
     raw += *m.p_value <= 0.05 ? 1 : 0;
@@ -350,7 +351,7 @@ TEST_CASE("compare: forbidden formats are a problem") {
   base.add(decode_record({1, 2, 3}, "reference"));
   CompareOptions options;
   options.gate.allowed_formats = {"stored", "bf16"};
-  const Comparison result = compare(base, base, options);
+  const RunComparison result = compare(base, base, options);
   REQUIRE(result.problems.size() == 1);
   CHECK(result.problems.front().reason.find("kv f32") != std::string::npos);
 }
@@ -366,7 +367,7 @@ TEST_CASE("compare: JSON validates, JUnit counts what it holds and escapes") {
   failed.reason = "a <tag> & a \"quote\"\x01";
   failed.metrics.clear();
   candidate.add(failed);
-  const Comparison result = compare(base, candidate, told_between_run_sd(0.001));
+  const RunComparison result = compare(base, candidate, told_between_run_sd(0.001));
   const Json json = Json::parse(to_json(result).dump());
   CHECK(schema_errors(read_json(source_dir() / "reports" / "comparison.schema.json"), json) == "");
   CHECK(json.at("verdict") == "REGRESSED");
