@@ -138,10 +138,6 @@ void add_compare_options(CLI::App* command, CompareOptions& o) {
   number("--block", o.block_s, "SECONDS", "Length of one sample")
       ->check(within(0.001, 60.0))
       ->capture_default_str();
-  command->add_option("--seed", o.seed, "Of the random order")
-      ->type_name("S")
-      ->group(group)
-      ->capture_default_str();
   command
       ->add_flag("--fail-if-slower", o.fail_if_slower,
                  "Exit code 1 if an arm is SLOWER, 4 if it is INCONCLUSIVE")

@@ -157,7 +157,8 @@ void add_serve_options(CLI::App* command, ServeBenchOptions& o) {
       ->check(CLI::Range(1, 4096));
   add("--arrivals", o.arrivals, "poisson, constant, burst or trace (by the other options)", "KIND");
   add("--burstiness", o.burstiness, "Shape of gamma gaps: 1 is Poisson, less comes in bursts", "B");
-  add("--arrival-trace", o.trace, "JSON lines of timestamp (ms), input_length, output_length", "FILE");
+  add("--arrival-trace", o.trace, "JSON lines of timestamp (ms), input_length, output_length",
+      "FILE");
   add("--sweep", o.sweep, "Rates one after the other, '1 2 4', or auto: search for the knee",
       "RATES");
   add("--num-prompts", o.requests, "Requests (default 100)", "N")->check(CLI::Range(0, 1'000'000));
@@ -172,7 +173,6 @@ void add_serve_options(CLI::App* command, ServeBenchOptions& o) {
       ->capture_default_str();
   add("--goodput", o.slo, "Limits in ms: ttft:200 tpot:50 itl:80 e2e:5000 ttff:900", "NAME:MS")
       ->expected(1, 5);
-  add("--seed", o.seed, "Of arrivals and lengths", "S")->check(CLI::NonNegativeNumber);
   add("--max-batch", o.max_batch, "Sequences decoded at once (a closed loop has its own)", "N")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();

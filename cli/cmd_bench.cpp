@@ -471,6 +471,16 @@ void add_bench(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"text", "json", "jsonl", "csv", "md", "gbench", "compare", "vllm",
                              "vllm-text", "sglang"}))
       ->capture_default_str();
+  command
+      ->add_option_function<std::int64_t>(
+          "--seed",
+          [options](std::int64_t seed) {
+            options->compare.seed = static_cast<std::uint64_t>(seed);
+            options->serve.seed = seed;
+          },
+          "Of the random order of arms, and of arrivals and lengths")
+      ->type_name("S")
+      ->check(CLI::NonNegativeNumber);
   add_compare_options(command, options->compare);
   add_serve_options(command, options->serve);
   add_examples(command, {"moebench bench --model nano -p 128 -n 64 -b 1,8",
