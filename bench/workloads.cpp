@@ -2,6 +2,7 @@
 #include "bench/workloads.h"
 
 #include <algorithm>
+#include <chrono>
 #include <numeric>
 
 #include "bench/planted_slowdown.h"
@@ -9,6 +10,7 @@
 #include "bench/step_limits.h"
 #include "evals/statistics.h"
 #include "evals/task.h"
+#include "evals/timing_statistics.h"
 #include "kernels/core/error.h"
 #include "kernels/core/hash.h"
 #include "kernels/core/random.h"
@@ -20,6 +22,7 @@ constexpr double kNsPerMs = 1e6;
 constexpr double kNsPerSecond = 1e9;
 constexpr std::int64_t kResamples = 2000;
 constexpr std::uint64_t kBootstrapSeed = 1;
+constexpr double kWarmUpSeconds = 0.3;
 
 std::vector<RequestResult> run_batch(Engine& engine, const std::vector<Request>& requests,
                                      std::span<const std::int32_t> computed_before,
@@ -73,6 +76,28 @@ double decode_rate(const std::vector<RequestResult>& results) {
          static_cast<double>(std::max<std::int64_t>(1, end - begin));
 }
 
+// Unmeasured repetitions until their rates have stopped rising (is_steady), or for kWarmUpSeconds:
+// at least one. Returns the digest of the first one's tokens; the record says how many there were.
+std::string warm_up(const std::function<std::vector<RequestResult>()>& run, Record& record) {
+  using Clock = std::chrono::steady_clock;
+  const auto seconds_since = [](Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  };
+  const auto begin = Clock::now();
+  std::string witness;
+  std::vector<double> rates;
+  bool steady = false;
+  do {
+    const auto start = Clock::now();
+    const std::string digest = digest_of(run());
+    rates.push_back(1 / std::max(1e-9, seconds_since(start)));
+    if (witness.empty()) witness = digest;
+    steady = is_steady(rates);
+  } while (!steady && seconds_since(begin) < kWarmUpSeconds);
+  record.details["warm_up"] = {{"repetitions", rates.size()}, {"steady", steady}};
+  return witness;
+}
+
 // What was computed is part of what a time means: results of other prompts are not comparable.
 void note_prompts(const PromptSource& source, const std::vector<Request>& requests,
                   Record& record) {
@@ -113,7 +138,7 @@ std::vector<Request> make_requests(const PromptSource& source, std::int64_t batc
 bool repeat_witnessed(const std::function<std::vector<RequestResult>()>& run,
                       std::int64_t repetitions, const WorkloadHooks& hooks, Record& record,
                       const std::function<void(const std::vector<RequestResult>&)>& measure) {
-  const std::string witness = digest_of(run());
+  const std::string witness = warm_up(run, record);
   record.details["output_digest"] = witness;
   for (std::int64_t r = 0; r < repetitions; ++r) {
     if (hooks.watch != nullptr) hooks.watch->begin();
@@ -302,8 +327,9 @@ RepeatedWorkload::Repetition RepeatedWorkload::run(const WorkloadHooks& hooks) {
   const RequestResult& only = results.front();
   const auto computed =
       static_cast<double>(static_cast<std::int64_t>(prompt.size()) - computed_before_);
-  return {computed * 1e3 / (static_cast<double>(only.token_ns.front() - only.submitted_ns) / kNsPerMs),
-          digest_of(results)};
+  return {
+      computed * 1e3 / (static_cast<double>(only.token_ns.front() - only.submitted_ns) / kNsPerMs),
+      digest_of(results)};
 }
 
 }  // namespace moebench

@@ -23,7 +23,7 @@ struct WorkloadHooks {
   std::function<bool()> stop_requested;
   const Ceilings* ceilings = nullptr;  // of the machine; without them no limits stand beside speeds
   std::function<void(const RequestEvents&)> on_request;  // as requests of measured parts end
-  SampleWatch* watch = nullptr;  // looks on at every timed repetition
+  SampleWatch* watch = nullptr;                          // looks on at every timed repetition
 };
 
 // Real text for prompts: MoE routing of random ids is not that of words.
@@ -38,7 +38,8 @@ PromptSource random_prompt_source(const Engine& engine);
 std::vector<std::int32_t> cut_prompt(const PromptSource& source, std::int64_t length,
                                      std::int64_t index);
 
-// A batch of requests run `repetitions` times after one unmeasured run: calls measure(results), by
+// A batch of requests run `repetitions` times after unmeasured runs until their speed has stopped
+// rising (one at least, for 0.3 seconds at most; details.warm_up says): calls measure(results), by
 // id, each time, and the hooks. False, with the record saying so, if the outputs are not the same
 // each time: the time of wrong work means nothing.
 bool repeat_witnessed(const std::function<std::vector<RequestResult>()>& run,
@@ -53,7 +54,7 @@ std::vector<RequestResult> take_all_results(Scheduler& scheduler);
 std::vector<Request> make_requests(const PromptSource& source, std::int64_t batch,
                                    std::int64_t prompt_tokens, std::int64_t output_tokens);
 
-// Both fill record.metrics and record.details after one unmeasured repetition. The tokens of every
+// Both fill record.metrics and record.details, warmed up as above. The tokens of every
 // repetition must be the same (greedy decoding of the same prompts); if they are not, the status
 // becomes kWrongOutput and no time is reported.
 void run_prefill(Engine& engine, const PrefillScenario& scenario, const WorkloadHooks& hooks,

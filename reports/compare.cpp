@@ -100,6 +100,10 @@ std::string difference_of_cases(const CasePair& pair) {
                           text_at(element_of(*base_run, "plans", base->plan), "canonical"),
                           text_at(element_of(*run, "plans", base->plan), "canonical"));
   }
+  if (why.empty()) {
+    why = hash_difference("prompts", text_at(object_at(base->details, "content_hashes"), "prompts"),
+                          text_at(object_at(candidate->details, "content_hashes"), "prompts"));
+  }
   for (const char* hash : {"dataset_hash", "traces_hash"}) {
     if (why.empty()) {
       why = hash_difference(hash[0] == 'd' ? "datasets" : "traces", text_at(base->details, hash),

@@ -107,6 +107,8 @@ TEST_CASE("decode: every repetition gives as many latencies as tokens") {
   CHECK(record.metrics.at("itl_ms_p50").count == 3 * 5 * 6);  // 7 tokens, the first by prefill
   CHECK(record.metrics.at("e2e_ms_p50").count == 3 * 5);
   CHECK(seen == std::vector<std::int64_t>{1, 2, 3, 4, 5});
+  CHECK(record.details.at("warm_up").at("repetitions") >= 1);
+  CHECK(record.details.at("warm_up").at("steady").is_boolean());
 }
 
 TEST_CASE("workloads: measured repetitions hand their requests to the event log") {

@@ -224,6 +224,19 @@ TEST_CASE("compare: a run description of another making is read with care") {
   check_error([&] { read_runs_in(odd.path() / "none"); }, ErrorCode::kIo, {"none"});
 }
 
+TEST_CASE("compare: speeds on other prompts are not compared") {
+  RunFolder base;
+  RunFolder other;
+  Record record = decode_record({100, 101, 99});
+  record.details["content_hashes"] = {{"prompts", "0123456789abcdef"}};
+  base.add(record);
+  record.details["content_hashes"] = {{"prompts", "fedcba9876543210"}};
+  other.add(record);
+  CHECK(only_metric(compare(base, other)).outcome == Outcome::kNotComparable);
+  CHECK(only_metric(compare(base, other)).reason.find("prompts differ") == 0);
+  CHECK(only_metric(compare(base, base)).outcome != Outcome::kNotComparable);
+}
+
 TEST_CASE("compare: bytes have no spread") {
   RunFolder base;
   RunFolder same;
