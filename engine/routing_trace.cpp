@@ -92,9 +92,14 @@ RoutingTrace record_routing(Engine& engine, std::span<const std::int32_t> tokens
     }
   };
   // Logits are not wanted; the last position's must be asked for.
-  score_sequence(
-      *engine.model, *engine.cache, tokens, trace.num_tokens - 1,
-      [](std::int64_t, std::span<const float>) {}, &observer);
+  for (auto left = tokens; !left.empty();) {
+    const auto sequence =
+        left.first(std::min(left.size(), static_cast<std::size_t>(sequence_length)));
+    score_sequence(
+        *engine.model, *engine.cache, sequence, static_cast<std::int64_t>(sequence.size()) - 1,
+        [](std::int64_t, std::span<const float>) {}, &observer);
+    left = left.subspan(sequence.size());
+  }
   return trace;
 }
 

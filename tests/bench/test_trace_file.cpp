@@ -65,9 +65,10 @@ TEST_CASE("trace: steps hold their ops, requests begin, tell a first token and e
     ops.clear();
   }
   REQUIRE(step != nullptr);
-  // An unmeasured run and a measured one of 1 + 3 steps each, and steps that are timed by op.
+  // Unmeasured runs and a measured one of 1 + 3 steps each, and steps that are timed by op.
   CHECK(steps >= 8);
-  CHECK(requests.size() == 4);  // two of each run
+  CHECK(requests.size() >= 4);  // two of each run
+  CHECK(requests.size() % 2 == 0);
   for (const auto& [id, one] : requests) {
     INFO(id);
     REQUIRE(one.size() == 3);

@@ -105,8 +105,8 @@ TEST_CASE(
     "cli bench: --trace writes one trace of all plans, and the run's folder has one on request") {
   const TemporaryDirectory folder;
   const std::string path = (folder.path() / "t.json").string();
-  output_of("bench --model " + tiny() + " --plan fast --plan reference -p 8 -n 4 -r 1 --trace " +
-            path);
+  output_of("bench --model " + tiny() +
+            " --plan fast --plan reference -p 8 -n 4 -r 1 --no-interleave --trace " + path);
   std::int64_t processes = 0;
   for (const Json& event : read_json(path)) processes += event.at("name") == "process_name" ? 1 : 0;
   CHECK(processes == 2);
