@@ -10,21 +10,10 @@
 #include "tests/bench/event_builder.h"
 #include "tests/support/files.h"
 #include "tests/support/throws.h"
+#include "tests/support/tiny_engine.h"
 
 namespace moebench::test {
 namespace {
-
-struct Tiny {
-  ThreadPool pool{2};
-  Engine engine;
-
-  Tiny() {
-    EngineOptions options;
-    options.max_batch = 5;
-    options.max_context = 100;
-    engine = load_engine(golden("gpt-oss-tiny-a"), Plan{}, options, pool);
-  }
-};
 
 ServeScenario scenario_of(const char* json) {
   Json parsed = Json::parse(json);
@@ -54,7 +43,7 @@ double value(const Record& record, const std::string& name) {
 }  // namespace
 
 TEST_CASE("serve: an open loop hands over every request, none before its time") {
-  Tiny tiny;
+  Tiny tiny(5);
   const ServeScenario scenario = scenario_of(
       R"({"rate": 400, "requests": 40, "input": "uniform:4:20", "output": "uniform:1:6",
           "seed": 3, "slo": "ttft:100000"})");
@@ -88,7 +77,7 @@ TEST_CASE("serve: an open loop hands over every request, none before its time") 
 }
 
 TEST_CASE("serve: a closed loop keeps as many under way as it says, and never more") {
-  Tiny tiny;
+  Tiny tiny(5);
   const Outcome outcome =
       serve(tiny.engine, scenario_of(R"({"concurrency": 3, "requests": 12, "input": 8,
                                          "output": 5})"));
@@ -101,7 +90,7 @@ TEST_CASE("serve: a closed loop keeps as many under way as it says, and never mo
 }
 
 TEST_CASE("serve: more arrive at once than the engine takes, and wait in its queue") {
-  Tiny tiny;
+  Tiny tiny(5);
   const Outcome outcome =
       serve(tiny.engine, scenario_of(R"({"rate": "inf", "requests": 9, "input": 8, "output": 4})"));
   REQUIRE(outcome.log.size() == 9);
@@ -115,7 +104,7 @@ TEST_CASE("serve: more arrive at once than the engine takes, and wait in its que
 }
 
 TEST_CASE("serve: a trace gives times and lengths") {
-  Tiny tiny;
+  Tiny tiny(5);
   const TemporaryDirectory directory;
   const auto path = directory.path() / "trace.jsonl";
   write_file(path,
@@ -152,7 +141,7 @@ TEST_CASE("serve: nano's chats end by themselves, and their thoughts are told fr
 }
 
 TEST_CASE("serve: a sweep's points are in the record, and the knee is the last that holds") {
-  Tiny tiny;
+  Tiny tiny(5);
   const Outcome outcome =
       serve(tiny.engine, scenario_of(R"({"sweep": "300 200", "requests": 5, "input": 4, "output": 2,
                                    "slo": "e2e:100000"})"));
@@ -253,7 +242,7 @@ TEST_CASE("mixed: gaps are told apart by the arrival of the prompt, on a hand-ma
 }
 
 TEST_CASE("mixed: each repetition gives a TTFT, and the same tokens") {
-  Tiny tiny;
+  Tiny tiny(5);
   Record record;
   std::vector<RequestEvents> log;
   WorkloadHooks hooks;

@@ -6,6 +6,7 @@
 #include "bench/workloads.h"
 #include "tests/support/files.h"
 #include "tests/support/throws.h"
+#include "tests/support/tiny_engine.h"
 
 namespace moebench::test {
 namespace {
@@ -27,19 +28,6 @@ OpCost cost(Precision precision, double bytes, double operations) {
   c.operations = operations;
   return c;
 }
-
-struct Tiny {
-  ThreadPool pool{2};
-  Engine engine;
-
-  Tiny() {
-    EngineOptions options;
-    options.max_batch = 3;
-    options.max_context = 100;
-    options.step_tokens = 16;
-    engine = load_engine(golden("gpt-oss-tiny-a"), Plan{}, options, pool);
-  }
-};
 
 }  // namespace
 
@@ -83,7 +71,7 @@ TEST_CASE("touched experts: each counts once a layer, however many tokens of the
 }
 
 TEST_CASE("routing: the experts of a token are the same in any chunk, and memory is given back") {
-  Tiny tiny;
+  Tiny tiny(3, 16);
   const PromptSource source = make_prompt_source(tiny.engine);
   const std::vector<std::int32_t> tokens = cut_prompt(source, 40, 0);
   const std::int64_t free = tiny.engine.cache->free_full_pages();
@@ -100,7 +88,7 @@ TEST_CASE("routing: the experts of a token are the same in any chunk, and memory
 }
 
 TEST_CASE("prefill limit: every token once, in the chunks of the scheduler") {
-  Tiny tiny;
+  Tiny tiny(3, 16);
   Request request;
   request.prompt = cut_prompt(make_prompt_source(tiny.engine), 50, 0);
   const WorkloadLimit limit = prefill_limit(tiny.engine, request, 10, ceilings());
@@ -112,7 +100,7 @@ TEST_CASE("prefill limit: every token once, in the chunks of the scheduler") {
 
 TEST_CASE(
     "decode limit: one sequence touches exactly top_k experts, and reads its weights a token") {
-  Tiny tiny;
+  Tiny tiny(3, 16);
   const ModelConfig& c = tiny.engine.model->config();
   std::vector<Request> requests(1);
   requests[0].prompt = cut_prompt(make_prompt_source(tiny.engine), 8, 0);
@@ -135,7 +123,7 @@ TEST_CASE(
 }
 
 TEST_CASE("speeds: with ceilings a record has limits, percent, bytes and floors by op") {
-  Tiny tiny;
+  Tiny tiny(3, 16);
   const Ceilings hand = ceilings();
   WorkloadHooks hooks;
   hooks.ceilings = &hand;
@@ -173,7 +161,7 @@ TEST_CASE("speeds: with ceilings a record has limits, percent, bytes and floors 
 }
 
 TEST_CASE("speeds: without ceilings there are no limits, and the times are there") {
-  Tiny tiny;
+  Tiny tiny(3, 16);
   Record record;
   record.kind = "decode";
   run_decode(tiny.engine, {1, 4, 3, 2}, {}, record);

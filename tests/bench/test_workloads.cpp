@@ -5,24 +5,9 @@
 #include "tests/support/files.h"
 #include "tests/support/near.h"
 #include "tests/support/throws.h"
+#include "tests/support/tiny_engine.h"
 
 namespace moebench::test {
-namespace {
-
-struct Tiny {
-  ThreadPool pool{2};
-  Engine engine;
-
-  Tiny() {
-    EngineOptions options;
-    options.max_batch = 3;
-    options.max_context = 100;
-    engine = load_engine(golden("gpt-oss-tiny-a"), Plan{}, options, pool);
-  }
-};
-
-}  // namespace
-
 TEST_CASE("latency metrics: a percentile stands only where a sample is expected beyond it") {
   std::vector<double> samples(10);
   for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = static_cast<double>(10 - i);
