@@ -2,11 +2,11 @@
 #include "evals/group_sequential.h"
 
 #include <algorithm>
-#include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 #include <numbers>
 #include <numeric>
 
+#include "evals/two_sample.h"
 #include "kernels/core/error.h"
 
 namespace moebench {
@@ -86,16 +86,15 @@ double AlphaSpending::next_look_spending(double information, double spent) {
 
 Interval RobustMean::interval(double level) const {
   require(level > 0 && level < 1, "confidence level {} is not between 0 and 1", level);
-  const boost::math::students_t t(degrees_of_freedom);
-  const double half = standard_error * boost::math::quantile(complement(t, (1 - level) / 2));
+  const double half = standard_error * t_quantile(degrees_of_freedom, (1 - level) / 2);
   return {mean - half, mean + half, level};
 }
 
 double RobustMean::smallest_visible(double level, double power) const {
   require(power > 0 && power < 1, "power {} is not between 0 and 1", power);
-  const boost::math::students_t t(degrees_of_freedom);
   const Interval around = interval(level);
-  return 0.5 * (around.high - around.low) + standard_error * boost::math::quantile(t, power);
+  return 0.5 * (around.high - around.low) +
+         standard_error * t_quantile(degrees_of_freedom, 1 - power);
 }
 
 RobustMean robust_mean(std::span<const double> values) {

@@ -14,11 +14,6 @@ namespace {
 // Beyond this many degrees Student's t is the normal distribution to six digits.
 constexpr double kMostDegrees = 1e6;
 
-double t_quantile(double degrees, double upper_tail) {
-  const boost::math::students_t distribution(std::min(degrees, kMostDegrees));
-  return boost::math::quantile(complement(distribution, upper_tail));
-}
-
 struct Moments {
   double mean = 0;
   double variance = 0;  // unbiased; 0 for one value
@@ -67,6 +62,11 @@ void add_interval(RatioEstimate& estimate, double log_ratio, double level, const
 }
 
 }  // namespace
+
+double t_quantile(double degrees, double upper_tail) {
+  const boost::math::students_t distribution(std::min(degrees, kMostDegrees));
+  return boost::math::quantile(complement(distribution, upper_tail));
+}
 
 RatioEstimate compare_runs(std::span<const std::vector<double>> base,
                            std::span<const std::vector<double>> candidate, double between_run_sd,

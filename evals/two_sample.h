@@ -47,6 +47,10 @@ RatioEstimate compare_runs(std::span<const std::vector<double>> base,
 RatioEstimate paired_ratio(std::span<const double> base, std::span<const double> candidate,
                            std::span<const std::int64_t> item_ids, double level = 0.95);
 
+// Student's t that is exceeded with chance `upper_tail`. degrees > 0; beyond a million it is the
+// normal distribution.
+double t_quantile(double degrees, double upper_tail);
+
 // The p-value of an estimate that is `distance` from what it would be under the hypothesis:
 // two-sided, Student's t. standard_error > 0, degrees > 0.
 double t_p_value(double distance, double standard_error, double degrees);
