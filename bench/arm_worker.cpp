@@ -14,17 +14,13 @@
 #include "bench/output_check.h"
 #include "bench/worker.h"
 #include "bench/workloads.h"
-#include "evals/timing_statistics.h"
+#include "kernels/core/clock.h"
 #include "kernels/core/error.h"
 
 namespace moebench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Seconds that this thread could run and had to wait for a CPU; negative where /proc does not say.
 double seconds_waited() {
@@ -108,19 +104,14 @@ class Arm {
                scenario_label(one.scenario), context_needed(one.scenario), most);
     Test& test = tests_[index];
     test.workload = std::make_unique<RepeatedWorkload>(engine_, one.scenario);
-    std::vector<double> rates;
-    const auto start = Clock::now();
-    bool steady = false;
-    while (!steady && (rates.size() < 2 || seconds_since(start) < kMostBlocks * block_s)) {
-      rates.push_back(repeat(test));
-      steady = seconds_since(start) >= block_s && is_steady(rates);
-    }
+    const WarmUpResult warm =
+        warm_up_until_steady([&] { return repeat(test); }, {2, block_s, kMostBlocks * block_s});
     return {{"event", "warm"},
             {"test", index},
             {"digest", test.digest},
             {"repetition_s", test.repetition_s},
-            {"repetitions", rates.size()},
-            {"steady", steady}};
+            {"repetitions", warm.repetitions},
+            {"steady", warm.steady}};
   }
 
   OrderedJson block(std::size_t index, double block_s) {

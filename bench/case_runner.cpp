@@ -18,22 +18,13 @@
 #include "evals/invariance.h"
 #include "evals/run_task.h"
 #include "kernels/core/append_file.h"
+#include "kernels/core/clock.h"
 #include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "kernels/core/hash.h"
 
 namespace moebench {
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-std::int64_t steady_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 Metric metric_from(const MeanEstimate& estimate, std::string unit, std::string better) {
   Metric metric =

@@ -17,6 +17,7 @@
 #include "engine/frontier.h"
 #include "engine/mapped_file.h"
 #include "kernels/core/append_file.h"
+#include "kernels/core/clock.h"
 #include "kernels/core/error.h"
 #include "kernels/core/suggest.h"
 #include "kernels/core/thread_pool.h"
@@ -25,10 +26,6 @@ namespace moebench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Facts about a model that reports need, from headers alone.
 OrderedJson describe_model(const std::string& name) {
@@ -176,8 +173,9 @@ class Run {
 
   // Advances `next` by one for every record.
   void run_child(const std::vector<Case>& cases, std::size_t& next) {
-    const Job job{cases, suite_.engine, suite_.threads, options_.out_dir, ceilings_for(cases),
-                  options_.trace};
+    const Job job{
+        cases,         suite_.engine, suite_.threads, options_.out_dir, ceilings_for(cases),
+        options_.trace};
     const std::filesystem::path program = options_.program.empty()
                                               ? std::filesystem::read_symlink("/proc/self/exe")
                                               : options_.program;

@@ -12,21 +12,15 @@
 #include "evals/run_task.h"
 #include "evals/statistics.h"
 #include "evals/task.h"
+#include "kernels/core/clock.h"
 #include "kernels/core/error.h"
 #include "kernels/core/hash.h"
 
 namespace moebench {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr double kGoodShare = 0.95;     // of requests that must keep the limits at the knee
 constexpr double kWaitingFactor = 3.0;  // of the unloaded TTFT, where there are no limits
-
-std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch())
-      .count();
-}
 
 // What requests say, and for how long.
 class Prompts {
@@ -89,7 +83,7 @@ std::vector<RequestEvents> run_load(Engine& engine, const Prompts& prompts, cons
   std::vector<RequestEvents> log;
   const std::size_t total = load.schedule.size();
   std::size_t next = 0;
-  const std::int64_t origin = now_ns();
+  const std::int64_t origin = steady_ns();
   const bool closed = load.concurrency > 0;
   const auto is_due = [&](std::int64_t now) {
     if (next == total) return false;
@@ -99,12 +93,12 @@ std::vector<RequestEvents> run_load(Engine& engine, const Prompts& prompts, cons
   while (next < total || scheduler.num_unfinished() > 0) {
     require_or(ErrorCode::kInterrupted, !hooks.stop_requested || !hooks.stop_requested(),
                "serve {} more requests: interrupted", total - log.size());
-    const std::int64_t now = now_ns() - origin;
+    const std::int64_t now = steady_ns() - origin;
     if (closed && load.duration_s > 0 && static_cast<double>(now) >= load.duration_s * 1e9) {
       next = total;
       if (scheduler.num_unfinished() == 0) break;
     }
-    while (is_due(now_ns() - origin)) {
+    while (is_due(steady_ns() - origin)) {
       scheduler.submit(prompts.request(next, load.schedule[next]));
       ++next;
     }

@@ -11,6 +11,7 @@
 #include "evals/statistics.h"
 #include "evals/task.h"
 #include "evals/timing_statistics.h"
+#include "kernels/core/clock.h"
 #include "kernels/core/error.h"
 #include "kernels/core/hash.h"
 #include "kernels/core/random.h"
@@ -76,28 +77,6 @@ double decode_rate(const std::vector<RequestResult>& results) {
          static_cast<double>(std::max<std::int64_t>(1, end - begin));
 }
 
-// Unmeasured repetitions until their rates have stopped rising (is_steady), or for kWarmUpSeconds:
-// at least one. Returns the digest of the first one's tokens; the record says how many there were.
-std::string warm_up(const std::function<std::vector<RequestResult>()>& run, Record& record) {
-  using Clock = std::chrono::steady_clock;
-  const auto seconds_since = [](Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  };
-  const auto begin = Clock::now();
-  std::string witness;
-  std::vector<double> rates;
-  bool steady = false;
-  do {
-    const auto start = Clock::now();
-    const std::string digest = digest_of(run());
-    rates.push_back(1 / std::max(1e-9, seconds_since(start)));
-    if (witness.empty()) witness = digest;
-    steady = is_steady(rates);
-  } while (!steady && seconds_since(begin) < kWarmUpSeconds);
-  record.details["warm_up"] = {{"repetitions", rates.size()}, {"steady", steady}};
-  return witness;
-}
-
 // What was computed is part of what a time means: results of other prompts are not comparable.
 void note_prompts(const PromptSource& source, const std::vector<Request>& requests,
                   Record& record) {
@@ -135,24 +114,50 @@ std::vector<Request> make_requests(const PromptSource& source, std::int64_t batc
   return requests;
 }
 
+WarmUpResult warm_up_until_steady(const std::function<double()>& repeat,
+                                  const WarmUpLimits& limits) {
+  const auto start = std::chrono::steady_clock::now();
+  WarmUpResult result;
+  std::vector<double> rates;
+  while (!result.steady &&
+         (result.repetitions < limits.least_repetitions || seconds_since(start) < limits.most_s)) {
+    rates.push_back(repeat());
+    ++result.repetitions;
+    result.steady = seconds_since(start) >= limits.least_s && is_steady(rates);
+  }
+  return result;
+}
+
 bool repeat_witnessed(const std::function<std::vector<RequestResult>()>& run,
                       std::int64_t repetitions, const WorkloadHooks& hooks, Record& record,
                       const std::function<void(const std::vector<RequestResult>&)>& measure) {
-  const std::string witness = warm_up(run, record);
+  std::string witness;  // of the first run
+  const auto agrees = [&](const std::vector<RequestResult>& results, const std::string& which) {
+    const std::string digest = digest_of(results);
+    if (witness.empty()) witness = digest;
+    if (digest == witness || record.status == Status::kWrongOutput) return digest == witness;
+    record.status = Status::kWrongOutput;
+    record.reason = fmt::format(
+        "{} gave other tokens than the first run ({} instead of {}); its time would mean nothing",
+        which, digest, witness);
+    return false;
+  };
+  const auto warm = [&] {
+    const auto start = std::chrono::steady_clock::now();
+    const auto results = run();
+    const double seconds = seconds_since(start);
+    agrees(results, "a repetition for warming up");
+    return 1 / std::max(1e-9, seconds);
+  };
+  const WarmUpResult warm_up = warm_up_until_steady(warm, {1, 0, kWarmUpSeconds});
+  record.details["warm_up"] = {{"repetitions", warm_up.repetitions}, {"steady", warm_up.steady}};
   record.details["output_digest"] = witness;
+  if (record.status == Status::kWrongOutput) return false;
   for (std::int64_t r = 0; r < repetitions; ++r) {
     if (hooks.watch != nullptr) hooks.watch->begin();
     const auto results = run();
     if (hooks.watch != nullptr) hooks.watch->end();
-    const std::string digest = digest_of(results);
-    if (digest != witness) {
-      record.status = Status::kWrongOutput;
-      record.reason = fmt::format(
-          "repetition {} gave other tokens than the first run ({} instead of {}); its time would "
-          "mean nothing",
-          r + 1, digest, witness);
-      return false;
-    }
+    if (!agrees(results, fmt::format("repetition {}", r + 1))) return false;
     measure(results);
     if (hooks.on_request) {
       std::int64_t origin = results.front().submitted_ns;

@@ -38,6 +38,20 @@ PromptSource random_prompt_source(const Engine& engine);
 std::vector<std::int32_t> cut_prompt(const PromptSource& source, std::int64_t length,
                                      std::int64_t index);
 
+// Unmeasured repetitions until their rates have stopped rising (is_steady) and `least_s` is over,
+// or `most_s` is; at least `least_repetitions`. repeat() runs one and returns its rate.
+struct WarmUpLimits {
+  std::size_t least_repetitions = 1;
+  double least_s = 0;
+  double most_s = 0;
+};
+struct WarmUpResult {
+  std::size_t repetitions = 0;
+  bool steady = false;
+};
+WarmUpResult warm_up_until_steady(const std::function<double()>& repeat,
+                                  const WarmUpLimits& limits);
+
 // A batch of requests run `repetitions` times after unmeasured runs until their speed has stopped
 // rising (one at least, for 0.3 seconds at most; details.warm_up says): calls measure(results), by
 // id, each time, and the hooks. False, with the record saying so, if the outputs are not the same

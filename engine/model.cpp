@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "engine/uploader.h"
+#include "kernels/core/clock.h"
 #include "kernels/core/error.h"
 #include "kernels/core/trace.h"
 
@@ -56,12 +57,6 @@ void check_layouts(const WeightLayout& layout, const OpTable& ops) {
     check("moe_experts", *ops.moe_experts, l.gate_up);
     check("moe_experts", *ops.moe_experts, l.down);
   }
-}
-
-std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
 }
 
 }  // namespace
@@ -268,7 +263,7 @@ const OpTable& Model::ops(std::int64_t num_tokens) const {
 template <class V>
 void Model::run(const char* op, const V& variant, const typename V::Args& args) {
   const TraceRange range(op, layer_);
-  const std::int64_t begin_ns = tracer_.on_span ? now_ns() : 0;
+  const std::int64_t begin_ns = tracer_.on_span ? steady_ns() : 0;
   if (clock_ != nullptr) clock_->begin(op, layer_);
   variant.run(args, context_);
   if (clock_ != nullptr) clock_->end();
@@ -277,7 +272,7 @@ void Model::run(const char* op, const V& variant, const typename V::Args& args) 
 
 void Model::trace(std::string_view name, std::int64_t begin_ns) const {
   const StepShape& shape = inputs_.shape();
-  tracer_.on_span({name, layer_, shape.num_tokens, shape.num_sequences, begin_ns, now_ns()});
+  tracer_.on_span({name, layer_, shape.num_tokens, shape.num_sequences, begin_ns, steady_ns()});
 }
 
 void Model::linear(const char* name, const linear::Args& args) {
@@ -318,7 +313,7 @@ void Model::observe(const Observer* observer, std::string_view name, std::int64_
 
 View<const float, 2> Model::forward(const Step& step, KvCache& cache, const Observer* observer) {
   check(step);
-  const std::int64_t begin_ns = tracer_.on_span ? now_ns() : 0;
+  const std::int64_t begin_ns = tracer_.on_span ? steady_ns() : 0;
   inputs_.pack(step, cache, {});
   compute(cache, observer);
   View<const float, 2> logits{logit_memory_.as<float>(),
@@ -344,7 +339,7 @@ Model::Drawn Model::drawn(std::byte* memory) const {
 std::span<const Model::Draw> Model::forward_and_sample(const Step& step, KvCache& cache,
                                                        std::span<const sample::RowParams> draws) {
   check(step);
-  const std::int64_t begin_ns = tracer_.on_span ? now_ns() : 0;
+  const std::int64_t begin_ns = tracer_.on_span ? steady_ns() : 0;
   inputs_.pack(step, cache, draws);
   compute(cache, nullptr);
   wait();

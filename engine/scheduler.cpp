@@ -2,20 +2,11 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "kernels/core/clock.h"
 #include "kernels/core/error.h"
 
 namespace moebench {
-namespace {
-
-std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-}  // namespace
 
 std::string_view finish_reason_name(FinishReason reason) {
   switch (reason) {
@@ -92,7 +83,7 @@ void Scheduler::submit(Request request) {
           "submit request {}: prompt {} and max_tokens {} need more than the {} tokens of the KV "
           "cache",
           request.id, prompt, request.max_tokens, cache_.options().max_tokens);
-  waiting_.push_back({std::move(request), now_ns()});
+  waiting_.push_back({std::move(request), steady_ns()});
 }
 
 const Scheduler::Prefix* Scheduler::longest_prefix(const std::vector<std::int32_t>& prompt) const {
@@ -128,7 +119,7 @@ void Scheduler::admit() {
       finish(r, FinishReason::kFailed);
       continue;
     }
-    r.result.started_ns = now_ns();
+    r.result.started_ns = steady_ns();
     r.reserved_pages = pages;
     unreserved_pages_ -= pages;
     if (const Prefix* prefix = longest_prefix(r.tokens)) {
@@ -190,7 +181,7 @@ void Scheduler::take_token(Running& r, const Model::Draw& draw) {
   r.tokens.push_back(draw.token);
   r.result.tokens.push_back(draw.token);
   r.result.log_probabilities.push_back(draw.log_probability);
-  r.result.token_ns.push_back(now_ns());
+  r.result.token_ns.push_back(steady_ns());
   if (r.request.on_token) r.request.on_token(draw.token);
   const auto& stops = r.request.stop_tokens;
   if (std::find(stops.begin(), stops.end(), draw.token) != stops.end()) {
@@ -205,7 +196,7 @@ void Scheduler::take_token(Running& r, const Model::Draw& draw) {
 
 void Scheduler::finish(Running& r, FinishReason reason) {
   r.result.finish = reason;
-  r.result.finished_ns = now_ns();
+  r.result.finished_ns = steady_ns();
   if (r.sequence >= 0) cache_.release(r.sequence);
   unreserved_pages_ += r.reserved_pages;
   r.sequence = -1;  // marks it for removal
@@ -239,7 +230,7 @@ void Scheduler::cancel_all() {
     result.finish = FinishReason::kCancelled;
     result.prompt_tokens = static_cast<std::int64_t>(w.request.prompt.size());
     result.submitted_ns = w.submitted_ns;
-    result.finished_ns = now_ns();
+    result.finished_ns = steady_ns();
     results_.push_back(std::move(result));
   }
   waiting_.clear();
