@@ -26,11 +26,12 @@ constexpr std::string_view kCudaReference[] = {
 constexpr std::string_view kCudaAccurate[] = {
     "cuda_rows_f32", "cuda_split_kv", "cuda_tiled_f32",   "cuda_per_token_f32", "cuda_plain_f32",
     "cuda_rows",     "cuda_warp",     "cuda_elementwise", "cuda_block",         "cuda_radix"};
-constexpr std::string_view kCudaFew[] = {"cuda_stream_bf16",   "cuda_rows_bf16", "cuda_fused_bf16",
-                                         "cuda_decode_mma",    "cuda_split_kv",  "cuda_tiled_f32",
-                                         "cuda_per_token_f32", "cuda_plain_f32", "cuda_rows",
-                                         "cuda_elementwise",   "cuda_warp",      "cuda_block",
-                                         "cuda_radix"};
+// The first of these computes one token otherwise than several: not for kInvariant.
+constexpr std::string_view kCudaFew[] = {
+    "cuda_digits_fp8",    "cuda_direct_bf16", "cuda_stream_bf16", "cuda_rows_bf16",
+    "cuda_fused_bf16",    "cuda_decode_mma",  "cuda_split_kv",    "cuda_tiled_f32",
+    "cuda_per_token_f32", "cuda_plain_f32",   "cuda_rows",        "cuda_elementwise",
+    "cuda_warp",          "cuda_block",       "cuda_radix"};
 constexpr std::string_view kCudaMany[] = {"cuda_wgmma_bf16",  "cuda_grouped_wgmma_bf16",
                                           "cuda_mma_bf16",    "cuda_grouped_mma_bf16",
                                           "cuda_flash_mma",   "cuda_rows_bf16",
@@ -50,7 +51,7 @@ std::span<const std::string_view> names_of(PlanBackend backend, OpFamily family,
     case OpFamily::kFast:
       return !cuda ? Names(kFast) : many ? Names(kCudaMany) : Names(kCudaFew);
     case OpFamily::kInvariant:  // every CPU variant keeps a token's bits in any company
-      return cuda ? Names(kCudaFew) : Names(kFast);
+      return cuda ? Names(kCudaFew).subspan(1) : Names(kFast);
     case OpFamily::kAccurate:
       return !cuda ? Names(kAccurate) : many ? Names(kCudaAccurateMany) : Names(kCudaAccurate);
     case OpFamily::kReference:

@@ -20,15 +20,18 @@ cd "$(dirname "$0")/.." || exit 2
 
 # plan=largest mean KL divergence from the reference plan, in nats, on the golden model and on nano
 PLANS="cuda_reference=1e-6 cuda_accurate=1e-6 cuda=1e-2 cuda_invariant=1e-2"
-# What the suites time: gpt-oss as published engines run it (bf16 cache), the same with experts' weights
-# copied in boxes, with one order of sums for every batch, and with dense layers and cache in 8 bits.
+# What the suites time: gpt-oss as published engines run it (bf16 cache), the same with bf16 inputs of
+# experts and with their weights through shared memory, with one order of sums for every batch, and
+# with dense layers and cache in 8 bits.
 plan_of() {  # NAME OPS FIELDS
   printf '{"name": "%s", "backend": "cuda", "ops": {%s}, %s}' "$@"
 }
 SUITE_PLANS="$(plan_of "as shipped" '"default": "fast"' '"kv": "bf16"'),
-           $(plan_of "as shipped, boxes" '"default": "fast", "moe_experts": "cuda_boxes_bf16+cuda_grouped_wgmma_bf16"' \
-             '"kv": "bf16"')"
+           $(plan_of "as shipped, bf16 inputs" \
+             '"default": "fast", "moe_experts": "cuda_direct_bf16+cuda_grouped_wgmma_bf16"' '"kv": "bf16"')"
 SUITE_PLANS_20B="$SUITE_PLANS,
+           $(plan_of "as shipped, streams" \
+             '"default": "fast", "moe_experts": "cuda_stream_bf16+cuda_grouped_wgmma_bf16"' '"kv": "bf16"'),
            $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
            $(plan_of "fp8 dense" '"default": "fast"' \
              '"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"')"

@@ -35,7 +35,9 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& config, const cha
                config.grid.x, config.grid.y, config.grid.z, config.block, config.shared_bytes,
                cudaGetErrorString(status));
   };
-  constexpr std::size_t kWithoutAsking = 48 << 10;
+  // More than 48 KiB of static and dynamic shared memory together must be asked for.
+  constexpr std::size_t kStaticAtMost = 32 << 10;
+  constexpr std::size_t kWithoutAsking = (48 << 10) - kStaticAtMost;
   if (config.shared_bytes > kWithoutAsking) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(config.shared_bytes)));
@@ -150,6 +152,14 @@ MOEBENCH_DEVICE uint4 load_streaming(const void* from) {
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(from));
   return v;
+}
+// The same into `to` if `wanted`, without a branch; else `to` stays and `from` is not read.
+MOEBENCH_DEVICE void load_streaming_if(bool wanted, const void* from, uint4& to) {
+  asm volatile(
+      "{.reg .pred wanted;\n setp.ne.b32 wanted, %5, 0;\n"
+      "@wanted ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];}"
+      : "+r"(to.x), "+r"(to.y), "+r"(to.z), "+r"(to.w)
+      : "l"(from), "r"(static_cast<int>(wanted)));
 }
 // Memory that no thread writes while the kernel runs.
 template <class T>

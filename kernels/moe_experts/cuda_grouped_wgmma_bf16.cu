@@ -25,7 +25,6 @@ namespace {
 
 constexpr int kMultiplyingWarps = 8;
 constexpr int kProducingWarps = 8;
-constexpr int kProducers = kProducingWarps * gpu::kWarp;
 constexpr int kThreads = (kMultiplyingWarps + kProducingWarps) * gpu::kWarp;
 constexpr int kRows = 128;          // of weights, in a tile
 constexpr int kCols = 64;           // of a stage
@@ -44,18 +43,25 @@ template <Format kFormat, int kTokens>
 class TileProducts {
   using Weights = gpu::DeviceFormat<kFormat>;
   static constexpr int kRowPieces = kCols / Weights::kValues;  // of 16 encoded bytes
+  // Formats of 4 bits: two groups of producers take stages in turns, so that each thread has two
+  // pieces to decode and a stage twice the time. With all of them at one stage, what a thread does
+  // beside decoding its one piece was most of its instructions.
+  static constexpr int kGroups = Weights::kValues == 32 ? 2 : 1;
+  static constexpr int kProducers = kProducingWarps / kGroups * gpu::kWarp;  // of a stage
   static constexpr int kPieces = kRows * kRowPieces / kProducers;
+  static_assert(kStages % kGroups == 0);
 
   // In units of 16 bytes.
   static constexpr int kWeightTile = kRows * kChunks;
   static constexpr int kTokenTile = kTokens * kChunks;
   static constexpr int kStage = kWeightTile + kTokenTile;
   static constexpr int kEncodedTile = kRows * kRowPieces;
-  static constexpr int kEncodedStages = std::clamp((96 << 10) / 16 / kEncodedTile, 3, 8);
+  static constexpr int kEncodedStages =  // of a group
+      std::clamp((96 << 10) / 16 / kEncodedTile, 3, 8) / kGroups;
 
  public:
   static constexpr std::size_t kBytes =
-      sizeof(uint4) * (kStages * kStage + kEncodedStages * kEncodedTile);
+      sizeof(uint4) * (kStages * kStage + kGroups * kEncodedStages * kEncodedTile);
 
   MOEBENCH_DEVICE TileProducts(const Stack& stack, const Groups& groups)
       : stack_(stack),
@@ -73,7 +79,7 @@ class TileProducts {
     MOEBENCH_SHARED(gpu::Mbarrier, empty, [kStages]);
     if (threadIdx.x == 0) {
       for (int s = 0; s < kStages; ++s) {
-        gpu::mbarrier_init(&full[s], kProducingWarps + 1);  // and the tokens' bytes
+        gpu::mbarrier_init(&full[s], kProducingWarps / kGroups + 1);  // and the tokens' bytes
         gpu::mbarrier_init(&empty[s], kMultiplyingWarps);
       }
       gpu::fence_mbarrier_init();
@@ -111,8 +117,21 @@ class TileProducts {
   // --------------------------------------------------------------------------------- A thread's
   // i-th piece of encoded weights, by the row of the tile where it goes. Rows and columns past the
   // end repeat the last ones: such rows' sums are not used, and such columns of tokens are zeros.
-  MOEBENCH_DEVICE static int tile_piece(int i) {
-    return i * kProducers + static_cast<int>(threadIdx.x) - kMultiplyingWarps * gpu::kWarp;
+  MOEBENCH_DEVICE static int tile_piece(int i) { return i * kProducers + producer() % kProducers; }
+  MOEBENCH_DEVICE static int producer() {
+    return static_cast<int>(threadIdx.x) - kMultiplyingWarps * gpu::kWarp;
+  }
+  // The group's first place, and the one after; false if there is none.
+  MOEBENCH_DEVICE bool begin_of_group(Place& place) const {
+    bool some = begin(place);
+    for (int g = producer() / kProducers; g > 0 && some; --g) some = advance(place);
+    return some;
+  }
+  MOEBENCH_DEVICE bool advance_group(Place& place) const {
+    bool some = true;
+    MOEBENCH_UNROLL
+    for (int g = 0; g < kGroups; ++g) some = some && advance(place);
+    return some;
   }
   // The rows of the thread's pieces: worked out once for a product of tiles, since 64-bit
   // arithmetic in every stage costs the producers as much as decoding does.
@@ -179,16 +198,20 @@ class TileProducts {
 
   MOEBENCH_DEVICE void produce(const gpu::TensorMap& tokens, gpu::Mbarrier* full,
                                gpu::Mbarrier* empty) {
+    const int group = producer() / kProducers;
+    const int first_encoded = group * kEncodedStages;
     Place to_copy;
     Source copy_source{};
-    bool some_to_copy = begin(to_copy);
+    bool some_to_copy = begin_of_group(to_copy);
+    int copy_product = -1;
     int copy_stage = 0;
     const auto copy_next = [&] {
       if (some_to_copy) {
-        if (to_copy.step == 0) find_source(to_copy, copy_source);
-        copy_encoded(copy_source, to_copy.step, copy_stage);
+        if (to_copy.index != copy_product) find_source(to_copy, copy_source);
+        copy_product = to_copy.index;
+        copy_encoded(copy_source, to_copy.step, first_encoded + copy_stage);
         copy_stage = copy_stage + 1 == kEncodedStages ? 0 : copy_stage + 1;
-        some_to_copy = advance(to_copy);
+        some_to_copy = advance_group(to_copy);
       }
       gpu::commit_copies();
     };
@@ -197,12 +220,13 @@ class TileProducts {
 
     Place place;
     std::uint32_t scales[kPieces];
-    if (!begin(place)) return;
+    if (!begin_of_group(place)) return;
     Source source{};
     find_source(place, source);
-    load_scales(source, 0, scales);
+    load_scales(source, place.step, scales);
+    int product = place.index;
     int encoded_stage = 0;
-    int stage = 0;
+    int stage = group;
     unsigned parity = 1;  // of the phase in which the stage became empty: new ones are
     bool some = true;
     MOEBENCH_NO_UNROLL
@@ -211,7 +235,7 @@ class TileProducts {
       copy_next();
       gpu::mbarrier_wait(&empty[stage], parity);
       uint4* weights = stages_ + stage * kStage;
-      if (threadIdx.x == kMultiplyingWarps * gpu::kWarp) {
+      if (producer() % kProducers == 0) {
         gpu::mbarrier_arrive_expect_bytes(&full[stage], kTokenTile * 16);
         gpu::load_tile_async(weights + kWeightTile, tokens, place.step * kCols, place.tile.first,
                              &full[stage]);
@@ -219,16 +243,18 @@ class TileProducts {
       std::uint32_t current[kPieces];
       MOEBENCH_UNROLL
       for (int i = 0; i < kPieces; ++i) current[i] = scales[i];
-      some = advance(place);
-      if (some && place.step == 0) find_source(place, source);
+      some = advance_group(place);
+      if (some && place.index != product) find_source(place, source);
+      product = place.index;
       if (some) load_scales(source, place.step, scales);
-      decode(encoded_stage, current, weights);
+      decode(first_encoded + encoded_stage, current, weights);
       gpu::fence_async_proxy();
       gpu::sync_warp();
       if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&full[stage]);
       encoded_stage = encoded_stage + 1 == kEncodedStages ? 0 : encoded_stage + 1;
-      if (++stage == kStages) {
-        stage = 0;
+      stage += kGroups;
+      if (stage >= kStages) {
+        stage -= kStages;
         parity ^= 1;
       }
     }
@@ -239,6 +265,17 @@ class TileProducts {
   template <class Visit>
   MOEBENCH_DEVICE void multiply(gpu::Mbarrier* full, gpu::Mbarrier* empty, Visit&& visit) {
     constexpr int kGroupRows = 64;
+    // Of the first stage: others lie further on by a number of 16 bytes, which is what descriptors
+    // count in. From one lane, so that all that follows is known to be the warp's.
+    const auto of_warp = [](const uint4* tile) {
+      return gpu::shuffle(gpu::kAllLanes, gpu::wgmma_descriptor(tile), 0);
+    };
+    const std::uint64_t weights = of_warp(stages_ + gpu::warp_id() / 4 * kGroupRows * kChunks);
+    const std::uint64_t tokens = of_warp(stages_ + kWeightTile);
+    const auto release = [&](int stage) {
+      gpu::sync_warp();
+      if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&empty[stage]);
+    };
     Place place;
     int stage = 0;
     unsigned parity = 0;
@@ -246,26 +283,29 @@ class TileProducts {
       float sums[kTokens / 2];
       MOEBENCH_UNROLL
       for (int i = 0; i < kTokens / 2; ++i) sums[i] = 0;
+      int last = 0;  // the stage before, whose products may be under way
       MOEBENCH_NO_UNROLL
       for (place.step = 0; place.step < num_steps_; ++place.step) {
         gpu::mbarrier_wait(&full[stage], parity);
-        const uint4* weights = stages_ + stage * kStage + gpu::warp_id() / 4 * kGroupRows * kChunks;
-        const uint4* tokens = stages_ + stage * kStage + kWeightTile;
+        const std::uint64_t at = static_cast<std::uint64_t>(stage) * kStage;
         gpu::wgmma_fence(sums);
         MOEBENCH_UNROLL
         for (int k = 0; k < kCols / 16; ++k) {  // two chunks each
-          gpu::wgmma_bf16(sums, gpu::wgmma_descriptor(weights + 2 * k),
-                          gpu::wgmma_descriptor(tokens + 2 * k));
+          gpu::wgmma_bf16(sums, weights + at + 2 * k, tokens + at + 2 * k);
         }
         gpu::wgmma_commit();
-        gpu::wgmma_wait<0>(sums);
-        gpu::sync_warp();
-        if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&empty[stage]);
+        if (place.step > 0) {
+          gpu::wgmma_wait<1>(sums);
+          release(last);
+        }
+        last = stage;
         if (++stage == kStages) {
           stage = 0;
           parity ^= 1;
         }
       }
+      gpu::wgmma_wait<0>(sums);
+      release(last);
       report(place, sums, visit);
     }
   }

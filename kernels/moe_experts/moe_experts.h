@@ -52,6 +52,8 @@ using Variant = moebench::Variant<Problem, Args>;
   X(cuda_fused_bf16)                          \
   X(cuda_stream_bf16)                         \
   X(cuda_boxes_bf16)                          \
+  X(cuda_direct_bf16)                         \
+  X(cuda_digits_fp8)                          \
   X(cuda_grouped_mma_bf16)                    \
   X(cuda_grouped_wgmma_bf16)                  \
   X(cuda_dequantise_cublaslt)

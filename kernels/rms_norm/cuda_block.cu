@@ -59,13 +59,19 @@ __global__ void MOEBENCH_BOUNDS(kThreads)
   constexpr int kLoads = kHeld / kWidth;
   constexpr int kStride = kThreads * kWidth;
   gpu::let_next_kernel_start();
-  gpu::wait_for_previous_kernel();
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * size;
   const int first = static_cast<int>(threadIdx.x) * kWidth;
   x += begin;
   out += begin;
+  // Weights come from memory, further than what the kernel before leaves: they start before it ends.
   Values<kWidth> held[kLoads];
   Values<kWidth> weights[kLoads];
+  MOEBENCH_UNROLL
+  for (int h = 0; h < kLoads; ++h) {
+    const int i = first + h * kStride;
+    if (i < size) weights[h] = load<kWidth>(weight + i);
+  }
+  gpu::wait_for_previous_kernel();
   MOEBENCH_UNROLL
   for (int h = 0; h < kLoads; ++h) {
     const int i = first + h * kStride;
@@ -90,11 +96,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads)
   }
   float squares = 0;
   MOEBENCH_UNROLL
-  for (int h = 0; h < kLoads; ++h) {
-    const int i = first + h * kStride;
-    if (i < size) weights[h] = load<kWidth>(weight + i);
-    add_squares(squares, held[h]);
-  }
+  for (int h = 0; h < kLoads; ++h) add_squares(squares, held[h]);
   for (int i = first + kLoads * kStride; i < size; i += kStride) {
     Values<kWidth> values = load<kWidth>(x + i);
     if (addend != nullptr) {

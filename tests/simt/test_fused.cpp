@@ -2,6 +2,7 @@
 // any number of tokens and in any schedule; and fused ones those of the ops one after the other.
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <cstring>
 #include <tuple>
 
@@ -130,6 +131,7 @@ TEST_CASE(
       const auto want = experts_with("cuda_fused_bf16", gate_up, down, tokens, 3, pool);
       CHECK(same_bits(experts_with("cuda_stream_bf16", gate_up, down, tokens, 3, pool), want));
       CHECK(same_bits(experts_with("cuda_boxes_bf16", gate_up, down, tokens, 3, pool), want));
+      CHECK(same_bits(experts_with("cuda_direct_bf16", gate_up, down, tokens, 3, pool), want));
     }
   }
 }
@@ -140,18 +142,19 @@ TEST_CASE("moe_experts: the streaming variants in every schedule") {
   // Rows of several pieces, and enough groups for every ring to turn.
   verify::RandomMatrices gate_up(random, Format::kMxfp4, 12, 64, 2144, pool);
   verify::RandomMatrices down(random, Format::kMxfp4, 12, 2144, 32, pool);
-  for (const std::int64_t tokens : {5, 12}) {
+  for (const std::int64_t tokens : {1, 5, 12}) {
     const auto want = experts_with("cuda_fused_bf16", gate_up, down, tokens, 4, pool);
     for (const simt::Settings& settings : schedules()) {
       INFO(tokens << " tokens, " << describe(settings));
       const WithSettings with(settings);
       CHECK(same_bits(experts_with("cuda_stream_bf16", gate_up, down, tokens, 4, pool), want));
       CHECK(same_bits(experts_with("cuda_boxes_bf16", gate_up, down, tokens, 4, pool), want));
+      CHECK(same_bits(experts_with("cuda_direct_bf16", gate_up, down, tokens, 4, pool), want));
     }
   }
 }
 
-TEST_CASE("moe_experts: scales that a bf16 cannot hold are exact in cuda_stream_bf16") {
+TEST_CASE("moe_experts: scales that a bf16 cannot hold are exact in the streaming variants") {
   ThreadPool pool(1);
   RandomStream random(12);
   verify::RandomMatrices gate_up(random, Format::kMxfp4, 4, 64, 64, pool);
@@ -160,8 +163,32 @@ TEST_CASE("moe_experts: scales that a bf16 cannot hold are exact in cuda_stream_
   for (std::size_t i = 0; i < down.scales.size(); ++i) {
     down.scales[i] = static_cast<std::byte>(i % 3 == 0 ? 129 : 128);
   }
-  CHECK(same_bits(experts_with("cuda_stream_bf16", gate_up, down, 2, 3, pool),
-                  experts_with("cuda_fused_bf16", gate_up, down, 2, 3, pool)));
+  const auto want = experts_with("cuda_fused_bf16", gate_up, down, 2, 3, pool);
+  CHECK(same_bits(experts_with("cuda_stream_bf16", gate_up, down, 2, 3, pool), want));
+  CHECK(same_bits(experts_with("cuda_direct_bf16", gate_up, down, 2, 3, pool), want));
+}
+
+TEST_CASE("moe_experts: cuda_digits_fp8 is as near to float64 as bf16 inputs are") {
+  ThreadPool pool(1);
+  RandomStream random(13);
+  // Rows and columns that end inside tiles and teams' steps.
+  verify::RandomMatrices gate_up(random, Format::kMxfp4, 5, 192, 448, pool);
+  verify::RandomMatrices down(random, Format::kMxfp4, 5, 448, 96, pool);
+  for (const std::int64_t top_k : {1, 2, 3, 4}) {
+    const auto want = experts_with("cuda_per_token_f32", gate_up, down, 1, top_k, pool);
+    for (const simt::Settings& settings : schedules()) {
+      INFO(top_k << " experts, " << describe(settings));
+      const WithSettings with(settings);
+      const auto out = experts_with("cuda_digits_fp8", gate_up, down, 1, top_k, pool);
+      double error = 0;
+      double power = 0;
+      for (std::size_t i = 0; i < want.size(); ++i) {
+        error += std::pow(static_cast<double>(out[i]) - want[i], 2);
+        power += std::pow(static_cast<double>(want[i]), 2);
+      }
+      CHECK(error < 2e-5 * power);  // false for NaN
+    }
+  }
 }
 
 TEST_CASE("kv_write rotates as rope does") {

@@ -125,6 +125,9 @@ inline uint4 load_streaming(const void* from) {
   simt::check_global(from, "load_streaming");
   return *static_cast<const uint4*>(from);
 }
+inline void load_streaming_if(bool wanted, const void* from, uint4& to) {
+  if (wanted) to = load_streaming(from);
+}
 template <class T>
 T load_constant(const T* from) {
   simt::check_global(from, "load_constant");

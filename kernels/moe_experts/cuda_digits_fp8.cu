@@ -1,0 +1,552 @@
+// cuda_digits_fp8: the decode step of one sequence on Hopper, MXFP4 weights. The fewest
+// instructions a weight: seven for eight of them, where cuda_direct_bf16 takes seventeen and is
+// held back by them.
+//
+// An E2M1 code, its bits moved to where E4M3 has them, is its value over 2^6: no table, no
+// multiplication. wgmma takes such bytes as A from the registers of the lanes that loaded them. Its
+// B has two columns for each of the four lanes of a quad, zero but for the columns of weights
+// that lane t loaded (32, a block of MXFP4), with the inputs there as two E4M3 digits: the input
+// over a power of two for each 32 of them, and 16 times what the first digit leaves. Together they
+// have the 8 bits of a bf16. So the accumulators that lane t gets are the sums of its own block,
+// and it applies that block's scale to them, once for 32 weights.
+//
+// One block an SM, of four teams of four warps. A tile is 64 rows; team k takes steps k, k + 4, ...
+// of each row, a step being the 16 bytes of a row that each lane of a quad takes, and loads those
+// of the next tile into the registers that it has just decoded. Teams wait for each other only when
+// all tiles are done. In the first kernel a tile is rows of one expert; in the second, up to 16
+// rows of each of the token's experts, a warp each, whose activations are B's columns in groups of
+// eight. The first also asks the second-level cache for what the second will read.
+//
+// What is needed first is asked for first: inputs that are asked for behind the weights arrive
+// behind them, four microseconds later.
+//
+// More tokens, other formats and other shapes run as cuda_direct_bf16.
+#include "kernels/formats/direct_rows.cuh"
+#include "kernels/moe_experts/experts.cuh"
+
+namespace moebench::moe_experts {
+namespace {
+
+constexpr int kTeams = 4;
+constexpr int kTeamThreads = 128;
+constexpr int kThreads = kTeams * kTeamThreads;
+constexpr int kTile = 64;      // rows
+constexpr int kMostTiles = 8;  // of a block
+constexpr int kMostPairs = 4;  // experts of the token
+constexpr int kPairRows = kTile / kMostPairs;
+constexpr int kTeamSteps = 6;
+constexpr int kSteps = kTeams * kTeamSteps;
+constexpr int kStepColumns = 128;
+constexpr int kUnits = kSteps * kStepColumns / 8;            // of 8 columns
+constexpr int kBlocks = kUnits / 4;                          // of 32
+constexpr int kUnitRows = 2;                                 // in which rows are dealt out
+constexpr int kMostScaleBytes = kSteps * kStepColumns / 32;  // of a row
+constexpr int kDigitBytes = 256;                             // of a wgmma's B: 8 columns of 32
+
+using Weights = gpu::DeviceFormat<Format::kMxfp4>;
+
+// Some rows of an expert (or of each); none past the end.
+struct Place {
+  int pair;
+  int row;
+  int rows;
+};
+
+// Room for the scales of a tile's rows of each of kPairs experts, with what is before and behind
+// them in whole 16 bytes.
+template <int kPairs>
+constexpr int kScaleBytes = kTile / kPairs* kMostScaleBytes + 32;
+
+// Dynamic shared memory of a block whose columns are those of kPairs.
+template <int kPairs>
+struct Shared {
+  alignas(128) unsigned char digits[kSteps * 4][kPairs][kDigitBytes];
+  int exponents[kPairs][kBlocks];
+  alignas(16) unsigned char scales[kMostTiles][kPairs][kScaleBytes<kPairs>];
+  float totals[kMostTiles][kTeams][kTile];
+};
+template <int kPairs>
+MOEBENCH_DEVICE Shared<kPairs>& shared() {
+  return *reinterpret_cast<Shared<kPairs>*>(gpu::dynamic_shared());
+}
+
+MOEBENCH_DEVICE int address_modulo_16(const void* address) {
+  return static_cast<int>(reinterpret_cast<std::uintptr_t>(address) % 16);
+}
+MOEBENCH_DEVICE float power_of_two(int exponent) {  // -126 .. 127
+  return gpu::float_from_bits(static_cast<std::uint32_t>(exponent + 127) << 23);
+}
+
+// Columns 8 unit .. 8 unit + 7 of a row of `cols` floats; zeros past its end.
+struct Inputs {
+  float x[8];
+};
+MOEBENCH_DEVICE Inputs load_inputs(const float* row, int cols, int unit) {
+  if (8 * unit >= cols) return {};
+  const auto* from = reinterpret_cast<const float4*>(row + 8 * unit);
+  const float4 a = from[0];
+  const float4 b = from[1];
+  return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+}
+
+// Their digits, where B wants them. Unit 4 b + i is columns of block b and has two of the rows of
+// product i of step b / 4: even columns in the first 16 of K, odd ones in the others. By whole
+// warps, lanes with adjacent units; fence_async_proxy and a barrier must follow.
+template <int kPairs>
+MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
+  Shared<kPairs>& s = shared<kPairs>();
+  float most = 0;
+  MOEBENCH_UNROLL
+  for (int j = 0; j < 8; ++j) most = fmaxf(most, fabsf(x[j]));
+  most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 1));
+  most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
+  // Of what is less than 2^-100 nothing needs to be left.
+  const int exponent = static_cast<int>(gpu::bits_of(most) >> 23) - 127;
+  const int at_least = exponent < -100 ? -100 : exponent;
+  const float factor = power_of_two(7 - at_least);  // the largest goes to 128 .. 256
+  std::uint32_t digits[2][2] = {};                  // [digit][even, odd]
+  MOEBENCH_UNROLL
+  for (int j = 0; j < 8; ++j) {
+    const float value = x[j] * factor;
+    const std::uint32_t first = gpu::float_to_e4m3(value);
+    const std::uint32_t second = gpu::float_to_e4m3((value - gpu::e4m3_to_float(first)) * 16.0F);
+    digits[0][j % 2] |= first << (j / 2 * 8);
+    digits[1][j % 2] |= second << (j / 2 * 8);
+  }
+  const int block = unit / 4;
+  const int t = block % 4;
+  unsigned char* tile = s.digits[block / 4 * 4 + unit % 4][pair];
+  MOEBENCH_UNROLL
+  for (int digit = 0; digit < 2; ++digit) {
+    MOEBENCH_UNROLL
+    for (int odd = 0; odd < 2; ++odd) {
+      const std::uint32_t word = digits[digit][odd];
+      *reinterpret_cast<uint4*>(tile + odd * 128 + (2 * t + digit) * 16) =
+          uint4{t == 0 ? word : 0, t == 1 ? word : 0, t == 2 ? word : 0, t == 3 ? word : 0};
+    }
+  }
+  // With the 2^6 of weights and the 2^7 of inputs: what a scale's exponent is to be raised by.
+  if (unit % 4 == 0) s.exponents[pair][block] = at_least - 1;
+}
+
+// Eight E2M1 codes as E4M3 over 2^6: columns 0, 2, 4, 6 and 1, 3, 5, 7.
+MOEBENCH_DEVICE std::uint32_t even_codes(std::uint32_t codes) {
+  return (codes << 2 & 0x1c1c1c1cU) | (codes << 4 & 0x80808080U);
+}
+MOEBENCH_DEVICE std::uint32_t odd_codes(std::uint32_t codes) {
+  return (codes >> 2 & 0x1c1c1c1cU) | (codes & 0x80808080U);
+}
+
+// Multiplies the tiles of a Walk:
+//
+//   first(), after(place)   the block's tiles in turn
+//   rows(place)             data of the lane's rows: of the tile's rows 16 w + g and 16 w + g + 8
+//   scales(place, pair)     the scales of its first row (of each of kPairs experts)
+//   early(place)            by a warp, before weights are asked for: what the end will need
+//   finish(place, early, total)   by the same warp at the end; total(row) is a row's product
+//
+// While the weights of the first tile are under way, ready() is called, once, to store digits.
+// Weights of kAhead steps are in flight.
+template <int kPairs, int kAhead, class Walk, class Ready>
+MOEBENCH_DEVICE void multiply_digits(const EncodedMatrix& shape, Walk& walk, Ready&& ready) {
+  Shared<kPairs>& s = shared<kPairs>();
+  const int team = gpu::warp_id() / 4;
+  const int warp = gpu::warp_id() % 4;
+  const int g = gpu::lane_id() / 4;
+  const int t = gpu::lane_id() % 4;
+  const auto scale_bytes = static_cast<int>(shape.row_scale_bytes);
+  // Of the team's first product: later ones lie further on by a number of 16 bytes, which is what
+  // descriptors count in. From one lane, so that all that follows is known to be the warp's.
+  const std::uint64_t digits = gpu::shuffle(
+      gpu::kAllLanes, gpu::wgmma_descriptor_unswizzled(s.digits[team * 4][0], 128, kDigitBytes), 0);
+  // The lane's 16 bytes of a row in the team's steps, and how many steps have them: past the end
+  // registers keep what they have, since inputs are zeros there.
+  const int first_unit = team * 4 + t;
+  const int num_loads = (shape.cols / 32 - first_unit + 4 * kTeams - 1) / (4 * kTeams);
+  const auto load = [&](const gpu::LaneRows& rows, int step, int num_loads, uint4& low,
+                        uint4& high) {
+    const bool wanted = step < num_loads;
+    gpu::load_streaming_if(wanted, rows.low + step * 4 * kTeams * 16, low);
+    gpu::load_streaming_if(wanted, rows.high + step * 4 * kTeams * 16, high);
+  };
+  const auto lane_rows = [&](const Place& place) {  // from the lane's first 16 bytes on
+    const gpu::LaneRows rows = walk.rows(place);
+    return gpu::LaneRows{rows.low + first_unit * 16, rows.high + first_unit * 16};
+  };
+
+  Place now = walk.first();
+  Place own = now;  // the warp's tile at the end
+  for (int i = 0; i < gpu::warp_id() && own.rows > 0; ++i) own = walk.after(own);
+  typename Walk::Early early{};
+  if (own.rows > 0) early = walk.early(own);
+  static_assert(kTeamSteps % kAhead == 0);
+  uint4 low[kAhead] = {};
+  uint4 high[kAhead] = {};
+  gpu::LaneRows of_now{};
+  if (now.rows > 0) {
+    of_now = lane_rows(now);
+    MOEBENCH_UNROLL
+    for (int step = 0; step < kAhead; ++step) load(of_now, step, num_loads, low[step], high[step]);
+  }
+  Place place = now;
+  for (int tile = 0; place.rows > 0; place = walk.after(place), ++tile) {
+    constexpr int kChunks = kScaleBytes<kPairs> / 16;
+    static_assert(kPairs * kChunks <= kThreads);
+    const int pair = static_cast<int>(threadIdx.x) / kChunks;
+    const int chunk = static_cast<int>(threadIdx.x) % kChunks;
+    if (pair >= kPairs) continue;
+    const unsigned char* from = walk.scales(place, pair);
+    const int before = address_modulo_16(from);
+    if (chunk * 16 < before + place.rows * scale_bytes) {
+      gpu::copy_async(&s.scales[tile][pair][chunk * 16], from - before + chunk * 16);
+    }
+  }
+  gpu::commit_copies();
+  ready();
+  gpu::fence_async_proxy();
+  gpu::wait_copies<0>();
+  gpu::sync_threads();
+
+  MOEBENCH_NO_UNROLL
+  for (int tile = 0; now.rows > 0; ++tile) {
+    const Place next = walk.after(now);
+    const int num_next = next.rows > 0 ? num_loads : 0;
+    const gpu::LaneRows of_next = lane_rows(next.rows > 0 ? next : now);
+    const int of_pair = kPairs == 1 ? 0 : warp;
+    const unsigned char* scales = s.scales[tile][of_pair] +
+                                  address_modulo_16(walk.scales(now, of_pair)) +
+                                  (kPairs == 1 ? 16 * warp + g : g) * scale_bytes + first_unit;
+    const int* exponents = s.exponents[of_pair] + first_unit;
+    float low_total = 0;
+    float high_total = 0;
+    std::uint32_t a[2][4][4];
+    float d[4 * kPairs] = {};
+    const auto add = [&](int step, int pair) {
+      const int raise = exponents[step * 4 * kTeams];
+      const auto factor = [&](int code) {
+        const int exponent = code + raise;  // biased
+        return gpu::float_from_bits(static_cast<std::uint32_t>(exponent < 0     ? 0
+                                                               : exponent > 254 ? 254
+                                                                                : exponent)
+                                    << 23);
+      };
+      low_total += (d[4 * pair] + d[4 * pair + 1] * 0.0625F) * factor(scales[step * 4 * kTeams]);
+      high_total += (d[4 * pair + 2] + d[4 * pair + 3] * 0.0625F) *
+                    factor(scales[8 * scale_bytes + step * 4 * kTeams]);
+    };
+    // Of the columns, those of the pair whose rows the warp has.
+    const auto add_own = [&](int step) {
+      if (kPairs == 1 || warp == 0) {
+        add(step, 0);
+      } else if constexpr (kPairs > 1) {
+        if (warp == 1) add(step, 1);
+        if (warp == 2) add(step, 2);
+        if (warp == 3) add(step, 3);
+      }
+    };
+    MOEBENCH_UNROLL
+    for (int step = 0; step < kTeamSteps; ++step) {
+      auto& weights = a[step % 2];
+      MOEBENCH_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const std::uint32_t of_low = gpu::word_of(low[step % kAhead], i);
+        const std::uint32_t of_high = gpu::word_of(high[step % kAhead], i);
+        weights[i][0] = even_codes(of_low);
+        weights[i][1] = even_codes(of_high);
+        weights[i][2] = odd_codes(of_low);
+        weights[i][3] = odd_codes(of_high);
+      }
+      if (step + kAhead < kTeamSteps) {
+        load(of_now, step + kAhead, num_loads, low[step % kAhead], high[step % kAhead]);
+      } else {
+        load(of_next, step + kAhead - kTeamSteps, num_next, low[step % kAhead],
+             high[step % kAhead]);
+      }
+      if (step > 0) {
+        gpu::wgmma_wait<0>(d);
+        add_own(step - 1);
+      }
+      gpu::wgmma_fence(weights[0], weights[1], weights[2], weights[3], d);
+      MOEBENCH_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        gpu::wgmma_e4m3(d, weights[i],
+                        digits + static_cast<std::uint64_t>((step * kTeams * 4 + i) * kPairs *
+                                                            kDigitBytes / 16),
+                        i > 0);
+      }
+      gpu::wgmma_commit();
+    }
+    gpu::wgmma_wait<0>(d);
+    add_own(kTeamSteps - 1);
+    MOEBENCH_UNROLL
+    for (int lanes = 1; lanes < 4; lanes *= 2) {
+      low_total += gpu::shuffle_xor(gpu::kAllLanes, low_total, lanes);
+      high_total += gpu::shuffle_xor(gpu::kAllLanes, high_total, lanes);
+    }
+    if (t == 0) {
+      s.totals[tile][team][16 * warp + g] = low_total;
+      s.totals[tile][team][16 * warp + g + 8] = high_total;
+    }
+    now = next;
+    of_now = of_next;
+  }
+  gpu::sync_threads();
+  if (own.rows == 0) return;
+  const auto& totals = s.totals[gpu::warp_id()];
+  walk.finish(own, early, [&](int row) {
+    float sum = 0;
+    MOEBENCH_UNROLL
+    for (int k = 0; k < kTeams; ++k) sum += totals[k][row];
+    return sum;
+  });
+}
+
+// The block's share of `rows` rows.
+struct Share {
+  int begin;
+  int end;
+  MOEBENCH_DEVICE explicit Share(int rows) {
+    const std::int64_t units = rows / kUnitRows;
+    begin = static_cast<int>(units * blockIdx.x / gridDim.x) * kUnitRows;
+    end = static_cast<int>(units * (blockIdx.x + 1) / gridDim.x) * kUnitRows;
+  }
+};
+
+// Rows of all the token's experts, one expert after the other.
+struct GateUpWalk {
+  struct Early {
+    float gate_bias;
+    float up_bias;
+  };
+  const Stack* stack;
+  const float* bias;
+  float* activated;  // [pairs, intermediate_size]
+  float alpha;
+  float limit;
+  int num_pairs;
+  int end;  // of the block, in rows of all experts
+  int expert[kMostPairs];
+
+  MOEBENCH_DEVICE int expert_of(int pair) const {
+    return pair == 0 ? expert[0] : pair == 1 ? expert[1] : pair == 2 ? expert[2] : expert[3];
+  }
+  MOEBENCH_DEVICE Place at(int row) const {
+    const int of_expert = stack->first.rows;
+    const int pair = row / of_expert;
+    const int left = min(end - row, of_expert - row % of_expert);
+    return {pair, row % of_expert, left < kTile ? left : kTile};
+  }
+  MOEBENCH_DEVICE Place first() {
+    const Share share(num_pairs * stack->first.rows);
+    end = share.end;
+    return at(share.begin);
+  }
+  MOEBENCH_DEVICE Place after(const Place& place) const {
+    return at(place.pair * stack->first.rows + place.row + place.rows);
+  }
+  MOEBENCH_DEVICE gpu::LaneRows rows(const Place& place) const {
+    const EncodedMatrix matrix = matrix_of(*stack, expert_of(place.pair));
+    const int row = gpu::warp_id() % 4 * 16 + gpu::lane_id() / 4;
+    const int last = place.rows - 1;
+    return {row_of(matrix, place.row + min(row, last)).data,
+            row_of(matrix, place.row + min(row + 8, last)).data};
+  }
+  MOEBENCH_DEVICE const unsigned char* scales(const Place& place, int) const {
+    return row_of(matrix_of(*stack, expert_of(place.pair)), place.row).scales;
+  }
+  MOEBENCH_DEVICE Early early(const Place& place) const {
+    const int i = gpu::lane_id();
+    if (2 * i >= place.rows) return {0, 0};
+    const float* from = bias +
+                        static_cast<std::int64_t>(expert_of(place.pair)) * stack->first.rows +
+                        place.row + 2 * i;
+    return {gpu::load_constant(from), gpu::load_constant(from + 1)};
+  }
+  template <class Total>
+  MOEBENCH_DEVICE void finish(const Place& place, const Early& early, Total&& total) const {
+    const int i = gpu::lane_id();
+    if (2 * i >= place.rows) return;
+    activated[place.pair * (stack->first.rows / 2) + place.row / 2 + i] =
+        swiglu(total(2 * i) + early.gate_bias, total(2 * i + 1) + early.up_bias, alpha, limit);
+  }
+};
+
+// The same rows of each of the token's experts.
+struct DownWalk {
+  struct Early {
+    float bias[kMostPairs];
+  };
+  const Stack* stack;
+  const float* bias;
+  const float* expert_weights;
+  float* out;
+  int num_pairs;
+  int end;
+  int expert[kMostPairs];  // past the last the last again
+
+  MOEBENCH_DEVICE int expert_of(int pair) const {
+    return pair == 0 ? expert[0] : pair == 1 ? expert[1] : pair == 2 ? expert[2] : expert[3];
+  }
+  MOEBENCH_DEVICE Place at(int row) const {
+    return {0, row, end - row < kPairRows ? end - row : kPairRows};
+  }
+  MOEBENCH_DEVICE Place first() {
+    const Share share(stack->first.rows);
+    end = share.end;
+    return at(share.begin);
+  }
+  MOEBENCH_DEVICE Place after(const Place& place) const { return at(place.row + place.rows); }
+  MOEBENCH_DEVICE gpu::LaneRows rows(const Place& place) const {
+    const EncodedMatrix matrix = matrix_of(*stack, expert_of(gpu::warp_id() % 4));
+    const int row = gpu::lane_id() / 4;
+    const int last = place.rows - 1;
+    return {row_of(matrix, place.row + min(row, last)).data,
+            row_of(matrix, place.row + min(row + 8, last)).data};
+  }
+  MOEBENCH_DEVICE const unsigned char* scales(const Place& place, int pair) const {
+    return row_of(matrix_of(*stack, expert_of(pair)), place.row).scales;
+  }
+  MOEBENCH_DEVICE Early early(const Place& place) const {
+    const int i = gpu::lane_id();
+    Early early{};
+    if (i >= place.rows) return early;
+    MOEBENCH_UNROLL
+    for (int pair = 0; pair < kMostPairs; ++pair) {
+      early.bias[pair] = gpu::load_constant(
+          bias + static_cast<std::int64_t>(expert[pair]) * stack->first.rows + place.row + i);
+    }
+    return early;
+  }
+  template <class Total>
+  MOEBENCH_DEVICE void finish(const Place& place, const Early& early, Total&& total) const {
+    const int i = gpu::lane_id();
+    if (i >= place.rows) return;
+    float sum = 0;
+    MOEBENCH_UNROLL
+    for (int pair = 0; pair < kMostPairs; ++pair) {
+      if (pair >= num_pairs) break;
+      sum += expert_weights[pair] * (total(pair * kPairRows + i) + early.bias[pair]);
+    }
+    out[place.row + i] = sum;
+  }
+};
+
+template <class Walk>
+MOEBENCH_DEVICE void read_experts(Walk& walk, const std::int32_t* expert_ids) {
+  MOEBENCH_UNROLL
+  for (int p = 0; p < kMostPairs; ++p) {
+    walk.expert[p] = gpu::load_constant(expert_ids + min(p, walk.num_pairs - 1));
+  }
+}
+
+__global__ void MOEBENCH_BOUNDS(kThreads, 1)
+    digits_gate_up(Stack gate_up, Stack down, const float* bias, const float* x, int num_pairs,
+                   const std::int32_t* expert_ids, float alpha, float limit, float* activated) {
+  gpu::wait_for_previous_kernel();
+  // After the wait: whoever starts now finds the ids complete.
+  gpu::let_next_kernel_start();
+  static_assert(kUnits <= kThreads && kUnits % gpu::kWarp == 0);
+  const auto unit = static_cast<int>(threadIdx.x);
+  Inputs inputs{};
+  if (unit < kUnits) inputs = load_inputs(x, gate_up.first.cols, unit);
+  GateUpWalk walk{&gate_up, bias, activated, alpha, limit, num_pairs, 0, {}};
+  read_experts(walk, expert_ids);
+  multiply_digits<1, 6>(gate_up.first, walk, [&] {
+    if (unit < kUnits) store_digits<1>(0, unit, inputs.x);
+    if (static_cast<int>(threadIdx.x) < num_pairs) {
+      const EncodedMatrix matrix = matrix_of(down, walk.expert_of(static_cast<int>(threadIdx.x)));
+      const Share share(matrix.rows);
+      if (share.end > share.begin) {
+        gpu::prefetch_bulk(row_of(matrix, share.begin).data,
+                           (share.end - share.begin) * static_cast<int>(matrix.row_bytes));
+      }
+    }
+  });
+}
+
+__global__ void MOEBENCH_BOUNDS(kThreads, 1)
+    digits_down(Stack down, const float* bias, const float* activated, int num_pairs,
+                const std::int32_t* expert_ids, const float* expert_weights, float* out) {
+  gpu::let_next_kernel_start();
+  DownWalk walk{&down, bias, expert_weights, out, num_pairs, 0, {}};
+  read_experts(walk, expert_ids);
+  multiply_digits<kMostPairs, 3>(down.first, walk, [&] {
+    gpu::wait_for_previous_kernel();
+    for (int i = static_cast<int>(threadIdx.x); i < kMostPairs * kUnits; i += kThreads) {
+      const int pair = i / kUnits;
+      const Inputs inputs = load_inputs(activated + min(pair, num_pairs - 1) * down.first.cols,
+                                        down.first.cols, i % kUnits);
+      store_digits<kMostPairs>(pair, i % kUnits, inputs.x);
+    }
+  });
+}
+
+// Whether the step is one that this is for.
+bool takes(const Args& args) {
+  const int num_sms = gpu::device_info().num_sms;
+  const auto of_block = [&](std::int64_t rows) {
+    return ((rows + kUnitRows - 1) / kUnitRows + num_sms - 1) / num_sms * kUnitRows;
+  };
+  // A block's rows begin anywhere, and may be of two experts.
+  const std::int64_t gate_up_rows = of_block(args.expert_ids.size() * args.gate_up.rows);
+  if (gate_up_rows > args.gate_up.rows || gate_up_rows / kTile + 2 > kMostTiles ||
+      (of_block(args.down.rows) + kPairRows - 1) / kPairRows > kMostTiles) {
+    return false;
+  }
+  const auto fits = [](const MatrixStackView& stack) {
+    const auto scale_bytes =
+        static_cast<std::int64_t>(codec(stack.format).row_scale_bytes(stack.cols));
+    // Copies of scales take whole 16 bytes.
+    return stack.cols <= kSteps * kStepColumns && stack.rows % kUnitRows == 0 &&
+           stack.count * stack.rows * scale_bytes % 16 == 0;
+  };
+  return args.x.shape[0] == 1 && args.expert_ids.size() <= kMostPairs &&
+         args.gate_up.format == Format::kMxfp4 && args.down.format == Format::kMxfp4 &&
+         fits(args.gate_up) && fits(args.down);
+}
+
+void run(const Args& args, Context& context) {
+  if (!takes(args)) return cuda_direct_bf16.run(args, context);
+  Workspace workspace(context.workspace);
+  const std::int64_t num_pairs = args.expert_ids.size();
+  auto* activated = workspace.take<float>(num_pairs * args.down.cols);
+  const auto config = [&](std::size_t shared_bytes) {
+    return gpu::LaunchConfig{.grid = {static_cast<unsigned>(gpu::device_info().num_sms)},
+                             .block = kThreads,
+                             .shared_bytes = shared_bytes,
+                             .stream = context.stream,
+                             .overlap_previous = true};
+  };
+  gpu::launch(digits_gate_up, config(sizeof(Shared<1>)), "moe_experts/cuda_digits_fp8 (gate, up)",
+              device_stack(args.gate_up), device_stack(args.down), args.gate_up_bias.data,
+              args.x.data, static_cast<int>(num_pairs), args.expert_ids.data, args.swiglu_alpha,
+              args.swiglu_limit, activated);
+  gpu::launch(digits_down, config(sizeof(Shared<kMostPairs>)), "moe_experts/cuda_digits_fp8 (down)",
+              device_stack(args.down), args.down_bias.data, activated, static_cast<int>(num_pairs),
+              args.expert_ids.data, args.expert_weights.data, args.out.data);
+}
+
+}  // namespace
+
+const Variant cuda_digits_fp8 = {
+    .name = "cuda_digits_fp8",
+    .backend = "cuda",
+    .summary = "one token: MXFP4 codes as float8 on wgmma, inputs as two float8 digits (Hopper)",
+    .rounds = "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits",
+    .max_nmse = bf16_max_nmse,
+    .weight_layout = RowLayout::kRowMajor,
+    .unsupported =
+        [](const Problem& problem) {
+          const std::string reason = cuda_grouped_wgmma_bf16.unsupported(problem);
+          return reason.empty() ? cuda_direct_bf16.unsupported(problem) : reason;
+        },
+    .workspace_bytes =
+        [](const Problem& problem, int num_threads) {
+          Workspace workspace;
+          workspace.take<float>(kMostPairs * problem.intermediate_size);
+          return std::max(workspace.used(), cuda_direct_bf16.workspace_bytes(problem, num_threads));
+        },
+    .run = run,
+};
+
+}  // namespace moebench::moe_experts
