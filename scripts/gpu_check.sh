@@ -37,8 +37,8 @@ SUITE_PLANS_20B="$SUITE_PLANS,
              '"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"')"
 # compute-sanitizer's tools, in the order of what they alone can find here: bounds are checked on every
 # shape, the rest on small ones. The first two come before anything is timed, the others at the end.
-TOOLS_FIRST="memcheck racecheck"
-TOOLS_LAST="synccheck initcheck"
+TOOLS_FIRST=${TOOLS_FIRST-memcheck racecheck}
+TOOLS_LAST=${TOOLS_LAST-synccheck initcheck}
 LAYERS_20B=${LAYERS_20B:-24}    # of 24: 13.8 GB on disk and on the GPU
 LAYERS_120B=${LAYERS_120B:-36}  # of 36: 65 GB
 
@@ -182,6 +182,8 @@ sanitize() {  # TOOLS
 sanitize "$TOOLS_FIRST"
 
 # ---- Is it fast? ---------------------------------------------------------------------------------
+# First what the machine can do: suites then say how much of that a plan reaches.
+step roofline 60 no_judge "$program" roofline --backend cuda
 # suite_of SHAPE LIMIT_S PLANS: plans on random weights in that shape.
 suite_of() {
   local model=$scratch/model-$1 run=$out/run-$1
@@ -209,7 +211,7 @@ sanitize "$TOOLS_LAST"
 # ---- Summary ---------------------------------------------------------------------------------------
 expected="doctor $(for op in $ops; do echo "verify_$op"; done)
   $(for entry in $PLANS; do echo "golden_${entry%=*} nano_${entry%=*}"; done) invariance machine_code
-  suite_20b suite_120b bench_linear bench_moe_experts bench_attention
+  roofline suite_20b suite_120b bench_linear bench_moe_experts bench_attention
   $(for tool in $TOOLS_FIRST $TOOLS_LAST; do for op in $ops; do [ -f "$out/$tool.json" ] || echo "${tool}_$op"; done; done)"
 unfinished=()
 for name in $expected; do [ -f "$out/$name.json" ] || unfinished+=("$name"); done

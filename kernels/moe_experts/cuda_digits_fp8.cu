@@ -210,8 +210,10 @@ MOEBENCH_DEVICE void multiply_digits(const EncodedMatrix& shape, Walk& walk, Rea
   MOEBENCH_NO_UNROLL
   for (int tile = 0; now.rows > 0; ++tile) {
     const Place next = walk.after(now);
-    const int num_next = next.rows > 0 ? num_loads : 0;
-    const gpu::LaneRows of_next = lane_rows(next.rows > 0 ? next : now);
+    const bool goes_on = next.rows > 0;  // else rows that may be named and are not read
+    const gpu::LaneRows of_next =
+        lane_rows({goes_on ? next.pair : now.pair, goes_on ? next.row : now.row,
+                   goes_on ? next.rows : now.rows});
     const int of_pair = kPairs == 1 ? 0 : warp;
     const unsigned char* scales = s.scales[tile][of_pair] +
                                   address_modulo_16(walk.scales(now, of_pair)) +
@@ -259,7 +261,7 @@ MOEBENCH_DEVICE void multiply_digits(const EncodedMatrix& shape, Walk& walk, Rea
       if (step + kAhead < kTeamSteps) {
         load(of_now, step + kAhead, num_loads, low[step % kAhead], high[step % kAhead]);
       } else {
-        load(of_next, step + kAhead - kTeamSteps, num_next, low[step % kAhead],
+        load(of_next, step + kAhead - kTeamSteps, goes_on ? num_loads : 0, low[step % kAhead],
              high[step % kAhead]);
       }
       if (step > 0) {
@@ -324,11 +326,11 @@ struct GateUpWalk {
   float alpha;
   float limit;
   int num_pairs;
-  int end;  // of the block, in rows of all experts
-  int expert[kMostPairs];
+  int end;                         // of the block, in rows of all experts
+  const std::int32_t* expert_ids;  // of each pair
 
   MOEBENCH_DEVICE int expert_of(int pair) const {
-    return pair == 0 ? expert[0] : pair == 1 ? expert[1] : pair == 2 ? expert[2] : expert[3];
+    return gpu::load_constant(expert_ids + min(pair, num_pairs - 1));
   }
   MOEBENCH_DEVICE Place at(int row) const {
     const int of_expert = stack->first.rows;
@@ -382,10 +384,10 @@ struct DownWalk {
   float* out;
   int num_pairs;
   int end;
-  int expert[kMostPairs];  // past the last the last again
+  const std::int32_t* expert_ids;  // of each pair
 
   MOEBENCH_DEVICE int expert_of(int pair) const {
-    return pair == 0 ? expert[0] : pair == 1 ? expert[1] : pair == 2 ? expert[2] : expert[3];
+    return gpu::load_constant(expert_ids + min(pair, num_pairs - 1));
   }
   MOEBENCH_DEVICE Place at(int row) const {
     return {0, row, end - row < kPairRows ? end - row : kPairRows};
@@ -413,7 +415,7 @@ struct DownWalk {
     MOEBENCH_UNROLL
     for (int pair = 0; pair < kMostPairs; ++pair) {
       early.bias[pair] = gpu::load_constant(
-          bias + static_cast<std::int64_t>(expert[pair]) * stack->first.rows + place.row + i);
+          bias + static_cast<std::int64_t>(expert_of(pair)) * stack->first.rows + place.row + i);
     }
     return early;
   }
@@ -431,14 +433,6 @@ struct DownWalk {
   }
 };
 
-template <class Walk>
-MOEBENCH_DEVICE void read_experts(Walk& walk, const std::int32_t* expert_ids) {
-  MOEBENCH_UNROLL
-  for (int p = 0; p < kMostPairs; ++p) {
-    walk.expert[p] = gpu::load_constant(expert_ids + min(p, walk.num_pairs - 1));
-  }
-}
-
 __global__ void MOEBENCH_BOUNDS(kThreads, 1)
     digits_gate_up(Stack gate_up, Stack down, const float* bias, const float* x, int num_pairs,
                    const std::int32_t* expert_ids, float alpha, float limit, float* activated) {
@@ -449,8 +443,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1)
   const auto unit = static_cast<int>(threadIdx.x);
   Inputs inputs{};
   if (unit < kUnits) inputs = load_inputs(x, gate_up.first.cols, unit);
-  GateUpWalk walk{&gate_up, bias, activated, alpha, limit, num_pairs, 0, {}};
-  read_experts(walk, expert_ids);
+  GateUpWalk walk{&gate_up, bias, activated, alpha, limit, num_pairs, 0, expert_ids};
   multiply_digits<1, 6>(gate_up.first, walk, [&] {
     if (unit < kUnits) store_digits<1>(0, unit, inputs.x);
     if (static_cast<int>(threadIdx.x) < num_pairs) {
@@ -468,8 +461,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1)
     digits_down(Stack down, const float* bias, const float* activated, int num_pairs,
                 const std::int32_t* expert_ids, const float* expert_weights, float* out) {
   gpu::let_next_kernel_start();
-  DownWalk walk{&down, bias, expert_weights, out, num_pairs, 0, {}};
-  read_experts(walk, expert_ids);
+  DownWalk walk{&down, bias, expert_weights, out, num_pairs, 0, expert_ids};
   multiply_digits<kMostPairs, 3>(down.first, walk, [&] {
     gpu::wait_for_previous_kernel();
     for (int i = static_cast<int>(threadIdx.x); i < kMostPairs * kUnits; i += kThreads) {
