@@ -6,9 +6,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "bench/disturbance.h"
 #include "bench/record.h"
 
 namespace moebench {
@@ -42,6 +44,8 @@ struct Block {
   // Share of the block in which the process could run and had no CPU, because others had it;
   // negative where the system does not tell.
   double wait_share = -1;
+  // What the machine did meanwhile; empty where the process does not tell (an older build).
+  std::optional<SampleConditions> conditions;
 };
 
 // Processes in a real comparison (bench/arm_process.h), formulas in the tests of the method.

@@ -146,6 +146,10 @@ Trouble ArmProcesses::run(ArmId id, std::size_t test, Block& out) {
     out.start_s = static_cast<double>(start_ns - begin_.time_since_epoch().count()) * 1e-9;
     out.seconds = fields.required<double>("seconds");
     out.wait_share = fields.optional<double>("wait_share", -1);
+    out.conditions.reset();
+    if (const Json* conditions = fields.find("conditions"); conditions != nullptr) {
+      out.conditions = conditions_from_json(*conditions, fields.path("conditions"));
+    }
     out.rates.clear();
     const Json* rates = fields.find("rates");
     require(rates != nullptr && rates->is_array() && !rates->empty(),

@@ -25,7 +25,7 @@ struct ArmProcessOptions {
   std::vector<Scenario> tests;
   EngineOptions engine;
   int threads = 0;
-  double block_s = 0.15;
+  double block_s = 0.02;
   double start_timeout_s = 1800;  // a large model may be re-encoded at load
   std::filesystem::path log;      // standard error of all arms
 };

@@ -4,12 +4,14 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <new>
 
 #include "bench/build_info.h"
 #include "bench/case_runner.h"
+#include "bench/disturbance.h"
 #include "bench/interrupt.h"
 #include "bench/output_check.h"
 #include "bench/worker.h"
@@ -36,7 +38,10 @@ OrderedJson failure(Status status, std::string_view reason) {
 
 class Arm {
  public:
-  Arm(Job job, bool check) : job_(std::move(job)), pool_(job_.threads) {
+  Arm(Job job, bool check)
+      : job_(std::move(job)),
+        pool_(job_.threads),
+        machine_(gpu_address_for(job_.cases.front().plan.backend == PlanBackend::kCuda)) {
     const Case& first = job_.cases.front();
     const auto start = Clock::now();
     const auto context = load_model_config(resolve_model(first.model)).max_context;
@@ -95,8 +100,9 @@ class Arm {
   }
 
   OrderedJson warm_up(std::size_t index, double block_s) {
-    // Ten blocks are more than caches, huge pages and clocks need on the machines seen so far.
+    // More than caches, huge pages and clocks need on the machines seen so far.
     constexpr double kMostBlocks = 10;
+    constexpr double kMostSeconds = 1.5;  // however short blocks are
     const Case& one = job_.cases[index];
     const auto most = engine_.model->config().max_context;
     require_or(ErrorCode::kUnsupported, context_needed(one.scenario) <= most,
@@ -104,8 +110,8 @@ class Arm {
                scenario_label(one.scenario), context_needed(one.scenario), most);
     Test& test = tests_[index];
     test.workload = std::make_unique<RepeatedWorkload>(engine_, one.scenario);
-    const WarmUpResult warm =
-        warm_up_until_steady([&] { return repeat(test); }, {2, block_s, kMostBlocks * block_s});
+    const WarmUpResult warm = warm_up_until_steady(
+        [&] { return repeat(test); }, {2, block_s, std::max(kMostSeconds, kMostBlocks * block_s)});
     return {{"event", "warm"},
             {"test", index},
             {"digest", test.digest},
@@ -121,6 +127,7 @@ class Arm {
     // repetitions are short, it is left out.
     if (test.repetition_s * 4 <= block_s) repeat(test);
     std::vector<double> rates;
+    const MachineSnapshot before = machine_.read();
     const double waited = seconds_waited();
     const auto start = Clock::now();
     do {
@@ -128,17 +135,20 @@ class Arm {
     } while (seconds_since(start) + 0.5 * test.repetition_s < block_s);
     const double seconds = seconds_since(start);
     const double waited_after = seconds_waited();
+    const SampleConditions conditions = conditions_between(before, machine_.read());
     const bool known = waited >= 0 && waited_after >= waited;
     return {{"event", "block"},
             {"test", index},
             {"start_ns", start.time_since_epoch().count()},
             {"seconds", seconds},
             {"rates", rates},
-            {"wait_share", known ? OrderedJson((waited_after - waited) / seconds) : OrderedJson()}};
+            {"wait_share", known ? OrderedJson((waited_after - waited) / seconds) : OrderedJson()},
+            {"conditions", to_json(conditions)}};
   }
 
   Job job_;
   ThreadPool pool_;
+  MachineReader machine_;
   Engine engine_;
   OrderedJson details_ = OrderedJson::object();
   std::string wrong_;  // why no time of this process means anything; "" if all is well

@@ -4,9 +4,11 @@
 // {"job": ..., "check_outputs": true} (bench/worker.h has the job), the child with {"event":
 // "ready", "details": ...}. Then the parent asks, one thing at a time:
 //
-//   {"do": "warm_up", "test": 0, "seconds": 0.15}  {"event": "warm", "test": 0, "digest": ...}
-//   {"do": "block", "test": 0, "seconds": 0.15}    {"event": "block", "test": 0, "rates": [...]}
+//   {"do": "warm_up", "test": 0, "seconds": 0.02}  {"event": "warm", "test": 0, "digest": ...}
+//   {"do": "block", "test": 0, "seconds": 0.02}    {"event": "block", "test": 0, "rates": [...],
+//                                                   "conditions": {...}}
 //
+// (conditions as bench/disturbance.h writes them; builds that know nothing of them leave them out)
 // or gets {"event": "failed", "status": ..., "reason": ...}. The end of its input ends the child.
 #pragma once
 

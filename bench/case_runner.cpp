@@ -105,13 +105,17 @@ std::int64_t context_needed(const Scenario& scenario) {
 
 namespace {
 
-// Tokens that one repetition computes (prefill) or yields (decode): what its energy is shared by.
+// Tokens that one repetition computes (prefill) or yields (decode, mixed): what its energy is
+// shared by. 0: it has no repetitions (serve reports by itself).
 double tokens_of_repetition(const Scenario& scenario) {
   if (const auto* prefill = std::get_if<PrefillScenario>(&scenario)) {
     return static_cast<double>(prefill->tokens);
   }
   if (const auto* decode = std::get_if<DecodeScenario>(&scenario)) {
     return static_cast<double>(decode->batch * (decode->tokens + 1));
+  }
+  if (const auto* mixed = std::get_if<MixedScenario>(&scenario)) {
+    return static_cast<double>(mixed->batch * mixed->tokens + 1);
   }
   return 0;
 }
@@ -204,7 +208,7 @@ Record CaseRunner::run(const Case& one) {
   Record record = begin_record(one);
   const auto start = std::chrono::steady_clock::now();
   const std::int64_t start_ns = steady_ns();
-  SampleWatch watch(one.plan.backend == PlanBackend::kCuda);
+  SampleWatch watch(gpu_address_for(one.plan.backend == PlanBackend::kCuda));
   std::optional<LineWriter> events;
   WorkloadHooks hooks;
   hooks.on_progress = options_.on_progress;

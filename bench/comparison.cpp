@@ -113,19 +113,39 @@ void look(Comparison& comparison, double level, double overall_level, double thr
   ++comparison.looks;
 }
 
+void mark_disturbed(std::vector<TimedSample>& samples) {
+  // A block that stood in the queue for more of its time than this is called disturbed.
+  constexpr double kWaitedShare = 0.05;
+  std::vector<SampleConditions> known;
+  for (const TimedSample& sample : samples) {
+    if (sample.block.conditions) known.push_back(*sample.block.conditions);
+  }
+  const auto found = find_disturbances(known);
+  auto next = found.begin();
+  for (TimedSample& sample : samples) {
+    sample.marks.clear();
+    if (sample.block.conditions) sample.marks = *next++;
+    if (sample.block.wait_share > kWaitedShare) sample.marks.emplace_back("waited");
+  }
+}
+
 OrderedJson to_json(const TimedSample& sample) {
-  return {{"arm", sample.id.arm},
-          {"copy", sample.id.copy},
-          {"test", sample.test},
-          {"session", sample.session},
-          {"round", sample.round},
-          {"order", sample.order},
-          {"start_s", sample.block.start_s},
-          {"seconds", sample.block.seconds},
-          {"tokens_per_second", sample.value()},
-          {"wait_share",
-           sample.block.wait_share >= 0 ? OrderedJson(sample.block.wait_share) : OrderedJson()},
-          {"repetitions", sample.block.rates}};
+  OrderedJson json = {
+      {"arm", sample.id.arm},
+      {"copy", sample.id.copy},
+      {"test", sample.test},
+      {"session", sample.session},
+      {"round", sample.round},
+      {"order", sample.order},
+      {"start_s", sample.block.start_s},
+      {"seconds", sample.block.seconds},
+      {"tokens_per_second", sample.value()},
+      {"wait_share",
+       sample.block.wait_share >= 0 ? OrderedJson(sample.block.wait_share) : OrderedJson()},
+      {"repetitions", sample.block.rates}};
+  if (sample.block.conditions) json["conditions"] = to_json(*sample.block.conditions);
+  if (!sample.marks.empty()) json["disturbed"] = sample.marks;
+  return json;
 }
 
 OrderedJson to_json(const Comparison& comparison) {
@@ -151,6 +171,9 @@ OrderedJson to_json(const Comparison& comparison) {
       values.empty() ? OrderedJson() : OrderedJson(sign_flip_test(values, 20000, 1));
   json["lag1_autocorrelation"] =
       values.size() < 3 ? OrderedJson() : OrderedJson(lag1_autocorrelation(values));
+  json["blocks"] = comparison.blocks;
+  json["disturbed_blocks"] = comparison.disturbed_blocks;
+  json["disturbances"] = comparison.disturbances;
   json["notes"] = comparison.notes;
   return json;
 }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,6 +29,9 @@ struct TimedSample {
   std::int64_t round = 0;    // within the session; rounds 2k and 2k+1 are a pair, in mirrored order
   std::int64_t order = 0;    // place within the round
   Block block;
+  // Rules of bench/disturbance.h that mark it, and "waited": it stood in the queue for a CPU for
+  // more than 5 % of its time. Marked samples count like all others.
+  std::vector<std::string> marks;
 
   double value() const;  // tokens per second: the median of the block's repetitions
 };
@@ -58,6 +62,9 @@ SessionRatios session_ratios(std::span<const TimedSample> samples, std::size_t t
 // without two sessions of two pairs. Source: one-way analysis of variance, as ICC(1,k).
 std::optional<double> session_effect(const SessionRatios& ratios);
 
+// Fills the marks of all samples of one machine.
+void mark_disturbed(std::vector<TimedSample>& samples);
+
 struct Comparison {
   std::size_t arm = 0;
   std::size_t test = 0;
@@ -73,7 +80,10 @@ struct Comparison {
   std::int64_t looks = 0;
   SessionRatios sessions;
   std::int64_t rounds = 0;
-  std::vector<std::string> notes;  // drift, dependence, disturbance
+  std::int64_t blocks = 0;                           // of the arm and its base
+  std::int64_t disturbed_blocks = 0;                 // that have a mark
+  std::map<std::string, std::int64_t> disturbances;  // by mark
+  std::vector<std::string> notes;                    // drift, dependence, disturbance
 };
 
 // Brings `comparison` up to date with its sessions: the estimate, and with `level` (of this look

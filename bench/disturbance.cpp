@@ -10,6 +10,8 @@
 #include <map>
 #include <sstream>
 
+#include "kernels/core/device.h"
+
 namespace moebench {
 namespace {
 
@@ -51,30 +53,6 @@ bool throttled(const gpu::NvmlReadings& gpu) {
   return gpu.throttle_reasons && *gpu.throttle_reasons != "none" && *gpu.throttle_reasons != "idle";
 }
 
-OrderedJson to_json(const SampleConditions& s, const std::vector<std::string>& marks) {
-  OrderedJson json = {{"seconds", s.seconds}};
-  const auto add = [&](const char* name, const auto& value) {
-    if (value) json[name] = *value;
-  };
-  add("steal_share", s.steal_share);
-  add("others_share", s.others_share);
-  json["voluntary_switches"] = s.voluntary_switches;
-  json["involuntary_switches"] = s.involuntary_switches;
-  json["minor_faults"] = s.minor_faults;
-  json["major_faults"] = s.major_faults;
-  add("cpu_mhz", s.cpu_mhz);
-  add("load_average", s.load_average);
-  if (s.gpu) {
-    add("gpu_sm_clock_mhz", s.gpu->sm_clock_mhz);
-    add("gpu_memory_clock_mhz", s.gpu->memory_clock_mhz);
-    add("gpu_power_watts", s.gpu->power_watts);
-    add("gpu_temperature_celsius", s.gpu->temperature_celsius);
-    add("gpu_throttle_reasons", s.gpu->throttle_reasons);
-  }
-  if (!marks.empty()) json["disturbed"] = marks;
-  return json;
-}
-
 }  // namespace
 
 MachineSnapshot read_machine(const HostRoots& roots, const gpu::Nvml* nvml,
@@ -98,6 +76,19 @@ MachineSnapshot read_machine(const HostRoots& roots, const gpu::Nvml* nvml,
   }
   if (nvml != nullptr && nvml->unavailable().empty()) snapshot.gpu = nvml->read(gpu_address);
   return snapshot;
+}
+
+MachineReader::MachineReader(std::string gpu_address, HostRoots roots)
+    : gpu_address_(std::move(gpu_address)), roots_(std::move(roots)) {
+  if (!gpu_address_.empty()) nvml_ = std::make_unique<gpu::Nvml>();
+}
+
+MachineSnapshot MachineReader::read() const {
+  return read_machine(roots_, nvml_.get(), gpu_address_);
+}
+
+std::string gpu_address_for(bool on_gpu) {
+  return on_gpu && gpu::unavailable().empty() ? gpu::device().info().pci_bus_id : "";
 }
 
 SampleConditions conditions_between(const MachineSnapshot& begin, const MachineSnapshot& end) {
@@ -155,6 +146,69 @@ std::vector<std::vector<std::string>> find_disturbances(
   return marks;
 }
 
+OrderedJson to_json(const SampleConditions& s) {
+  OrderedJson json = {{"seconds", s.seconds}};
+  const auto add = [&](const char* name, const auto& value) {
+    if (value) json[name] = *value;
+  };
+  add("steal_share", s.steal_share);
+  add("others_share", s.others_share);
+  if (s.steal_share) json["steal_ticks"] = s.steal_ticks;
+  if (s.others_share) json["others_ticks"] = s.others_ticks;
+  json["voluntary_switches"] = s.voluntary_switches;
+  json["involuntary_switches"] = s.involuntary_switches;
+  json["minor_faults"] = s.minor_faults;
+  json["major_faults"] = s.major_faults;
+  add("cpu_mhz", s.cpu_mhz);
+  add("load_average", s.load_average);
+  if (s.gpu) {
+    add("gpu_sm_clock_mhz", s.gpu->sm_clock_mhz);
+    add("gpu_memory_clock_mhz", s.gpu->memory_clock_mhz);
+    add("gpu_power_watts", s.gpu->power_watts);
+    add("gpu_temperature_celsius", s.gpu->temperature_celsius);
+    add("gpu_throttle_reasons", s.gpu->throttle_reasons);
+  }
+  return json;
+}
+
+SampleConditions conditions_from_json(const Json& json, const std::string& where) {
+  JsonFields fields(json, where);
+  const auto number = [&](const char* name) -> std::optional<double> {
+    const Json* value = fields.find(name);
+    if (value == nullptr || value->is_null()) return std::nullopt;
+    return fields.required<double>(name);
+  };
+  const auto integer = [&](const char* name) -> std::optional<int> {
+    const Json* value = fields.find(name);
+    if (value == nullptr || value->is_null()) return std::nullopt;
+    return fields.required<int>(name);
+  };
+  SampleConditions s;
+  s.seconds = fields.required<double>("seconds");
+  s.steal_share = number("steal_share");
+  s.others_share = number("others_share");
+  s.steal_ticks = number("steal_ticks").value_or(0);
+  s.others_ticks = number("others_ticks").value_or(0);
+  s.voluntary_switches = fields.optional<std::int64_t>("voluntary_switches", 0);
+  s.involuntary_switches = fields.optional<std::int64_t>("involuntary_switches", 0);
+  s.minor_faults = fields.optional<std::int64_t>("minor_faults", 0);
+  s.major_faults = fields.optional<std::int64_t>("major_faults", 0);
+  s.cpu_mhz = number("cpu_mhz");
+  s.load_average = number("load_average");
+  gpu::NvmlReadings gpu;
+  gpu.sm_clock_mhz = integer("gpu_sm_clock_mhz");
+  gpu.memory_clock_mhz = integer("gpu_memory_clock_mhz");
+  gpu.power_watts = number("gpu_power_watts");
+  gpu.temperature_celsius = integer("gpu_temperature_celsius");
+  const auto reasons = fields.optional<std::string>("gpu_throttle_reasons", "");
+  if (!reasons.empty()) gpu.throttle_reasons = reasons;
+  if (gpu.sm_clock_mhz || gpu.memory_clock_mhz || gpu.power_watts || gpu.temperature_celsius ||
+      gpu.throttle_reasons) {
+    s.gpu = gpu;
+  }
+  return s;
+}
+
 OrderedJson disturbance_json(const std::vector<SampleConditions>& samples) {
   const auto marks = find_disturbances(samples);
   std::map<std::string, std::int64_t> reasons;
@@ -163,7 +217,8 @@ OrderedJson disturbance_json(const std::vector<SampleConditions>& samples) {
   for (std::size_t i = 0; i < samples.size(); ++i) {
     disturbed += marks[i].empty() ? 0 : 1;
     for (const std::string& mark : marks[i]) ++reasons[mark];
-    list.push_back(to_json(samples[i], marks[i]));
+    list.push_back(to_json(samples[i]));
+    if (!marks[i].empty()) list.back()["disturbed"] = marks[i];
   }
   return {{"disturbed_samples", disturbed},
           {"reasons", OrderedJson(reasons)},

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -60,6 +61,23 @@ struct MachineSnapshot {
 MachineSnapshot read_machine(const HostRoots& roots = {}, const gpu::Nvml* nvml = nullptr,
                              const std::string& gpu_address = "");
 
+// Reads the machine again and again, the GPU at that address included ("": none).
+class MachineReader {
+ public:
+  explicit MachineReader(std::string gpu_address = "", HostRoots roots = {});
+  MachineSnapshot read() const;
+  const HostRoots& roots() const { return roots_; }
+  const gpu::Nvml* nvml() const { return nvml_.get(); }  // null without a GPU
+  const std::string& gpu_address() const { return gpu_address_; }
+
+ private:
+  std::string gpu_address_;
+  HostRoots roots_;
+  std::unique_ptr<gpu::Nvml> nvml_;
+};
+// The address of the GPU that plans run on, if `on_gpu` and there is one; else "".
+std::string gpu_address_for(bool on_gpu);
+
 struct SampleConditions {
   double seconds = 0;
   std::optional<double> steal_share;   // of num_cpus * seconds
@@ -80,6 +98,12 @@ SampleConditions conditions_between(const MachineSnapshot& begin, const MachineS
 // "major faults", "minor faults", "cpu clock", "gpu clock", "throttled".
 std::vector<std::vector<std::string>> find_disturbances(
     const std::vector<SampleConditions>& samples, const DisturbanceLimits& limits = {});
+
+// One sample as an object; what could not be read is absent. Processes tell each other by it.
+OrderedJson to_json(const SampleConditions& sample);
+// Throws Error(kInvalidArgument) naming `where`. Fields that are not known are passed over: they
+// may come from another version.
+SampleConditions conditions_from_json(const Json& json, const std::string& where);
 
 // {"disturbed_samples": n, "reasons": {rule: count}, "rules": text, "samples": [{...,
 //  "disturbed": [rule, ...]}]}; what could not be read is absent.

@@ -28,8 +28,23 @@ constexpr double kSessionsAtLeast = 8;
 constexpr double kSpentPart = 0.65;
 // A self-test beyond this level says that the method does not hold on this machine now.
 constexpr double kSelfTestLevel = 0.999;
-// A block that stood in the queue for more of its time than this is called disturbed.
-constexpr double kDisturbedShare = 0.05;
+
+// A machine on which the base differs from itself can tell nothing about others.
+void apply_self_tests(PairedTiming& timing) {
+  for (const Comparison& self : timing.self_tests) {
+    if (self.sessions.values.size() < kSessionsOfFirstLook) continue;
+    const Interval wide = robust_mean(self.sessions.values).interval(kSelfTestLevel);
+    if (wide.low <= 0 && wide.high >= 0) continue;
+    for (Comparison& c : timing.comparisons) {
+      if (c.test != self.test || c.status != Status::kOk) continue;
+      c.verdict = SpeedVerdict::kInconclusive;
+      c.reason = fmt::format(
+          "the self-test failed: two processes of the base differ by {:+.2f} %, surely, so the "
+          "method does not hold on this machine now",
+          (*self.ratio - 1) * 100);
+    }
+  }
+}
 
 class Pairing {
  public:
@@ -67,8 +82,8 @@ class Pairing {
       while (!finished()) {
         session();
         ++out_.sessions;
-        if (o_.on_session) o_.on_session(out_.sessions, host_.now_s());
         take_looks(is_last());
+        if (o_.on_session) o_.on_session(result());
       }
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kInterrupted) throw;
@@ -76,19 +91,8 @@ class Pairing {
       take_looks(true);
     }
     host_.stop_all();
-    out_.elapsed_s = host_.now_s();
-    for (std::size_t arm = 0; arm < o_.num_arms; ++arm) {
-      for (std::size_t test = 0; test < o_.num_tests; ++test) {
-        if (const Trouble* trouble = trouble_of({arm, 0}, test)) {
-          out_.troubles[{arm, test}] = *trouble;
-        }
-      }
-    }
-    for (Question& question : questions_) {
-      conclude(question);
-      (question.is_self_test ? out_.self_tests : out_.comparisons).push_back(question.comparison);
-    }
-    return std::move(out_);
+    out_.complete = true;
+    return result();
   }
 
  private:
@@ -101,6 +105,27 @@ class Pairing {
     bool decided = false;
     std::size_t sessions_seen = 0;  // at the last look
   };
+
+  // What there is to tell now.
+  PairedTiming result() {
+    mark_disturbed(out_.samples);
+    PairedTiming timing = out_;
+    timing.elapsed_s = host_.now_s();
+    for (std::size_t arm = 0; arm < o_.num_arms; ++arm) {
+      for (std::size_t test = 0; test < o_.num_tests; ++test) {
+        if (const Trouble* trouble = trouble_of({arm, 0}, test)) {
+          timing.troubles[{arm, test}] = *trouble;
+        }
+      }
+    }
+    for (Question question : questions_) {
+      conclude(question);
+      (question.is_self_test ? timing.self_tests : timing.comparisons)
+          .push_back(question.comparison);
+    }
+    apply_self_tests(timing);
+    return timing;
+  }
 
   static std::pair<std::size_t, int> key(ArmId id) { return {id.arm, id.copy}; }
 
@@ -211,7 +236,7 @@ class Pairing {
       bool ran = false;
       for (const ArmId id : order) {
         if (!wanted(id, test)) continue;
-        TimedSample sample{id, test, out_.sessions, 2 * pair + half, place++, {}};
+        TimedSample sample{id, test, out_.sessions, 2 * pair + half, place++, {}, {}};
         const Trouble trouble = host_.run(id, test, sample.block);
         if (!trouble.ok()) {
           note_trouble(id, test, trouble);
@@ -243,25 +268,24 @@ class Pairing {
     }
   }
 
-  void conclude(Question& q) {
+  void conclude(Question& q) const {
     Comparison& c = q.comparison;
     std::set<std::pair<std::int64_t, std::int64_t>> rounds;
     std::vector<double> base;
-    std::int64_t disturbed = 0;
-    std::int64_t blocks = 0;
     for (const TimedSample& s : out_.samples) {
       if (s.test != c.test) continue;
       const bool is_arm = key(s.id) == key(q.arm);
       const bool is_base =
           std::ranges::any_of(q.bases, [&](ArmId id) { return key(id) == key(s.id); });
       if (!is_arm && !is_base) continue;
-      ++blocks;
-      disturbed += s.block.wait_share > kDisturbedShare ? 1 : 0;
+      ++c.blocks;
+      c.disturbed_blocks += s.marks.empty() ? 0 : 1;
+      for (const std::string& mark : s.marks) ++c.disturbances[mark];
       if (is_arm) rounds.insert({s.session, s.round});
       if (key(s.id) == key(q.bases.front())) base.push_back(s.value());
     }
     c.rounds = static_cast<std::int64_t>(rounds.size());
-    add_notes(c, base, disturbed, blocks);
+    add_notes(c, base);
     add_trouble(q);
     if (c.status != Status::kOk || c.verdict != SpeedVerdict::kInconclusive) return;
     if (!c.ratios) {
@@ -272,7 +296,9 @@ class Pairing {
       if (!c.sessions.values.empty()) c.ratio = std::exp(median(c.sessions.values));
     } else {
       c.reason = fmt::format("{}: the interval reaches across no difference and beyond {:.3g} %",
-                             out_.interrupted ? "interrupted" : "the budget is used up",
+                             !out_.complete     ? "so far"
+                             : out_.interrupted ? "interrupted"
+                                                : "the budget is used up",
                              o_.threshold * 100);
     }
   }
@@ -284,7 +310,7 @@ class Pairing {
   }
 
   // A lost arm, or a base that gave nothing to compare with.
-  void add_trouble(Question& q) {
+  void add_trouble(Question& q) const {
     Comparison& c = q.comparison;
     const Trouble* trouble = trouble_of(q.arm, c.test);
     const bool of_arm = trouble != nullptr;
@@ -295,13 +321,15 @@ class Pairing {
     c.reason = of_arm ? trouble->reason : fmt::format("the base: {}", trouble->reason);
   }
 
-  void add_notes(Comparison& c, const std::vector<double>& base, std::int64_t disturbed,
-                 std::int64_t blocks) {
-    if (disturbed > 0) {
+  void add_notes(Comparison& c, const std::vector<double>& base) const {
+    if (c.disturbed_blocks > 0) {
+      std::string marks;
+      for (const auto& [mark, count] : c.disturbances) {
+        marks += fmt::format("{}{} {}", marks.empty() ? "" : ", ", mark, count);
+      }
       c.notes.push_back(
-          fmt::format("{} of {} blocks waited for a CPU for more than {:.0f} % of "
-                      "their time",
-                      disturbed, blocks, kDisturbedShare * 100));
+          fmt::format("{} of {} blocks were disturbed ({}); they count like the others",
+                      c.disturbed_blocks, c.blocks, marks));
     }
     if (base.size() >= 12) {
       const Trend trend = mann_kendall(base);
@@ -340,23 +368,6 @@ class Pairing {
   PairedTiming out_;
 };
 
-// A machine on which the base differs from itself can tell nothing about others.
-void apply_self_tests(PairedTiming& timing) {
-  for (const Comparison& self : timing.self_tests) {
-    if (self.sessions.values.size() < kSessionsOfFirstLook) continue;
-    const Interval wide = robust_mean(self.sessions.values).interval(kSelfTestLevel);
-    if (wide.low <= 0 && wide.high >= 0) continue;
-    for (Comparison& c : timing.comparisons) {
-      if (c.test != self.test || c.status != Status::kOk) continue;
-      c.verdict = SpeedVerdict::kInconclusive;
-      c.reason = fmt::format(
-          "the self-test failed: two processes of the base differ by {:+.2f} %, surely, so the "
-          "method does not hold on this machine now",
-          (*self.ratio - 1) * 100);
-    }
-  }
-}
-
 }  // namespace
 
 Trouble trouble_of(const PairedTiming& timing, std::size_t arm, std::size_t test) {
@@ -372,9 +383,7 @@ Trouble trouble_of(const PairedTiming& timing, std::size_t arm, std::size_t test
 }
 
 PairedTiming run_paired(ArmHost& host, const PairedOptions& options) {
-  PairedTiming timing = Pairing(host, options).go();
-  apply_self_tests(timing);
-  return timing;
+  return Pairing(host, options).go();
 }
 
 }  // namespace moebench

@@ -13,6 +13,8 @@
 
 namespace moebench {
 
+struct PairedTiming;
+
 struct PairedOptions {
   std::size_t num_arms = 2;  // the first is the base
   std::size_t num_tests = 1;
@@ -23,7 +25,8 @@ struct PairedOptions {
   std::int64_t rounds = 0;  // of each test, exactly; 0: as many as it takes
   double alpha = 0.05;      // chance that any interval misses
   bool self_test = true;    // a second process of the base stands beside the first
-  std::function<void(std::int64_t session, double elapsed_s)> on_session;
+  // After each session: what is known so far (`complete` is false).
+  std::function<void(const PairedTiming&)> on_session;
 };
 
 struct PairedTiming {
@@ -34,6 +37,7 @@ struct PairedTiming {
   std::int64_t sessions = 0;
   double elapsed_s = 0;
   bool interrupted = false;
+  bool complete = false;                                            // the measuring has ended
   std::map<std::pair<std::size_t, std::size_t>, Trouble> troubles;  // by arm and test
   std::int64_t unsteady_warm_ups = 0;  // that were still getting faster when measuring began
 };

@@ -2,27 +2,21 @@
 #include "bench/sample_watch.h"
 
 #include "bench/workloads.h"
-#include "kernels/core/device.h"
 
 namespace moebench {
 
-SampleWatch::SampleWatch(bool on_gpu, const HostRoots& roots) : roots_(roots) {
-  if (on_gpu && gpu::unavailable().empty()) {
-    nvml_ = std::make_unique<gpu::Nvml>();
-    gpu_address_ = gpu::device().info().pci_bus_id;
-  }
-  meter_ = std::make_unique<EnergyMeter>(roots.sys / "class/powercap", nvml_.get(), gpu_address_);
-}
+SampleWatch::SampleWatch(std::string gpu_address, const HostRoots& roots)
+    : machine_(std::move(gpu_address), roots),
+      meter_(roots.sys / "class/powercap", machine_.nvml(), machine_.gpu_address()) {}
 
 void SampleWatch::begin() {
-  begin_ = read_machine(roots_, nvml_.get(), gpu_address_);
-  meter_->begin();
+  begin_ = machine_.read();
+  meter_.begin();
 }
 
 void SampleWatch::end() {
-  energy_.push_back(meter_->end());
-  conditions_.push_back(
-      conditions_between(begin_, read_machine(roots_, nvml_.get(), gpu_address_)));
+  energy_.push_back(meter_.end());
+  conditions_.push_back(conditions_between(begin_, machine_.read()));
 }
 
 std::optional<double> SampleWatch::joules() const {
@@ -38,11 +32,10 @@ std::string SampleWatch::energy_source() const {
   for (const Energy& energy : energy_) {
     if (!energy.joules) return energy.source;
   }
-  return meter_->source();
+  return meter_.source();
 }
 
-void SampleWatch::report(double tokens, Record& record) const {
-  if (conditions_.empty()) return;
+void SampleWatch::report_disturbance(Record& record) const {
   const OrderedJson disturbance = disturbance_json(conditions_);
   Metric disturbed;
   disturbed.value = disturbance.at("disturbed_samples").get<double>();
@@ -52,18 +45,29 @@ void SampleWatch::report(double tokens, Record& record) const {
   record.metrics["disturbed_samples"] = disturbed;
   record.details["disturbance"] = disturbance;
   record.details["energy"] = energy_source();
-  Metric per_token;
-  if (joules() && tokens > 0) {
-    std::vector<double> samples;
-    for (const Energy& energy : energy_) samples.push_back(*energy.joules / tokens);
-    per_token = median_metric(std::move(samples), "J/token", "lower");
-  } else {
-    per_token.unit = "J/token";
-    per_token.better = "lower";
-    per_token.absent = true;
-    per_token.interval_method = "not available: " + energy_source();
-  }
-  record.metrics["joules_per_token"] = per_token;
+  Metric no_energy;
+  no_energy.unit = "J/token";
+  no_energy.better = "lower";
+  no_energy.absent = true;
+  no_energy.interval_method = "not available: " + energy_source();
+  record.metrics["joules_per_token"] = no_energy;
+}
+
+void SampleWatch::report(double tokens, Record& record) const {
+  if (conditions_.empty()) return;
+  report_disturbance(record);
+  if (!joules() || !(tokens > 0)) return;
+  std::vector<double> samples;
+  for (const Energy& energy : energy_) samples.push_back(*energy.joules / tokens);
+  record.metrics["joules_per_token"] = median_metric(std::move(samples), "J/token", "lower");
+}
+
+void SampleWatch::report_load(double tokens, Record& record) const {
+  if (conditions_.empty()) return;
+  report_disturbance(record);
+  if (!joules() || !(tokens > 0)) return;
+  record.metrics["joules_per_token"] = plain_metric(*joules() / tokens, "J/token", "lower",
+                                                    static_cast<std::int64_t>(energy_.size()));
 }
 
 }  // namespace moebench

@@ -1,13 +1,13 @@
 // What stands beside every timed sample: how the machine disturbed it (bench/disturbance.h), and
 // what energy it took (bench/energy.h).
 //
-//   SampleWatch watch(on_gpu);
+//   SampleWatch watch(gpu_address_for(on_gpu));
 //   watch.begin(); ...one repetition...; watch.end();   // for each
 //   watch.report(tokens, record);
 #pragma once
 
-#include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "bench/disturbance.h"
@@ -18,8 +18,8 @@ namespace moebench {
 
 class SampleWatch {
  public:
-  // `on_gpu`: the plan runs there, so its clocks and energy count too.
-  explicit SampleWatch(bool on_gpu, const HostRoots& roots = {});
+  // Of the GPU at that address, if it is not empty, clocks and energy count too.
+  explicit SampleWatch(std::string gpu_address, const HostRoots& roots = {});
 
   void begin();
   void end();
@@ -32,12 +32,14 @@ class SampleWatch {
   // record.details["disturbance"], and metrics "disturbed_samples" and "joules_per_token", the
   // latter the median over samples of `tokens` each, absent with its reason where there is none.
   void report(double tokens, Record& record) const;
+  // The same where samples are stretches of one load: all their energy by all its `tokens`.
+  void report_load(double tokens, Record& record) const;
 
  private:
-  HostRoots roots_;
-  std::unique_ptr<gpu::Nvml> nvml_;
-  std::string gpu_address_;
-  std::unique_ptr<EnergyMeter> meter_;
+  void report_disturbance(Record& record) const;
+
+  MachineReader machine_;
+  EnergyMeter meter_;
   MachineSnapshot begin_;
   std::vector<SampleConditions> conditions_;
   std::vector<Energy> energy_;

@@ -2,6 +2,7 @@
 #include "bench/serve.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <chrono>
 #include <cmath>
@@ -9,6 +10,7 @@
 #include <numeric>
 #include <thread>
 
+#include "bench/sample_watch.h"
 #include "evals/run_task.h"
 #include "evals/statistics.h"
 #include "evals/task.h"
@@ -75,14 +77,62 @@ struct Load {
   double duration_s = 0;  // of a closed loop: when to stop; 0: with the schedule
 };
 
-std::vector<RequestEvents> run_load(Engine& engine, const Prompts& prompts, const Load& load,
-                                    const WorkloadHooks& hooks) {
+// What a load gave: its log, and a hash of the tokens of each request that succeeded, by id.
+struct LoadRun {
+  std::vector<RequestEvents> log;
+  std::map<std::uint64_t, std::uint64_t> outputs;
+
+  double output_tokens() const {
+    double sum = 0;
+    for (const RequestEvents& events : log) sum += static_cast<double>(events.output_tokens());
+    return sum;
+  }
+  // The witness of what was computed: all tokens, in the order of requests. The order in which they
+  // ended does not matter, so plans whose tokens do not depend on the company of a request have the
+  // same one at every load.
+  std::string digest() const {
+    std::uint64_t hash = 0;
+    for (const auto& [id, output] : outputs) {
+      const std::array<std::uint64_t, 2> one = {id, output};
+      hash = content_hash(std::as_bytes(std::span(one)), hash);
+    }
+    return hash_hex(hash);
+  }
+};
+
+// Has the watch look at a load second by second: what disturbs it lasts shorter than a load.
+class LoadWatch {
+ public:
+  explicit LoadWatch(SampleWatch* watch) : watch_(watch), begin_ns_(steady_ns()) {
+    if (watch_ != nullptr) watch_->begin();
+  }
+  void look() {
+    constexpr std::int64_t kStretchNs = 1'000'000'000;
+    const std::int64_t now = steady_ns();
+    if (watch_ == nullptr || now - begin_ns_ < kStretchNs) return;
+    watch_->end();
+    watch_->begin();
+    begin_ns_ = now;
+  }
+  void finish() {
+    if (watch_ != nullptr) watch_->end();
+  }
+
+ private:
+  SampleWatch* watch_;
+  std::int64_t begin_ns_;
+};
+
+LoadRun run_load(Engine& engine, const Prompts& prompts, const Load& load,
+                 const WorkloadHooks& hooks) {
   // Between looks at the user's wish to stop.
   constexpr std::int64_t kLongestSleepNs = 50'000'000;
   Scheduler scheduler(*engine.model, *engine.cache);
-  std::vector<RequestEvents> log;
+  LoadRun run;
+  std::vector<RequestEvents>& log = run.log;
   const std::size_t total = load.schedule.size();
   std::size_t next = 0;
+  LoadWatch watch(hooks.watch);
   const std::int64_t origin = steady_ns();
   const bool closed = load.concurrency > 0;
   const auto is_due = [&](std::int64_t now) {
@@ -93,6 +143,7 @@ std::vector<RequestEvents> run_load(Engine& engine, const Prompts& prompts, cons
   while (next < total || scheduler.num_unfinished() > 0) {
     require_or(ErrorCode::kInterrupted, !hooks.stop_requested || !hooks.stop_requested(),
                "serve {} more requests: interrupted", total - log.size());
+    watch.look();
     const std::int64_t now = steady_ns() - origin;
     if (closed && load.duration_s > 0 && static_cast<double>(now) >= load.duration_s * 1e9) {
       next = total;
@@ -115,6 +166,9 @@ std::vector<RequestEvents> run_load(Engine& engine, const Prompts& prompts, cons
       if (prompts.is_chat()) {
         events.channels = token_channels(engine.require_tokenizer(), result.tokens);
       }
+      if (events.succeeded()) {
+        run.outputs[result.id] = content_hash(std::as_bytes(std::span(result.tokens)));
+      }
       if (hooks.on_request) hooks.on_request(events);
       log.push_back(std::move(events));
       if (hooks.on_progress) {
@@ -122,7 +176,8 @@ std::vector<RequestEvents> run_load(Engine& engine, const Prompts& prompts, cons
       }
     }
   }
-  return log;
+  watch.finish();
+  return run;
 }
 
 // One request, unmeasured: it touches the pages and lets a GPU record its graphs.
@@ -178,11 +233,13 @@ std::vector<RequestEvents> steady_part(std::span<const RequestEvents> log) {
   return part;
 }
 
-OrderedJson log_details(std::span<const RequestEvents> log) {
+OrderedJson run_details(const LoadRun& run) {
+  const std::vector<RequestEvents>& log = run.log;
   std::map<std::string, std::int64_t> finishes;
   for (const RequestEvents& events : log)
     ++finishes[std::string(finish_reason_name(events.finish))];
-  OrderedJson details = {{"requests", log.size()}, {"finish", finishes}};
+  OrderedJson details = {
+      {"requests", log.size()}, {"finish", finishes}, {"output_digest", run.digest()}};
   const auto whole = whole_window(log);
   if (const auto steady = steady_window(log); steady && whole) {
     details["seconds"] = {{"ramp_up", Window{whole->begin_ns, steady->begin_ns}.seconds()},
@@ -205,7 +262,7 @@ void require_success(std::span<const RequestEvents> log) {
 // One load of a sweep.
 struct Point {
   double rate = 0;
-  std::vector<RequestEvents> log;
+  LoadRun run;
   Record record;  // the metrics of this load alone
   bool holds = false;
 };
@@ -219,12 +276,13 @@ OrderedJson value_or_null(const Record& record, const std::string& name) {
 
 OrderedJson to_json(const Point& point) {
   OrderedJson json = {
-      {"point", point.log.front().point}, {"rate", point.rate}, {"holds", point.holds}};
+      {"point", point.run.log.front().point}, {"rate", point.rate}, {"holds", point.holds}};
   for (const char* name :
        {"requests_per_second", "serve_tokens_per_second", "goodput_share", "ttft_ms_p50",
         "ttft_ms_p99", "tpot_ms_p50", "itl_ms_p99", "e2e_ms_p50", "lateness_ms_p99"}) {
     json[name] = value_or_null(point.record, name);
   }
+  json["output_digest"] = point.run.digest();
   return json;
 }
 
@@ -246,9 +304,10 @@ void run_sweep(Engine& engine, const ServeScenario& scenario, const Prompts& pro
       alone.requests == 0 ? kUnloadedRequests : std::min(alone.requests, kUnloadedRequests);
   Load load{0, make_schedule(alone, input, output, trace), 1, 0};
   warm_up(engine, prompts, load, hooks);
-  const auto unloaded = run_load(engine, prompts, load, hooks);
-  require_success(unloaded);
-  const LatencySamples base = latencies_of(unloaded);
+  const LoadRun unloaded = run_load(engine, prompts, load, hooks);
+  require_success(unloaded.log);
+  double tokens = unloaded.output_tokens();
+  const LatencySamples base = latencies_of(unloaded.log);
   const double base_ttft = median(base.ttft);
 
   std::vector<Point> points;
@@ -259,14 +318,15 @@ void run_sweep(Engine& engine, const ServeScenario& scenario, const Prompts& pro
     point.rate = rate;
     load = {static_cast<std::int64_t>(points.size()) + 1,
             make_schedule(arrivals, input, output, trace), 0, 0};
-    point.log = run_load(engine, prompts, load, hooks);
-    require_success(point.log);
-    add_serve_metrics(point.log, slo, point.record);
+    point.run = run_load(engine, prompts, load, hooks);
+    require_success(point.run.log);
+    tokens += point.run.output_tokens();
+    add_serve_metrics(point.run.log, slo, point.record);
     if (slo.empty()) {
-      point.holds = median(latencies_of(point.log).ttft) <= kWaitingFactor * base_ttft;
+      point.holds = median(latencies_of(point.run.log).ttft) <= kWaitingFactor * base_ttft;
     } else {
-      point.holds = static_cast<double>(count_good(point.log, slo)) >=
-                    kGoodShare * static_cast<double>(point.log.size());
+      point.holds = static_cast<double>(count_good(point.run.log, slo)) >=
+                    kGoodShare * static_cast<double>(point.run.log.size());
     }
     points.push_back(std::move(point));
     return points.back().holds;
@@ -295,12 +355,13 @@ void run_sweep(Engine& engine, const ServeScenario& scenario, const Prompts& pro
         absent("requests/s", "higher", "no rate that was tried keeps the rule");
     record.metrics[rate_metric("serve")] =
         absent("tokens/s", "higher", "no rate that was tried keeps the rule");
-    return;
+  } else {
+    record.metrics = knee->record.metrics;
+    record.metrics["knee_requests_per_second"] =
+        plain_metric(knee->rate, "requests/s", "higher", static_cast<std::int64_t>(points.size()));
+    record.details.update(run_details(knee->run));
   }
-  record.metrics = knee->record.metrics;
-  record.metrics["knee_requests_per_second"] =
-      plain_metric(knee->rate, "requests/s", "higher", static_cast<std::int64_t>(points.size()));
-  record.details.update(log_details(knee->log));
+  if (hooks.watch != nullptr) hooks.watch->report_load(tokens, record);
 }
 
 }  // namespace
@@ -421,10 +482,11 @@ void run_serve(Engine& engine, const ServeScenario& scenario, const WorkloadHook
                                 parse_length(scenario.output, "output"), trace),
                   scenario.concurrency, scenario.arrivals.duration_s};
   warm_up(engine, prompts, load, hooks);
-  const auto log = run_load(engine, prompts, load, hooks);
-  require_success(log);
-  add_serve_metrics(log, parse_slo(scenario.slo, "slo"), record);
-  record.details.update(log_details(log));
+  const LoadRun run = run_load(engine, prompts, load, hooks);
+  require_success(run.log);
+  add_serve_metrics(run.log, parse_slo(scenario.slo, "slo"), record);
+  record.details.update(run_details(run));
+  if (hooks.watch != nullptr) hooks.watch->report_load(run.output_tokens(), record);
 }
 
 }  // namespace moebench

@@ -144,7 +144,8 @@ void add_compare_options(CLI::App* command, CompareOptions& o) {
       ->group(group);
   command->add_flag("--inconclusive-ok", o.inconclusive_ok, "Exit code 0 instead of 4")
       ->group(group);
-  command->add_option("--out", o.out, "Folder for compare.json, with every sample")
+  command
+      ->add_option("--out", o.out, "Folder for compare.json, with every sample; grows by sessions")
       ->type_name("DIR")
       ->group(group);
 }
@@ -173,7 +174,8 @@ std::vector<ArmSpec> make_arms(const std::vector<Plan>& plans, const CompareOpti
   return arms;
 }
 
-CompareResult compare(const ComparedTests& tests, const CompareOptions& options) {
+CompareResult compare(const ComparedTests& tests, const CompareOptions& options,
+                      const std::function<void(const CompareResult&)>& on_session) {
   const ArmLog log(options.out);
   ArmProcessOptions process;
   process.model = tests.model;
@@ -193,25 +195,29 @@ CompareResult compare(const ComparedTests& tests, const CompareOptions& options)
   paired.seed = options.seed;
   paired.rounds = tests.rounds;
   paired.self_test = self_test_fits(tests, process);
+  const auto result_of = [&](PairedTiming timing) {
+    CompareResult result{std::move(timing), {}};
+    for (std::size_t arm = 0; arm < tests.arms.size(); ++arm) {
+      result.arm_details.push_back(host.details(arm));
+    }
+    for (Comparison& c : result.timing.comparisons) {
+      if (c.status != Status::kCrashed) continue;
+      if (const std::string tail = log.tail(); !tail.empty()) {
+        c.reason += fmt::format("; the arms' errors end with: {}", tail);
+      }
+    }
+    return result;
+  };
   ProgressLine line;
-  paired.on_session = [&](std::int64_t session, double elapsed_s) {
+  paired.on_session = [&](const PairedTiming& timing) {
+    if (on_session) on_session(result_of(timing));
     RunProgress progress;
-    progress.current = fmt::format("comparing {} arms, session {}", tests.arms.size(), session);
-    progress.eta_s = std::max(0.0, paired.budget_s - elapsed_s);
+    progress.current =
+        fmt::format("comparing {} arms, session {}", tests.arms.size(), timing.sessions);
+    progress.eta_s = std::max(0.0, paired.budget_s - timing.elapsed_s);
     line.show(progress);
   };
-  CompareResult result;
-  result.timing = run_paired(host, paired);
-  for (std::size_t arm = 0; arm < tests.arms.size(); ++arm) {
-    result.arm_details.push_back(host.details(arm));
-  }
-  for (Comparison& c : result.timing.comparisons) {
-    if (c.status != Status::kCrashed) continue;
-    if (const std::string tail = log.tail(); !tail.empty()) {
-      c.reason += fmt::format("; the arms' errors end with: {}", tail);
-    }
-  }
-  return result;
+  return result_of(run_paired(host, paired));
 }
 
 OrderedJson comparison_json(const ComparedTests& tests, const CompareOptions& options,
@@ -256,8 +262,12 @@ OrderedJson comparison_json(const ComparedTests& tests, const CompareOptions& op
           {"rounds_wanted", tests.rounds},
           {"elapsed_s", timing.elapsed_s},
           {"sessions", timing.sessions},
+          {"complete", timing.complete},
           {"interrupted", timing.interrupted},
           {"unsteady_warm_ups", timing.unsteady_warm_ups},
+          {"disturbance_rules",
+           fmt::format("{}; waited: ready to run and without a CPU for more than 5 % of the block",
+                       kDisturbanceRules)},
           {"arms", arms},
           {"tests", test_list},
           {"comparisons", listed(timing.comparisons)},

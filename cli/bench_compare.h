@@ -1,6 +1,7 @@
 // What `moebench bench` does with two arms or more: time them in turns, and say which is faster.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,7 @@ struct CompareOptions {
   double budget_s = 0;  // 0: 90 for each test
   double precision_percent = 2;
   double threshold_percent = 2;
-  double block_s = 0.15;
+  double block_s = 0.02;
   std::uint64_t seed = 1;
   bool fail_if_slower = false;
   bool inconclusive_ok = false;
@@ -43,7 +44,9 @@ struct CompareResult {
   PairedTiming timing;
   std::vector<OrderedJson> arm_details;  // what each arm said of itself
 };
-CompareResult compare(const ComparedTests& tests, const CompareOptions& options);
+// Calls on_session, if there is one, with what is known after each session.
+CompareResult compare(const ComparedTests& tests, const CompareOptions& options,
+                      const std::function<void(const CompareResult&)>& on_session = {});
 
 // Everything, raw samples included, as one object.
 OrderedJson comparison_json(const ComparedTests& tests, const CompareOptions& options,

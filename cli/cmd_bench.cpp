@@ -13,6 +13,7 @@
 #include "bench/trace_file.h"
 #include "bench/workloads.h"
 #include "cli/bench_compare.h"
+#include "cli/bench_mixed.h"
 #include "cli/bench_serve.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
@@ -35,6 +36,7 @@ struct BenchOptions {
   int threads = 0;
   std::string output = "text";
   bool autotune = false;
+  bool mixed = false;
   CompareOptions compare;
 
   bool compares() const {
@@ -375,16 +377,17 @@ int run_comparison(const BenchOptions& o) {
     compared.scenarios.push_back(test.scenario);
   }
   load_model_config(resolve_model(o.model));  // a wrong model is one error, not one of each arm
-  const CompareResult result = compare(compared, o.compare);
+  // Written after every session: whatever ends the process, what was measured is there.
+  const auto write = [&](const CompareResult& result) {
+    if (o.compare.out.empty()) return;
+    write_file_atomically(std::filesystem::path(o.compare.out) / "compare.json",
+                          comparison_json(compared, o.compare, result).dump(2) + "\n");
+  };
+  const CompareResult result = compare(compared, o.compare, write);
+  write(result);
   const std::vector<BenchRow> rows = rows_of(o, compared, tests, result);
   const bool as_json = o.output == "compare";
-  if (as_json || !o.compare.out.empty()) {
-    const std::string json = comparison_json(compared, o.compare, result).dump(2) + "\n";
-    if (as_json) fmt::print("{}", json);
-    if (!o.compare.out.empty()) {
-      write_file_atomically(std::filesystem::path(o.compare.out) / "compare.json", json);
-    }
-  }
+  if (as_json) fmt::print("{}\n", comparison_json(compared, o.compare, result).dump(2));
   if (!as_json) print_rows(o, rows);
   if (o.output == "text" || o.output == "md") {
     fmt::print("\n{}", comparison_text(compared, o.compare, result, o.output == "md"));
@@ -396,14 +399,24 @@ int run_comparison(const BenchOptions& o) {
 }
 
 int run_bench(const BenchOptions& options) {
-  require_or(ErrorCode::kUsage,
-             options.trace.empty() || !(options.serve.wanted() || options.compares()),
-             "benchmark: --trace writes what one process does: it goes with one plan, or "
-             "--no-interleave, and without a load");
+  require_or(
+      ErrorCode::kUsage,
+      options.trace.empty() || !(options.serve.wanted() || options.compares() || options.mixed),
+      "benchmark: --trace writes what one process does: it goes with one plan, or "
+      "--no-interleave, and without a load");
+  require_or(ErrorCode::kUsage, !(options.mixed && options.serve.wanted()),
+             "benchmark: --mixed and a load of requests are two different workloads");
   if (options.serve.wanted()) {
     return run_serve_bench(
         {options.model, options.plans, options.threads, options.autotune, options.output},
         options.serve);
+  }
+  if (options.mixed) {
+    require_or(ErrorCode::kUsage, options.compare.against_program.empty(),
+               "benchmark: --mixed beside --against-program: only -p and -n are timed in turns");
+    return run_mixed_bench({options.model, options.plans, options.prompt, options.generate,
+                            options.batch, options.depth, options.repetitions, options.threads,
+                            options.autotune, options.output});
   }
   require_or(ErrorCode::kUsage, !options.model.empty(), "benchmark: --model is required");
   require_or(ErrorCode::kUsage,
@@ -461,6 +474,9 @@ void add_bench(CLI::App& app, Action& action) {
       ->check(CLI::PositiveNumber)
       ->each([options](const std::string&) { options->repetitions_given = true; })
       ->capture_default_str();
+  command->add_flag("--mixed", options->mixed,
+                    "A prompt of -p tokens arrives while -b sequences of -n tokens decode: what "
+                    "that does to the gaps between their tokens");
   add_threads_option(command, options->threads);
   add_autotune_flag(command, options->autotune);
   command
@@ -490,6 +506,7 @@ void add_bench(CLI::App& app, Action& action) {
                          "moebench bench --model nano --request-rate 20 --input-len 128 "
                          "--output-len 64 --goodput ttft:200 tpot:50",
                          "moebench bench --model nano --max-concurrency 8 -o vllm-text",
+                         "moebench bench --model nano --mixed -p 512 -n 64 -b 8",
                          "moebench bench --model nano -p 64 -n 16 -r 2 --trace trace.json"});
   command
       ->add_option("--trace", options->trace,

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "bench/arm_worker.h"
+#include "bench/disturbance.h"
 #include "bench/planted_slowdown.h"
 #include "bench/worker.h"
 #include "tests/support/files.h"
@@ -60,6 +61,8 @@ TEST_CASE("arm: it says hello, loads, warms up, and runs blocks with the same to
     CHECK(said[i].at("event") == "block");
     REQUIRE(!said[i].at("rates").empty());
     for (const Json& rate : said[i].at("rates")) CHECK(rate.get<double>() > 0);
+    const auto conditions = conditions_from_json(said[i].at("conditions"), "a block");
+    CHECK(conditions.seconds >= said[i].at("seconds").get<double>());
   }
   CHECK(said[3].at("start_ns").get<std::int64_t>() < said[4].at("start_ns").get<std::int64_t>());
 }

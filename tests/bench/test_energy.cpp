@@ -89,7 +89,7 @@ TEST_CASE("energy: without a counter the answer is why, never 0") {
 TEST_CASE("sample watch: energy per token over the samples, and disturbances counted") {
   Powercap powercap;
   powercap.zone("intel-rapl:0", "package-0", "0");
-  SampleWatch watch(false, {powercap.sys.path() / "proc", powercap.sys.path()});
+  SampleWatch watch("", {powercap.sys.path() / "proc", powercap.sys.path()});
   for (const char* after : {"2000000", "5000000", "9000000"}) {  // 2, 3 and 4 J
     watch.begin();
     powercap.zone("intel-rapl:0", "package-0", after);
@@ -108,7 +108,7 @@ TEST_CASE("sample watch: energy per token over the samples, and disturbances cou
   CHECK(record.details.at("disturbance").at("samples").size() == 3);
 
   Record without;
-  SampleWatch blind(false, {powercap.sys.path() / "proc", powercap.sys.path() / "none"});
+  SampleWatch blind("", {powercap.sys.path() / "proc", powercap.sys.path() / "none"});
   blind.begin();
   blind.end();
   blind.report(10, without);

@@ -100,7 +100,7 @@ Counts simulate(int runs, double log_ratio, const Machine& machine, PairedOption
 }
 
 TimedSample sample(ArmId id, std::int64_t session, std::int64_t round, double rate) {
-  TimedSample s{id, 0, session, round, 0, {}};
+  TimedSample s{id, 0, session, round, 0, {}, {}};
   s.block.rates = {rate};
   return s;
 }
@@ -300,6 +300,52 @@ TEST_CASE("paired timing: options that make no sense are refused") {
   options.num_arms = 2;
   options.budget_s = std::nan("");
   CHECK_THROWS_AS(run_paired(host, options), Error);
+}
+
+TEST_CASE("paired timing: after each session it tells what is known so far") {
+  SimulatedHost host({0, 0.05}, Machine{}, 3);
+  PairedOptions options;
+  std::vector<PairedTiming> told;
+  options.on_session = [&](const PairedTiming& timing) { told.push_back(timing); };
+  const PairedTiming end = run_paired(host, options);
+  CHECK(end.complete);
+  REQUIRE(static_cast<std::int64_t>(told.size()) == end.sessions);
+  std::size_t samples = 0;
+  for (std::size_t i = 0; i < told.size(); ++i) {
+    CHECK_FALSE(told[i].complete);
+    CHECK(told[i].sessions == static_cast<std::int64_t>(i) + 1);
+    CHECK(told[i].samples.size() > samples);
+    samples = told[i].samples.size();
+    REQUIRE(told[i].comparisons.size() == 1);
+    CHECK(told[i].comparisons[0].blocks == static_cast<std::int64_t>(samples));
+  }
+  CHECK(samples == end.samples.size());
+  CHECK(told.front().comparisons[0].verdict == SpeedVerdict::kInconclusive);
+  CHECK(told.back().comparisons[0].verdict == end.comparisons[0].verdict);
+}
+
+TEST_CASE("paired timing: disturbed blocks are marked, counted by rule, and kept") {
+  std::vector<TimedSample> samples(4, sample({0, 0}, 0, 0, 100));
+  samples[0].block.conditions.emplace();
+  samples[0].block.conditions->seconds = 0.02;
+  samples[0].block.conditions->cpu_mhz = 3000;
+  samples[1].block.conditions = samples[0].block.conditions;
+  samples[1].block.conditions->cpu_mhz = 2600;  // more than a tenth below the fastest
+  samples[1].block.wait_share = 0.06;
+  samples[2].block.wait_share = 0.05;  // an older program, which tells its waiting only
+  samples[3].block.conditions = samples[0].block.conditions;
+  samples[3].block.conditions->involuntary_switches = 20;  // 200 in a second, counted for 0.1 s
+  mark_disturbed(samples);
+  mark_disturbed(samples);  // again changes nothing
+  using Marks = std::vector<std::string>;
+  CHECK(samples[0].marks.empty());
+  CHECK(samples[1].marks == Marks{"cpu clock", "waited"});
+  CHECK(samples[2].marks.empty());
+  CHECK(samples[3].marks == Marks{"preempted"});
+  const OrderedJson json = to_json(samples[1]);
+  CHECK(json.at("disturbed") == OrderedJson({"cpu clock", "waited"}));
+  CHECK(json.at("conditions").at("cpu_mhz") == 2600);
+  CHECK_FALSE(to_json(samples[2]).contains("conditions"));
 }
 
 }  // namespace moebench::test

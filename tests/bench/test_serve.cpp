@@ -6,6 +6,7 @@
 
 #include "bench/case_runner.h"
 #include "bench/mixed.h"
+#include "bench/sample_watch.h"
 #include "bench/serve.h"
 #include "tests/bench/event_builder.h"
 #include "tests/support/files.h"
@@ -74,6 +75,44 @@ TEST_CASE("serve: an open loop hands over every request, none before its time") 
   CHECK(value(record, "failed_requests") == 0);
   CHECK(record.details.at("prompts") == "random ids");  // the tiny model has no tokenizer
   CHECK(record.details.at("finish").at("length") == 40);
+}
+
+TEST_CASE("serve: the digest of its tokens does not depend on the load, and sees other work") {
+  Tiny tiny(5);
+  const auto digest = [&](const char* json) {
+    const Record record = serve(tiny.engine, scenario_of(json)).record;
+    return record.details.at("output_digest").get<std::string>();
+  };
+  const std::string alone = digest(R"({"concurrency": 1, "requests": 6, "input": 8, "output": 5})");
+  CHECK(alone.size() == 16);
+  CHECK(digest(R"({"concurrency": 4, "requests": 6, "input": 8, "output": 5})") == alone);
+  CHECK(digest(R"({"rate": "inf", "requests": 6, "input": 8, "output": 5})") == alone);
+  CHECK(digest(R"({"concurrency": 1, "requests": 5, "input": 8, "output": 5})") != alone);
+  CHECK(digest(R"({"concurrency": 1, "requests": 6, "input": 9, "output": 5})") != alone);
+  CHECK(digest(R"({"concurrency": 1, "requests": 6, "input": 8, "output": 4})") != alone);
+
+  const Record sweep =
+      serve(tiny.engine, scenario_of(R"({"sweep": "50 5000", "requests": 6, "input": 8,
+                                         "output": 5})"))
+          .record;
+  for (const OrderedJson& point : sweep.details.at("points")) {
+    CHECK(point.at("output_digest") == alone);
+  }
+}
+
+TEST_CASE("serve: what disturbed the machine stands beside its latencies") {
+  Tiny tiny(5);
+  const TemporaryDirectory nowhere;
+  SampleWatch watch("", {nowhere.path() / "proc", nowhere.path() / "sys"});
+  WorkloadHooks hooks;
+  hooks.watch = &watch;
+  Record record;
+  run_serve(tiny.engine, scenario_of(R"({"rate": 400, "requests": 8, "input": 8, "output": 4})"),
+            hooks, record);
+  CHECK(record.metrics.at("disturbed_samples").count >= 1);
+  CHECK(record.details.at("disturbance").at("samples").size() >= 1);
+  CHECK(record.metrics.at("joules_per_token").absent);  // no counter in an empty folder
+  CHECK_THAT(record.details.at("energy").get<std::string>(), Catch::Contains("not available"));
 }
 
 TEST_CASE("serve: a closed loop keeps as many under way as it says, and never more") {

@@ -1,5 +1,11 @@
-// moebench bench with two arms or more: what it prints, what it writes, and how it fails.
+// moebench bench with two arms or more: what it prints, what it writes, and how it fails; and with
+// --mixed.
+#include <signal.h>
+#include <sys/wait.h>
+
 #include <catch2/catch.hpp>
+#include <chrono>
+#include <thread>
 
 #include "kernels/core/json_fields.h"
 #include "tests/support/files.h"
@@ -130,6 +136,70 @@ TEST_CASE("cli bench: options of comparisons that make no sense are usage errors
   CHECK(run_moebench(quick("--plan int4 --fail-if-slower")).exit_code == 3);
   CHECK(run_moebench(quick("--plan int4 --budget 0")).exit_code == 3);
   CHECK(run_moebench(quick("--plan int4 --threshold nan")).exit_code == 3);
+}
+
+TEST_CASE("cli bench: blocks are short unless told otherwise, and say what disturbed them") {
+  const Json json =
+      Json::parse(run_moebench("bench --model " + tiny() +
+                               " --plan reference --plan int4 -p 0 -n 4 -r 2 -o compare")
+                      .out);
+  CHECK(json.at("block_s") == 0.02);
+  CHECK(json.at("complete") == true);
+  CHECK_THAT(json.at("disturbance_rules").get<std::string>(), Catch::Contains("waited"));
+  for (const Json& sample : json.at("samples")) {
+    CHECK(sample.at("conditions").at("seconds").get<double>() > 0);
+  }
+  CHECK(json.at("comparisons")[0].at("blocks") == 6);  // two rounds of the arm and two bases
+  CHECK(json.at("comparisons")[0].at("disturbed_blocks").get<int>() <= 6);
+}
+
+TEST_CASE("cli bench: a comparison that is killed leaves what it had measured") {
+  const TemporaryDirectory folder;
+  const auto file = folder.path() / "out" / "compare.json";
+  const pid_t pid =
+      start_moebench({"bench", "--model", tiny(), "--plan", "reference", "--plan", "int4", "-p",
+                      "0", "-n", "4", "--budget", "24", "--precision", "0.01", "--threshold",
+                      "0.01", "--out", (folder.path() / "out").string()},
+                     folder.path() / "text");
+  REQUIRE(pid > 0);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(100);
+  while (!std::filesystem::exists(file) && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  kill(pid, SIGKILL);
+  waitpid(pid, nullptr, 0);
+  INFO(read_file(folder.path() / "text"));
+  const Json json = Json::parse(read_file(file));
+  CHECK(json.at("complete") == false);
+  CHECK(json.at("sessions").get<int>() >= 1);
+  CHECK(!json.at("samples").empty());
+  CHECK(json.at("comparisons").size() == 1);
+}
+
+TEST_CASE("cli bench: --mixed tells what an arriving prompt does to the others") {
+  const std::string command = "bench --mixed --model " + tiny() + " --plan reference ";
+  const ProcessResult result = run_moebench(command + "-p 8,12 -n 16 -b 2 -d 4 -r 2 -o json");
+  INFO(result.err);
+  REQUIRE(result.exit_code == 0);
+  const Json records = Json::parse(result.out);
+  REQUIRE(records.size() == 2);
+  CHECK(records[0].at("kind") == "mixed");
+  CHECK(records[0].at("scenario").at("prefill") == 8);
+  CHECK(records[1].at("scenario").at("prefill") == 12);
+  CHECK(records[1].at("scenario").at("batch") == 2);
+  CHECK(records[1].at("scenario").at("context") == 4);
+  CHECK(records[1].at("metrics").at("ttft_ms").at("samples").size() == 2);
+  CHECK(records[1].at("metrics").at("disturbed_samples").at("count") == 2);
+
+  const ProcessResult text = run_moebench(command + "-p 8 -n 16 -b 2 -r 2");
+  CHECK(text.exit_code == 0);
+  CHECK_THAT(text.out, Catch::Contains("slower by") && Catch::Contains("reference"));
+  for (const char* wrong : {"-n 2", "-o csv", "--request-rate 5", "--trace x.json",
+                            "--against-program " MOEBENCH_PROGRAM}) {
+    INFO(wrong);
+    CHECK(run_moebench(command + "-p 8 -b 2 " + wrong).exit_code == 3);
+  }
+  CHECK(run_moebench(command + "-p 9000000 -n 8").exit_code == 2);
 }
 
 }  // namespace moebench::test

@@ -2,7 +2,6 @@
 // names the file, and --resume completes the run.
 #include <signal.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <chrono>
@@ -43,23 +42,6 @@ std::set<std::string> answered(const std::filesystem::path& out) {
     }
   }
   return answers;
-}
-
-// The program with words as arguments, its output in a file; so that it can be sent a signal.
-pid_t start(const std::vector<std::string>& words, const std::filesystem::path& output) {
-  std::vector<std::string> all = {MOEBENCH_PROGRAM};
-  all.insert(all.end(), words.begin(), words.end());
-  std::vector<char*> argv;
-  for (std::string& word : all) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  const pid_t pid = fork();
-  if (pid == 0) {
-    if (std::freopen(output.c_str(), "w", stdout) == nullptr) _exit(126);
-    dup2(STDOUT_FILENO, STDERR_FILENO);
-    execv(argv[0], argv.data());
-    _exit(127);
-  }
-  return pid;
 }
 
 }  // namespace
@@ -154,7 +136,7 @@ TEST_CASE("faults: Ctrl-C ends a run with 2, and --resume gives what a whole run
                                           "--out",
                                           out.string()};
   const auto text = folder.path() / "text";
-  const pid_t pid = start(words, text);
+  const pid_t pid = start_moebench(words, text);
   REQUIRE(pid > 0);
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (num_answers(out) < 8 && std::chrono::steady_clock::now() < deadline) {
@@ -204,7 +186,7 @@ TEST_CASE("faults: a killed run leaves no worker behind, and can be resumed") {
                                           "--task", "nano",      "--limit",
                                           "200",    "--batch",   "4",
                                           "--out",  out.string()};
-  const pid_t pid = start(words, folder.path() / "text");
+  const pid_t pid = start_moebench(words, folder.path() / "text");
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (num_answers(out) < 4 && std::chrono::steady_clock::now() < deadline) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -220,6 +202,61 @@ TEST_CASE("faults: a killed run leaves no worker behind, and can be resumed") {
   for (const std::string& word : words) command += word + " ";
   CHECK(run_moebench(command + "--resume").exit_code == 0);
   CHECK(answered(out).size() == 200);
+}
+
+TEST_CASE(
+    "faults: a run that is killed, and killed again, has in the end the records of a whole one") {
+  const TemporaryDirectory folder;
+  const std::string suite = (folder.path() / "suite.json").string();
+  const Json serve = {
+      {"kind", "serve"}, {"rate", 200}, {"requests", 30}, {"input", 8}, {"output", 6}};
+  const Json mixed = {{"kind", "mixed"}, {"batch", 2},   {"context", 4},
+                      {"prefill", 8},    {"tokens", 16}, {"repetitions", 3}};
+  const Json decode = {{"kind", "decode"}, {"batch", {1, 2}}, {"context", 4}, {"tokens", 8}};
+  write_file(suite, Json{{"name", "x"},
+                         {"models", {golden("gpt-oss-tiny-a").string()}},
+                         {"plans", {"reference", "int4"}},
+                         {"workloads", {serve, mixed, decode}}}
+                        .dump());
+  // By case: the status, and the digest of its tokens.
+  const auto results = [](const std::filesystem::path& out) {
+    std::map<std::string, std::string> by_case;
+    std::error_code ignored;
+    if (!std::filesystem::exists(out / "results.jsonl", ignored)) return by_case;
+    for (const Record& record : read_records(out)) {
+      const std::string digest = record.details.value("output_digest", std::string("-"));
+      // Each case once, whatever happened.
+      CHECK(by_case.emplace(record.label, fmt::format("{} {}", status_name(record.status), digest))
+                .second);
+    }
+    return by_case;
+  };
+  const auto whole = folder.path() / "whole";
+  const ProcessResult reference = run_moebench("run " + suite + " --out " + whole.string());
+  INFO(reference.out << reference.err);
+  REQUIRE(reference.exit_code == 0);
+  REQUIRE(results(whole).size() == 10);  // of two plans: load, serve, mixed and two of decode
+
+  const auto out = folder.path() / "out";
+  std::vector<std::string> words = {"run", suite, "--out", out.string(), "--resume"};
+  int kills = 0;
+  for (const int milliseconds : {30, 90, 180, 300, 450, 650}) {
+    const pid_t pid = start_moebench(words, folder.path() / "text");
+    REQUIRE(pid > 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+    kill(pid, SIGKILL);
+    int status = 0;
+    REQUIRE(waitpid(pid, &status, 0) == pid);
+    kills += WIFSIGNALED(status) ? 1 : 0;
+    // The worker dies with its parent; nobody writes into the folder that is resumed next.
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  CHECK(kills >= 1);
+  const ProcessResult resumed =
+      run_moebench("run " + suite + " --out " + out.string() + " --resume");
+  INFO(resumed.out << resumed.err);
+  CHECK(resumed.exit_code == 0);
+  CHECK(results(out) == results(whole));
 }
 
 TEST_CASE("faults: a task whose prompts exceed the context fails with item and lengths") {

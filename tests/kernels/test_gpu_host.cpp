@@ -7,19 +7,9 @@
 #include "kernels/core/nvml.h"
 #include "kernels/core/shared_library.h"
 #include "kernels/core/trace.h"
+#include "tests/support/fake_nvml.h"
 
 namespace moebench::test {
-namespace {
-
-// Has libraries looked for in `folder` first.
-class LibraryFolder {
- public:
-  explicit LibraryFolder(const char* folder) { setenv("MOEBENCH_CUDA_LIBS", folder, 1); }
-  ~LibraryFolder() { unsetenv("MOEBENCH_CUDA_LIBS"); }
-};
-
-}  // namespace
-
 TEST_CASE("architectures: code runs where its major version and suffix say") {
   using gpu::runs_on;
   CHECK(runs_on("90a-real", 9, 0));

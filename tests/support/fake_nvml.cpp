@@ -1,10 +1,18 @@
 // A library that answers like libnvidia-ml.so.1 for one GPU, at 0000:1b:00.0: some readings, one
 // that it refuses (the power limit), one function that it lacks (energy), and old names.
+//
+// With FAKE_NVML_ENERGY it has the energy counter. A test changes what it says by fake_nvml_set
+// (tests/support/fake_nvml.h).
 #include <cstdio>
 #include <cstring>
 
 namespace {
 int device = 0;
+unsigned power_milliwatts = 123456;
+int power_status = 0;
+unsigned sm_clock_mhz = 1980;
+unsigned long long throttle_reasons = 0x4 | 0x20;
+[[maybe_unused]] unsigned long long energy_millijoules = 0;
 constexpr int kNotSupported = 3;
 constexpr int kNotFound = 6;
 
@@ -33,12 +41,25 @@ int nvmlDeviceGetName(void*, char* to, unsigned size) {
 }
 int nvmlDeviceGetUUID(void*, char* to, unsigned size) { return write_text("GPU-1", to, size); }
 int nvmlDeviceGetPowerUsage(void*, unsigned* milliwatts) {
-  *milliwatts = 123456;
+  *milliwatts = power_milliwatts;
+  return power_status;
+}
+#if defined(FAKE_NVML_ENERGY)
+int nvmlDeviceGetTotalEnergyConsumption(void*, unsigned long long* millijoules) {
+  *millijoules = energy_millijoules;
   return 0;
+}
+#endif
+void fake_nvml_set(const char* what, unsigned long long value) {
+  if (std::strcmp(what, "power") == 0) power_milliwatts = static_cast<unsigned>(value);
+  if (std::strcmp(what, "power status") == 0) power_status = static_cast<int>(value);
+  if (std::strcmp(what, "sm clock") == 0) sm_clock_mhz = static_cast<unsigned>(value);
+  if (std::strcmp(what, "reasons") == 0) throttle_reasons = value;
+  if (std::strcmp(what, "energy") == 0) energy_millijoules = value;
 }
 int nvmlDeviceGetEnforcedPowerLimit(void*, unsigned*) { return kNotSupported; }
 int nvmlDeviceGetClockInfo(void*, int type, unsigned* mhz) {
-  *mhz = type == 1 ? 1980 : type == 2 ? 3201 : 0;
+  *mhz = type == 1 ? sm_clock_mhz : type == 2 ? 3201 : 0;
   return 0;
 }
 int nvmlDeviceGetMaxClockInfo(void*, int type, unsigned* mhz) {
@@ -49,7 +70,7 @@ int nvmlDeviceGetTemperature(void*, int sensor, unsigned* degrees) {
   return 0;
 }
 int nvmlDeviceGetCurrentClocksThrottleReasons(void*, unsigned long long* reasons) {
-  *reasons = 0x4 | 0x20;
+  *reasons = throttle_reasons;
   return 0;
 }
 int nvmlDeviceGetMemoryInfo(void*, unsigned long long* total_free_used) {

@@ -2,9 +2,13 @@
 #pragma once
 
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
+#include <vector>
 
 #include "tests/support/files.h"
 
@@ -31,6 +35,24 @@ inline ProcessResult run_shell(const std::string& command) {
 
 inline ProcessResult run_moebench(const std::string& arguments) {
   return run_shell(MOEBENCH_PROGRAM " " + arguments);
+}
+
+// The program with words as arguments, its output in a file; so that it can be sent a signal.
+inline pid_t start_moebench(const std::vector<std::string>& words,
+                            const std::filesystem::path& output) {
+  std::vector<std::string> all = {MOEBENCH_PROGRAM};
+  all.insert(all.end(), words.begin(), words.end());
+  std::vector<char*> argv;
+  for (std::string& word : all) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    if (std::freopen(output.c_str(), "w", stdout) == nullptr) _exit(126);
+    dup2(STDOUT_FILENO, STDERR_FILENO);
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  return pid;
 }
 
 }  // namespace moebench::test
