@@ -6,7 +6,9 @@
 #include <map>
 #include <numeric>
 
+#include "bench/kernel_times.h"
 #include "evals/statistics.h"
+#include "kernels/core/device.h"
 #include "kernels/core/error.h"
 
 namespace moebench {
@@ -233,6 +235,36 @@ void add_limit_metrics(const WorkloadLimit& limit, const Ceilings& ceilings, Rec
   record.details["ceilings"] = to_json(ceilings);
 }
 
+namespace {
+
+// A real one: on the tests' emulated GPU no profiler sees anything.
+bool on_gpu(const Engine& engine) {
+  return engine.weights->plan.backend == PlanBackend::kCuda && !gpu::device().info().emulated;
+}
+
+// What CUPTI tells of the step's kernels, or why it tells nothing: a profiler that fails costs its
+// numbers, and not the case.
+void add_kernels(Model& model, const Step& step, KvCache& cache, OrderedJson& result) {
+  constexpr int kRuns = 3;
+  gpu::KernelRecorder recorder;
+  std::string unavailable = recorder.unavailable();
+  try {
+    std::vector<StepKernels> runs;
+    for (int run = 0; unavailable.empty() && run < kRuns; ++run) {
+      runs.push_back(record_kernels(recorder, model, step, cache));
+    }
+    const OrderedJson times = kernel_times_json(runs);
+    if (unavailable.empty() && times.is_null()) unavailable = "CUPTI recorded no kernel";
+    if (!times.is_null()) result.update(times);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kDevice) throw;
+    unavailable = error.what();
+  }
+  if (!unavailable.empty()) result["kernels_unavailable"] = unavailable;
+}
+
+}  // namespace
+
 OrderedJson time_by_op(Engine& engine, std::span<const Request> requests, bool decode,
                        const Ceilings* ceilings) {
   constexpr int kWarmUps = 2;  // the second of which captures a graph, where there are graphs
@@ -283,6 +315,7 @@ OrderedJson time_by_op(Engine& engine, std::span<const Request> requests, bool d
       {"total_ms", total},
       {"unexplained_ms", median(steps) - total},
       {"ms", ops}};
+  if (on_gpu(engine)) add_kernels(model, timed, *engine.cache, result);
   if (ceilings == nullptr) return result;
   RoutingWatch watch(model.config().num_layers);
   model.forward(timed, *engine.cache, &watch.observer);
