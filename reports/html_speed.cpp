@@ -108,6 +108,41 @@ std::string time_table(const Report& report, std::string_view kind, const std::s
                      table(head + "</tr>", body));
 }
 
+// The kernels of one step on a GPU, of each plan whose record has them.
+std::string kernel_table(const Report& report, std::string_view kind, const std::string& title) {
+  std::string body;
+  for (const Row& row : report.rows) {
+    const OrderedJson* record = record_of(report, row, kind, title);
+    if (record == nullptr) continue;
+    const OrderedJson times = record->at("details").value("time_by_op", OrderedJson::object());
+    if (!times.contains("kernels")) continue;
+    const double busy = std::max(times.at("busy_ms").get<double>(), 1e-12);
+    for (const OrderedJson& kernel : times.at("kernels")) {
+      const auto took = kernel.at("ms").get<double>();
+      const auto op = kernel.at("op").get<std::string>();
+      body += fmt::format(
+          "<tr>{}<td>{}</td><td><code>{}</code></td><td>{:.0f}</td><td>{}</td><td>{:.1f}</td></tr>",
+          row_head(row), op.empty() ? std::string(kNoValue) : escape_html(op),
+          escape_html(kernel.at("kernel").get<std::string>()), kernel.at("launches").get<double>(),
+          format_number(took), 100 * took / busy);
+    }
+    body += fmt::format(
+        "<tr>{}<td colspan=2>at least one kernel runs</td><td></td><td>{}</td><td>100.0</td></tr>",
+        row_head(row), format_number(busy));
+    body += fmt::format(
+        "<tr>{}<td colspan=2>gaps between kernels</td><td></td><td>{}</td><td></td></tr>",
+        row_head(row), format_number(times.at("span_ms").get<double>() - busy));
+  }
+  if (body.empty()) return "";
+  return fmt::format(
+      "<details><summary>Kernels of one step (CUPTI, launched one by one), "
+      "{}</summary>{}</details>",
+      escape_html(title),
+      table("<tr><th scope=col>plan</th><th scope=col>op</th><th scope=col>kernel</th><th "
+            "scope=col>launches</th><th scope=col>ms</th><th scope=col>% of busy time</th></tr>",
+            body));
+}
+
 }  // namespace
 
 std::string speed_section(const Report& report) {
@@ -125,6 +160,7 @@ std::string speed_section(const Report& report) {
     const auto titles = scenario_titles(report, kind);
     for (std::size_t i = 0; i < titles.size(); ++i) {
       where += time_table(report, kind, titles[i], i);
+      where += kernel_table(report, kind, titles[i]);
     }
   }
   std::string latency;

@@ -170,6 +170,33 @@ TEST_CASE("html: numbers that could not be measured do not stop the page") {
   check_page(page_of(build_report({run.path()}, {})));
 }
 
+TEST_CASE("html: kernels that CUPTI recorded are a table, with gaps; names are escaped") {
+  Record record;
+  record.case_id = "00000000000000ab";
+  record.label = "gpu / decode batch 1, context 8";
+  record.model = "m";
+  record.plan = "gpu";
+  record.kind = "decode";
+  record.scenario = {{"kind", "decode"}, {"batch", 1}, {"context", 8}, {"tokens", 8}};
+  record.metrics["decode_tokens_per_second"].value = 50;
+  record.details["time_by_op"] = {
+      {"step", "one"},
+      {"total_ms", 10},
+      {"ms", {{"attention", 10}}},
+      {"kernels",
+       {{{"op", "attention"}, {"kernel", "split<8, 64>"}, {"launches", 24}, {"ms", 6}},
+        {{"op", ""}, {"kernel", "fill"}, {"launches", 1}, {"ms", 2}}}},
+      {"busy_ms", 8},
+      {"span_ms", 9.5}};
+  RunFolder run;
+  run.add(record);
+  const std::string page = page_of(build_report({run.path()}, {}));
+  check_page(page);
+  CHECK(page.find("<code>split&lt;8, 64&gt;</code></td><td>24</td>") != std::string::npos);
+  CHECK(page.find("<td>75.0</td>") != std::string::npos);  // 6 of 8 ms
+  CHECK(page.find("gaps between kernels</td><td></td><td>1.5") != std::string::npos);
+}
+
 TEST_CASE("html: a limit stands beside its speed and its ops; records from before do without") {
   const auto decode = [](const char* plan, const OrderedJson& times) {
     Record record;
