@@ -1,6 +1,7 @@
 // Plain text tables for terminals, and the same as GitHub markdown.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

@@ -17,5 +17,5 @@ while [ $# -gt 0 ]; do
 done
 
 ensure_packages $BUILD_PACKAGES
-build release moebench
-exec build/release/bin/moebench run demo --out "$out" "${arguments[@]}"
+build "$RELEASE_PRESET" moebench
+exec "build/$RELEASE_PRESET/bin/moebench" run demo --out "$out" "${arguments[@]}"

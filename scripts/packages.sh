@@ -2,6 +2,8 @@
 #
 #   ensure_packages PACKAGE...   installs those that are not there; needs root or sudo only then
 #   build PRESET TARGET...       configures (once) and builds incrementally
+#   $RELEASE_PRESET              release, or what MOEBENCH_RELEASE_PRESET names (ci: the same program, without
+#                                the tests that the preset asan runs)
 #
 # The CUDA toolkit is no Debian package: CUDA kernels are built where nvcc is found, in the PATH or in
 # /usr/local/cuda, and left out elsewhere (see kernels/cuda.cmake).
@@ -10,6 +12,7 @@ BUILD_PACKAGES="g++ cmake ninja-build pkg-config git ca-certificates
   libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev libbenchmark-dev libboost-math-dev libjs-chart.js
   libcurl4-openssl-dev libarchive-dev libssl-dev"
 TEST_PACKAGES="catch2 libvalijson-dev"
+RELEASE_PRESET=${MOEBENCH_RELEASE_PRESET:-release}
 
 ensure_packages() {
   local missing=() package

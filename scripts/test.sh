@@ -14,8 +14,10 @@ case $which in
 esac
 ensure_packages $BUILD_PACKAGES $TEST_PACKAGES
 
-for preset in release asan; do
-  [ "$which" = all ] || [ "$which" = "$preset" ] || continue
+for set in release asan; do
+  [ "$which" = all ] || [ "$which" = "$set" ] || continue
+  preset=$set
+  [ "$set" = asan ] || preset=$RELEASE_PRESET
   echo "== $preset: build"
   build "$preset" all
   echo "== $preset: test"

@@ -2,8 +2,10 @@
 //   cli -> reports -> bench -> evals -> engine, datasets -> kernels/<op> -> kernels/core
 #include <catch2/catch.hpp>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <regex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -89,6 +91,65 @@ TEST_CASE("layering: within kernels, core knows no op, and formats know only cor
       CHECK(is_view);
     }
   }
+}
+
+// The names of the standard library that precompiled headers would provide unasked.
+TEST_CASE(
+    "layering: headers name the standard headers they use, or include one of ours that does") {
+  const std::vector<std::pair<std::string, std::regex>> kNames = [] {
+    std::vector<std::pair<std::string, std::regex>> names;
+    for (const auto& [header, pattern] : std::map<std::string, std::string>{
+             {"algorithm", "std::(sort|min|max|clamp|any_of|all_of|find_if|copy|fill)\\b"},
+             {"cstdint", "std::u?int(8|16|32|64)_t\\b"},
+             {"filesystem", "std::filesystem\\b"},
+             {"functional", "std::function\\b"},
+             {"map", "std::(multi)?map\\b"},
+             {"memory", "std::(unique|shared|weak)_ptr\\b"},
+             {"optional", "std::(optional|nullopt)\\b"},
+             {"span", "std::span\\b"},
+             {"string", "std::(string|to_string)\\b"},
+             {"string_view", "std::string_view\\b"},
+             {"variant", "std::variant\\b"},
+             {"vector", "std::vector\\b"}}) {
+      names.emplace_back(header, std::regex(pattern));
+    }
+    return names;
+  }();
+  const std::regex kSystem("#include <([^>]+)>");
+  const std::regex kOurs("#include \"([^\"]+)\"");
+  const std::regex kComment("//[^\\n]*");
+  const auto all = [](const std::string& text, const std::regex& pattern) {
+    std::set<std::string> found;
+    for (std::sregex_iterator it(text.begin(), text.end(), pattern), end; it != end; ++it) {
+      found.insert((*it)[1]);
+    }
+    return found;
+  };
+  // By file, what it includes by itself or through ours.
+  std::map<std::string, std::set<std::string>> known;
+  const std::function<const std::set<std::string>&(const std::string&)> included =
+      [&](const std::string& file) -> const std::set<std::string>& {
+    const auto it = known.find(file);
+    if (it != known.end()) return it->second;
+    const std::string text = read_file(source_dir() / file);
+    std::set<std::string> headers = all(text, kSystem);
+    for (const std::string& ours : all(text, kOurs)) headers.merge(std::set(included(ours)));
+    return known[file] = headers;
+  };
+  int count = 0;
+  for (const char* folder : {"cli", "reports", "bench", "evals", "engine", "datasets", "kernels"}) {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(source_dir() / folder)) {
+      if (entry.path().extension() != ".h") continue;
+      ++count;
+      const std::string name = std::filesystem::relative(entry.path(), source_dir()).string();
+      const std::string text = std::regex_replace(read_file(entry.path()), kComment, "");
+      for (const auto& [header, pattern] : kNames) {
+        INFO(name << " uses what <" << header << "> has");
+        CHECK((!std::regex_search(text, pattern) || included(name).contains(header)));
+      }
+    }
+  }
+  CHECK(count > 150);
 }
 
 }  // namespace moebench::test
