@@ -1,6 +1,7 @@
 // The page, put together: head, sections, data of the charts, scripts.
 #include "reports/html.h"
 
+#include "reports/html_definitions.h"
 #include "reports/html_page.h"
 #include "reports/html_text.h"
 #include "reports/page_assets.h"
@@ -32,30 +33,37 @@ std::string subtitle(const Report& report) {
 
 // Links only to sections that are there.
 std::string navigation(const std::string& body) {
-  static constexpr std::pair<const char*, const char*> kLinks[] = {
-      {"failures", "Failures"},      {"summary", "Summary"}, {"accuracy", "Accuracy"},
-      {"trade-off", "Trade-off"},    {"speed", "Speed"},     {"serving", "Serving"},
-      {"fidelity", "Fidelity"},      {"memory", "Memory"},   {"items", "Every answer"},
-      {"environment", "Measured on"}};
+  static constexpr std::pair<const char*, const char*> kLinks[] = {{"failures", "Failures"},
+                                                                   {"summary", "Summary"},
+                                                                   {"accuracy", "Accuracy"},
+                                                                   {"trade-off", "Trade-off"},
+                                                                   {"speed", "Speed"},
+                                                                   {"serving", "Serving"},
+                                                                   {"fidelity", "Fidelity"},
+                                                                   {"memory", "Memory"},
+                                                                   {"items", "Every answer"},
+                                                                   {"environment", "Measured on"},
+                                                                   {"definitions", "Definitions"}};
   std::string links;
   for (const auto& [id, text] : kLinks) {
     if (body.find(fmt::format("<section id={}>", id)) != std::string::npos) {
       links += fmt::format("<a href=\"#{}\">{}</a>", id, text);
     }
   }
-  return "<nav>" + links +
-         "<button id=theme type=button hidden aria-label=\"light or dark\">◐</button></nav>";
+  return "<a class=skip href=\"#summary\">Skip to the numbers</a><nav>" + links +
+         "<span class=buttons><button id=help type=button hidden aria-label=keys>?</button>"
+         "<button id=theme type=button hidden aria-label=\"light or dark\">◐</button></span></nav>";
 }
 
 }  // namespace
 
 std::string render_html(const OrderedJson& json) {
   const Report report(json);
-  const std::string body =
-      headline_section(report) + failures_section(report) + summary_section(report) +
-      accuracy_section(report) + trade_off_section(report) + speed_section(report) +
-      serve_section(report) + fidelity_section(report) + memory_section(report) +
-      items_section(report) + environment_section(report);
+  std::string body = headline_section(report) + failures_section(report) + summary_section(report) +
+                     accuracy_section(report) + trade_off_section(report) + speed_section(report) +
+                     serve_section(report) + fidelity_section(report) + memory_section(report) +
+                     items_section(report) + environment_section(report);
+  body += definitions_section(body);
   const std::string title = escape_html(json.value("title", std::string("run")));
   const OrderedJson& generator = json.at("generator");
   std::string html =
@@ -79,8 +87,10 @@ std::string render_html(const OrderedJson& json) {
   html += "<script type=\"application/json\" id=data>" + script_json(chart_specifications(report)) +
           "</script>\n<script>";
   html += kChartJs;
-  html += "</script>\n<script>";
-  html += kPageScript;
+  for (const std::string_view script : {kPageScript, kItemScript, kToolScript}) {
+    html += "</script>\n<script>";
+    html += script;
+  }
   html += "</script></body></html>\n";
   return html;
 }

@@ -1,14 +1,19 @@
 // The items with their transcripts, side by side across plans, flipped answers first. Plans that
-// wrote the same text share a column, so that what differs stands out.
+// wrote the same text share a column, so that what differs stands out. Here are the first few for
+// readers without JavaScript; page_items.js puts the whole list, from item_data.h, in their place.
 #include <algorithm>
 
+#include "evals/ledger.h"
+#include "reports/html_definitions.h"
 #include "reports/html_page.h"
 #include "reports/html_text.h"
+#include "reports/item_data.h"
 
 namespace moebench::page {
 namespace {
 
-constexpr std::size_t kMostItems = 400;  // of a page; report.json holds all
+constexpr std::size_t kStaticItems = 30;           // read without JavaScript
+constexpr std::size_t kMostItemBytes = 6'400'000;  // of a page that shall stay below 8 MB
 
 struct Transcript {
   const OrderedJson* answer;       // the first with this text
@@ -44,14 +49,17 @@ std::vector<Transcript> transcripts_of(const Report& report,
   return columns;
 }
 
-// `text` with everything after its common beginning with `base` marked. Cuts between characters.
+// `text` with everything from the first word that `base` does not have there marked.
 std::string marked(const std::string& text, const std::string* base) {
   if (base == nullptr || *base == text) return escape_html(text);
   auto at = static_cast<std::size_t>(
       std::mismatch(text.begin(), text.end(), base->begin(), base->end()).first - text.begin());
-  while (at > 0 && at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
-  return escape_html(text.substr(0, at)) +
-         (at < text.size() ? "<mark>" + escape_html(text.substr(at)) + "</mark>" : "");
+  while (at > 0 && text[at - 1] != ' ' && text[at - 1] != '\n') --at;
+  const std::size_t end = std::min(text.find_first_of(" \n", at), text.size());
+  std::string html = escape_html(text.substr(0, at));
+  if (end > at) html += "<mark class=first>" + escape_html(text.substr(at, end - at)) + "</mark>";
+  if (text.size() > end) html += "<mark>" + escape_html(text.substr(end)) + "</mark>";
+  return html;
 }
 
 std::string transcript_html(const Transcript& column, const OrderedJson* reference) {
@@ -95,7 +103,6 @@ std::string item_html(const Report& report, const OrderedJson& item, bool is_ope
   }
   std::string chips;
   std::string bodies;
-  std::string verdicts;
   for (const auto& [name, answers] : groups) {
     chips += fmt::format("<span class=chips><em>{}</em>", escape_html(name));
     for (const OrderedJson* answer : answers) {
@@ -103,7 +110,6 @@ std::string item_html(const Report& report, const OrderedJson& item, bool is_ope
       chips += fmt::format("<i class=\"v-{}{}\" title=\"{}: {}\"></i>", verdict,
                            answer->at("flipped").get<bool>() ? " flip" : "",
                            escape_html(label_of(report, *answer)), verdict);
-      if (verdicts.find(verdict) == std::string::npos) verdicts += verdict + " ";
     }
     chips += "</span>";
     const auto columns = transcripts_of(report, answers);
@@ -122,13 +128,11 @@ std::string item_html(const Report& report, const OrderedJson& item, bool is_ope
                     escape_html(choice.get<std::string>()));
     ++letter;
   }
-  const auto flips = item.at("flips").get<std::int64_t>();
   return fmt::format(
-      "<details class=item{} data-flips={} data-category=\"{}\" data-verdicts=\"{}\"><summary>"
+      "<details class=item{}><summary>"
       "<span class=id>{}</span><span class=category>{}</span><span class=question>{}</span>{}"
       "</summary><p class=full>{}</p>{}<p class=expected>expected: <b>{}</b></p>{}</details>\n",
-      is_open ? " open" : "", flips, escape_html(item.at("category").get<std::string>()), verdicts,
-      escape_html(item.at("id").get<std::string>()),
+      is_open ? " open" : "", escape_html(item.at("id").get<std::string>()),
       escape_html(item.at("category").get<std::string>()), escape_html(question), chips,
       escape_html(question), choices.empty() ? "" : "<ol type=A>" + choices + "</ol>",
       escape_html(expected), bodies);
@@ -139,47 +143,59 @@ std::string item_html(const Report& report, const OrderedJson& item, bool is_ope
 std::string items_section(const Report& report) {
   const OrderedJson& items = report.json.at("items");
   if (items.empty()) return "";
-  const std::size_t shown = std::min(kMostItems, items.size());
+  const std::size_t shown = std::min(kStaticItems, items.size());
   std::int64_t num_flipped = 0;
-  std::vector<std::string> categories;
   std::string body;
   for (std::size_t i = 0; i < items.size(); ++i) {
-    const OrderedJson& item = items[i];
-    num_flipped += item.at("flips").get<std::int64_t>() > 0 ? 1 : 0;
-    const auto category = item.at("category").get<std::string>();
-    if (std::find(categories.begin(), categories.end(), category) == categories.end()) {
-      categories.push_back(category);
-    }
-    if (i < shown) body += item_html(report, item, i == 0);
+    num_flipped += items[i].at("flips").get<std::int64_t>() > 0 ? 1 : 0;
+    if (i < shown) body += item_html(report, items[i], i == 0);
   }
-  std::sort(categories.begin(), categories.end());
-  std::string options = "<option value=\"\">all categories</option>";
-  for (const std::string& c : categories) {
-    options += fmt::format("<option>{}</option>", escape_html(c));
-  }
+  const auto select = [](std::string_view name, std::string_view all) {
+    return fmt::format("<select name={0} aria-label={0}><option value=\"\">{1}</option></select>",
+                       name, all);
+  };
   const std::string controls =
-      "<form id=filter hidden><input type=search placeholder=\"search questions and answers\" "
-      "aria-label=search><select aria-label=category>" +
-      options +
-      "</select><select aria-label=verdict><option value=\"\">all verdicts</option><option>wrong"
-      "</option><option>unparsed</option><option>truncated</option><option>looping</option>"
-      "<option>channel_error</option><option>failed</option></select><label><input type=checkbox> "
-      "flipped only</label><output></output></form>";
-  const std::string legend =
-      "<p class=legend><span><i class=v-correct></i>correct</span><span><i class=v-wrong></i>wrong"
-      "</span><span><i class=v-unparsed></i>no readable answer</span><span><i class=\"v-wrong "
-      "flip\"></i>ringed: differs from the reference</span></p>";
-  const std::string left_out =
+      "<form id=filter hidden><input type=search placeholder=\"search questions and answers ( / "
+      ")\" "
+      "aria-label=search>" +
+      select("task", "all tasks") + select("category", "all categories") +
+      select("plan", "any plan") + select("verdict", "any verdict") +
+      "<label><input type=checkbox> flipped only</label><output role=status></output></form>";
+  std::string legend = "<p class=legend>";
+  for (int v = 0; v < kNumVerdicts; ++v) {
+    const auto verdict = static_cast<Verdict>(v);
+    legend += fmt::format("<span title=\"{}\"><i class=v-{}></i>{}</span>",
+                          definition_of(verdict_name(verdict)), verdict_name(verdict),
+                          verdict_name(verdict));
+  }
+  legend += "<span><i class=\"v-wrong flip\"></i>ringed: differs from the reference</span></p>";
+  const OrderedJson data = pack_items(report, kMostItemBytes);
+  std::string left_out =
       shown < items.size()
-          ? fmt::format("<p class=none>{} more items are in report.json.</p>", items.size() - shown)
+          ? fmt::format(
+                "<noscript><p class=none>{} more items are seen with JavaScript, and in "
+                "report.json.</p></noscript>",
+                items.size() - shown)
           : "";
+  const auto without_text = data.at("without_text").get<std::size_t>();
+  const auto absent = data.at("left_out").get<std::size_t>();
+  if (without_text > 0) {
+    left_out += fmt::format(
+        "<p class=none>To keep the page small, the transcripts of the last {} items are only in "
+        "report.json.</p>",
+        without_text);
+  }
+  if (absent > 0) {
+    left_out += fmt::format("<p class=none>{} more items are only in report.json.</p>", absent);
+  }
   return section(
       "items", "Every answer",
-      fmt::format("{} questions, {} of them answered right by one plan and wrong by "
-                  "another; those come first. Squares are plans in the order of the "
-                  "tables. Text after the first difference from the reference is marked.",
+      fmt::format("{} questions; the {} whose answer is right under one plan and wrong under the "
+                  "reference come first. Squares are plans in the order of the tables. The first "
+                  "word that differs from the reference is marked, and what follows tinted.",
                   items.size(), num_flipped),
-      controls + legend + "<div id=item-list>" + body + "</div>" + left_out);
+      controls + legend + "<div id=item-list>" + body + "</div>" + left_out +
+          "<script type=\"application/json\" id=item-data>" + script_json(data) + "</script>");
 }
 
 }  // namespace moebench::page

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "bench/record.h"
+#include "reports/html_definitions.h"
 #include "reports/html_text.h"
 
 namespace moebench::page {
@@ -139,10 +140,32 @@ std::string section(std::string_view id, std::string_view title, std::string_vie
                      escape_html(title), lead, body);
 }
 
+namespace {
+
+// Column heads with their definitions, for those that have one.
+std::string with_definitions(std::string_view head) {
+  constexpr std::string_view kHead = "<th scope=col";
+  std::string out;
+  while (true) {
+    const std::size_t at = head.find(kHead);
+    const std::size_t begin = at == head.npos ? at : head.find('>', at);
+    const std::size_t end = begin == head.npos ? begin : head.find("</th>", begin);
+    if (end == head.npos) return out + std::string(head);
+    const auto title = head.substr(begin + 1, end - begin - 1);
+    const std::string_view text = definition_of(title);
+    out += head.substr(0, begin);
+    if (!text.empty()) out += fmt::format(" title=\"{}\"", escape_html(text));
+    out += head.substr(begin, end - begin);
+    head.remove_prefix(end);
+  }
+}
+
+}  // namespace
+
 std::string table(std::string_view head, std::string_view body, std::string_view classes) {
   return fmt::format(
       "<div class=scroll><table class=\"{}\"><thead>{}</thead><tbody>{}</tbody></table></div>",
-      classes, head, body);
+      classes, with_definitions(head), body);
 }
 
 std::string row_head(const Row& row) {
@@ -152,7 +175,11 @@ std::string row_head(const Row& row) {
 
 std::string ratio_text(std::optional<double> value, std::optional<double> reference) {
   if (!value || !reference || !(*reference > 0)) return "";
-  return fmt::format("<span class=ratio>×{:.2f}</span>", *value / *reference);
+  return fmt::format("×{:.2f}", *value / *reference);
+}
+
+std::string small_text(std::string_view text) {
+  return text.empty() ? "" : fmt::format("<small>{}</small>", text);
 }
 
 std::string bar_cell(std::string_view content, double share) {
@@ -169,14 +196,15 @@ Column speed_column(const Report& report, std::string_view kind, std::string_vie
   Column column{fmt::format("{}, tokens/s", title), {}};
   for (const Row& row : report.rows) {
     const auto rate = value_of(metric(row));
-    std::string content = metric_cell(metric(row), format_number);
+    std::string note;
     const Row* reference = report.reference_of(row);
     if (reference != nullptr && reference != &row) {
-      content += ratio_text(rate, value_of(metric(*reference)));
+      note = ratio_text(rate, value_of(metric(*reference)));
     }
     if (const auto percent = value_of(metric_of(report, row, kind, title, "percent_of_limit"))) {
-      content += fmt::format("<span class=ratio>{:.0f} % of limit</span>", *percent);
+      note += fmt::format("{}{:.0f} % of limit", note.empty() ? "" : " · ", *percent);
     }
+    const std::string content = metric_cell(metric(row), format_number) + small_text(note);
     column.cells.push_back(rate ? bar_cell(content, *rate / fastest)
                                 : fmt::format("<td>{}</td>", content));
   }

@@ -62,7 +62,9 @@ inline constexpr std::string_view kNoValue = "<span class=none>–</span>";
 std::string row_head(const Row& row);
 // "×1.24" of the reference's value; "" where there is none.
 std::string ratio_text(std::optional<double> value, std::optional<double> reference);
-// A cell with a bar behind it, `share` of its width.
+// A smaller line below a value; "" if there is nothing to say.
+std::string small_text(std::string_view text);
+// A cell with a bar below its content, `share` of its width.
 std::string bar_cell(std::string_view content, double share);
 
 // The id of the chart of the `number`th title of a kind, for its <figure> and its specification.

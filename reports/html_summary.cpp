@@ -67,7 +67,7 @@ std::string summary_section(const Report& report) {
     std::string content = metric_cell(weights(row), format_size);
     const Row* reference = report.reference_of(row);
     if (reference != nullptr && reference != &row) {
-      content += ratio_text(value_of(weights(row)), value_of(weights(*reference)));
+      content += small_text(ratio_text(value_of(weights(row)), value_of(weights(*reference))));
     }
     columns.back().cells.push_back(bar_cell(content, value_of(weights(row)).value_or(0) / largest));
   }

@@ -10,33 +10,40 @@ namespace {
 
 constexpr std::string_view kMinus = "\xE2\x88\x92";
 
-void append_escaped(std::string& out, char c) {
+std::string_view entity(char c) {
   switch (c) {
     case '&':
-      out += "&amp;";
-      return;
+      return "&amp;";
     case '<':
-      out += "&lt;";
-      return;
+      return "&lt;";
     case '>':
-      out += "&gt;";
-      return;
+      return "&gt;";
     case '"':
-      out += "&quot;";
-      return;
+      return "&quot;";
     case '\'':
-      out += "&#39;";
-      return;
+      return "&#39;";
     default:
-      break;
+      return "";
   }
-  const bool control =
-      (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7F;
-  if (control) {
-    out += kReplacementCharacter;
-  } else {
-    out += c;
+}
+
+bool is_control(char32_t c) { return (c < 0x20 && c != '\n' && c != '\t') || c == 0x7F; }
+
+bool turns_direction(char32_t c) {
+  return (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+}
+
+// "1.23×10⁻⁴"
+std::string scientific(double magnitude) {
+  static constexpr std::string_view kDigits[] = {"⁰", "¹", "²", "³", "⁴", "⁵", "⁶", "⁷", "⁸", "⁹"};
+  const std::string text = fmt::format("{:.2e}", magnitude);
+  const std::size_t e = text.find('e');
+  std::string out = text.substr(0, e) + "×10";
+  if (text[e + 1] == '-') out += "⁻";
+  for (const char digit : std::to_string(std::stoi(text.substr(e + 2)))) {
+    out += kDigits[static_cast<std::size_t>(digit - '0')];
   }
+  return out;
 }
 
 std::string with_thousands(const std::string& digits) {
@@ -50,10 +57,34 @@ std::string with_thousands(const std::string& digits) {
 
 }  // namespace
 
+std::string visible_text(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const Utf8Prefix prefix = utf8_prefix(text);
+    if (prefix.kind != Utf8Kind::kCharacter || is_control(prefix.code_point)) {
+      out += kReplacementCharacter;
+    } else if (turns_direction(prefix.code_point)) {
+      out += fmt::format("[U+{:04X}]", static_cast<std::uint32_t>(prefix.code_point));
+    } else {
+      out += text.substr(0, prefix.length);
+    }
+    text.remove_prefix(prefix.length);
+  }
+  return out;
+}
+
 std::string escape_html(std::string_view text) {
   std::string out;
   out.reserve(text.size() + text.size() / 8);
-  for (const char c : to_valid_utf8(text)) append_escaped(out, c);
+  for (const char c : visible_text(text)) {
+    const std::string_view escaped = entity(c);
+    if (escaped.empty()) {
+      out += c;
+    } else {
+      out += escaped;
+    }
+  }
   return out;
 }
 
@@ -84,7 +115,7 @@ std::string format_number(double value) {
   if (value == 0) return "0";
   const double magnitude = std::fabs(value);
   const std::string sign = value < 0 ? std::string(kMinus) : "";
-  if (magnitude < 1e-3 || magnitude >= 1e9) return sign + fmt::format("{:.2e}", magnitude);
+  if (magnitude < 1e-3 || magnitude >= 1e9) return sign + scientific(magnitude);
   if (magnitude >= 999.5) return sign + with_thousands(fmt::format("{:.0f}", magnitude));
   if (magnitude >= 99.95) return sign + fmt::format("{:.0f}", magnitude);
   if (magnitude >= 9.995) return sign + fmt::format("{:.1f}", magnitude);

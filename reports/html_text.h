@@ -8,14 +8,19 @@
 
 namespace moebench {
 
-// For element content and quoted attributes: & < > " ' become entities; bytes that are not UTF-8
-// and control characters other than newline and tab become U+FFFD.
+// Text that cannot mislead: bytes that are not UTF-8 and control characters other than newline and
+// tab become U+FFFD; characters that turn the direction of what follows (U+202A to U+202E, U+2066
+// to U+2069) are named, "[U+202E]".
+std::string visible_text(std::string_view text);
+
+// For element content and quoted attributes: & < > " ' of visible_text become entities.
 std::string escape_html(std::string_view text);
 
 // JSON that may stand inside <script>: no '<', '>', '&', U+2028 or U+2029 is left as itself.
 std::string script_json(const OrderedJson& json);
 
-// Three significant digits, without exponent between 0.001 and 1e6: "0.0123", "812", "12,345".
+// Three significant digits, without exponent between 0.001 and 1e9: "0.0123", "812", "12,345",
+// "1.23×10⁻⁴".
 std::string format_number(double value);
 // "1.23 MB"; 1 MB = 1e6 bytes.
 std::string format_size(double bytes);

@@ -1,4 +1,4 @@
-// Draws the charts from the data in the page, filters the items, and switches between light and dark.
+// Draws the charts from the data in the page, each when it comes near, and switches between light and dark.
 (() => {
   "use strict";
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -8,7 +8,10 @@
   const text = (v, percent) => {
     if (percent) return `${(100 * v).toFixed(1)} %`;
     const a = Math.abs(v);
-    if (a !== 0 && (a < 1e-3 || a >= 1e9)) return v.toExponential(2);
+    if (a !== 0 && (a < 1e-3 || a >= 1e9)) {
+      const [digits, exponent] = v.toExponential(2).split("e");
+      return `${Number(digits)}×10${[...exponent.replace("+", "")].map((c) => "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"["0123456789-".indexOf(c)]).join("")}`.replace("1×10", "10");
+    }
     return a >= 999.5 ? Math.round(v).toLocaleString("en") : String(Number(v.toPrecision(3)));
   };
   const tick = (v, percent) => (percent ? `${Number((100 * v).toFixed(1))} %` : text(v));
@@ -197,47 +200,38 @@
   }
 
   const kinds = { dots, bars, stack, pareto, distribution, curve };
-  const drawn = [];
-  function draw() {
-    drawn.splice(0).forEach((chart) => chart.destroy());
-    Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
-    Chart.defaults.font.size = 12;
-    for (const figure of document.querySelectorAll("figure[data-chart]")) {
-      const spec = data.charts[figure.dataset.chart];
-      const empty = !spec || (spec.series && !spec.series.length) || (spec.points && !spec.points.some(Boolean));
-      figure.hidden = Boolean(empty);
-      if (empty) continue;
-      const rowHeight = spec.kind === "dots" && spec.series.length > 1 ? 44 : 34;
-      if (["dots", "bars", "stack"].includes(spec.kind)) figure.querySelector(".canvas").style.height = `${70 + rowHeight * data.labels.length}px`;
-      drawn.push(new Chart(figure.querySelector("canvas"), kinds[spec.kind](spec)));
-    }
+  const drawn = new Map();  // figure -> chart
+  function draw(figure) {
+    drawn.get(figure)?.destroy();
+    const spec = data.charts[figure.dataset.chart];
+    drawn.set(figure, new Chart(figure.querySelector("canvas"), kinds[spec.kind](spec)));
   }
+  Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
+  Chart.defaults.font.size = 12;
+  const near = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      near.unobserve(target);
+      draw(target);
+    }
+  }, { rootMargin: "600px" });
+  const figures = [...document.querySelectorAll("figure[data-chart]")];
+  for (const figure of figures) {
+    const spec = data.charts[figure.dataset.chart];
+    const empty = !spec || (spec.series && !spec.series.length) || (spec.points && !spec.points.some(Boolean));
+    figure.hidden = Boolean(empty);
+    if (empty) { figure.remove(); continue; }
+    const rowHeight = spec.kind === "dots" && spec.series.length > 1 ? 44 : 34;
+    if (["dots", "bars", "stack"].includes(spec.kind)) figure.querySelector(".canvas").style.height = `${74 + rowHeight * data.labels.length}px`;
+    near.observe(figure);
+  }
+  const drawAgain = () => { for (const figure of drawn.keys()) draw(figure); };
+  // On paper every chart is seen, at paper's width.
+  addEventListener("beforeprint", () => { for (const figure of figures) if (figure.isConnected && !drawn.has(figure)) draw(figure); for (const chart of drawn.values()) chart.resize(); });
 
   const button = document.getElementById("theme");
   const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
   button.hidden = false;
-  button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; draw(); });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  draw();
-
-  const form = document.getElementById("filter");
-  if (form) {
-    const items = [...document.querySelectorAll(".item")];
-    const [search, flipped] = form.querySelectorAll("input"), [category, verdict] = form.querySelectorAll("select");
-    const apply = () => {
-      const words = search.value.toLowerCase();
-      let shown = 0;
-      for (const item of items) {
-        const fits = (!category.value || item.dataset.category === category.value) && (!verdict.value || item.dataset.verdicts.split(" ").includes(verdict.value)) &&
-          (!flipped.checked || Number(item.dataset.flips) > 0) && (!words || item.textContent.toLowerCase().includes(words));
-        item.hidden = !fits;
-        shown += fits ? 1 : 0;
-      }
-      form.querySelector("output").textContent = `${shown} of ${items.length}`;
-    };
-    form.hidden = false;
-    form.addEventListener("input", apply);
-    form.addEventListener("submit", (event) => event.preventDefault());
-    apply();
-  }
+  button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; drawAgain(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAgain);
 })();

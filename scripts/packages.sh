@@ -10,7 +10,7 @@
 
 BUILD_PACKAGES="g++ cmake ninja-build pkg-config git ca-certificates
   libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev libbenchmark-dev libboost-math-dev libjs-chart.js
-  libcurl4-openssl-dev libarchive-dev libssl-dev"
+  libcurl4-openssl-dev libarchive-dev libssl-dev zlib1g-dev"
 TEST_PACKAGES="catch2 libvalijson-dev"
 RELEASE_PRESET=${MOEBENCH_RELEASE_PRESET:-release}
 

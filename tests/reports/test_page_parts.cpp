@@ -3,6 +3,8 @@
 #include <cmath>
 #include <limits>
 
+#include "reports/embedded_data.h"
+#include "reports/html_definitions.h"
 #include "reports/html_text.h"
 #include "reports/pareto.h"
 
@@ -38,6 +40,27 @@ TEST_CASE("html text: markup, quotes, control characters and broken UTF-8 are ha
   CHECK(escape_html("caf\xC3\xA9 \xFF") == "caf\xC3\xA9 \xEF\xBF\xBD");
 }
 
+TEST_CASE("html text: characters that turn the direction of text are named") {
+  CHECK(visible_text("a\u202Eb\u2066c\u2069") == "a[U+202E]b[U+2066]c[U+2069]");
+  CHECK(escape_html("\u202A<b>") == "[U+202A]&lt;b&gt;");
+  // Marks that languages written from right to left use in ordinary text stay.
+  CHECK(visible_text("\u200F\u05D0 \u2028") == "\u200F\u05D0 \u2028");
+}
+
+TEST_CASE("embedded data: zlib's stream in base64, padded") {
+  // Read with Python's zlib.decompress(base64.b64decode(...)).
+  CHECK(deflate_base64("") == "eNoDAAAAAAE=");
+  CHECK(deflate_base64("moebench") == "eNrLzU9NSs1LzgAADs0DQg==");
+}
+
+TEST_CASE("definitions: a column is known by its narrowest term; a plan's name is not defined") {
+  CHECK_THAT(std::string(page::definition_of("TTFT p99, ms")), Catch::StartsWith("Time to first"));
+  CHECK_THAT(std::string(page::definition_of("good requests")), Catch::Contains("goodput"));
+  CHECK_THAT(std::string(page::definition_of("decode batch 1, context 64, tokens/s")),
+             Catch::StartsWith("Output tokens per second while"));
+  CHECK(page::definition_of("plan").empty());
+}
+
 TEST_CASE("html text: JSON in a script cannot end the script or open a comment") {
   const OrderedJson json = {{"x", "</script><!-- & \xE2\x80\xA8"}};
   const std::string text = script_json(json);
@@ -50,7 +73,8 @@ TEST_CASE("html text: JSON in a script cannot end the script or open a comment")
 TEST_CASE("html text: numbers keep three digits") {
   CHECK(format_number(0) == "0");
   CHECK(format_number(0.01234) == "0.0123");
-  CHECK(format_number(0.0001234) == "1.23e-04");
+  CHECK(format_number(0.0001234) == "1.23×10⁻⁴");
+  CHECK(format_number(-2.5e12) == "−2.50×10¹²");
   CHECK(format_number(9.999) == "10.0");
   CHECK(format_number(99.96) == "100");
   CHECK(format_number(999.6) == "1,000");

@@ -1,0 +1,26 @@
+// The items of a report as the page carries them: an index that is read at once, and the
+// transcripts in pieces that page_items.js unpacks when somebody looks.
+#pragma once
+
+#include <cstddef>
+
+#include "reports/html_page.h"
+
+namespace moebench::page {
+
+// All items of the report, in its order, in at most about `most_bytes` of text. Where that is too
+// little, the last items keep their verdicts and lose their transcripts ("without_text" counts
+// them); then they are left out ("left_out").
+//
+//   {"plans", "efforts", "tasks", "categories", "verdicts": names that numbers below refer to,
+//    "reference_of": for each plan the number of the reference of its model, or -1, "count",
+//    "without_text", "left_out", "chunk_items": items in a chunk, "index": packed [[task, id,
+//    category, flips, question's beginning, verdicts]...], "chunks": [packed [[expected, question,
+//    choices, texts, answers]...]...]}
+//
+// In the index, verdicts are one text: for each answer a letter, 'a' + verdict, capital where the
+// verdict differs from the reference's. A text is [analysis, final]; an answer is [plan, effort,
+// repeat, verdict, flipped, text, tokens, milliseconds, answer, hash of a hidden text].
+OrderedJson pack_items(const Report& report, std::size_t most_bytes);
+
+}  // namespace moebench::page
