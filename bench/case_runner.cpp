@@ -2,6 +2,7 @@
 #include "bench/case_runner.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <new>
 #include <numeric>
@@ -83,6 +84,32 @@ OrderedJson kl_by_trace_json(const std::vector<Trace>& traces, const FidelityRes
     list.push_back(
         {{"id", trace.id}, {"positions", positions}, {"sum_kl", std::accumulate(kl, end, 0.0)}});
     kl = end;
+  }
+  return list;
+}
+
+// How far the plan is at each stage of an answer: the mean divergence of the tokens [from, to) of
+// all answers, in stages that double, since most happens early.
+OrderedJson kl_by_position_json(const std::vector<Trace>& traces, const FidelityResult& result) {
+  std::vector<std::pair<double, std::int64_t>> stages;  // sum and count; stage s begins at 2^s - 1
+  auto kl = result.kl_by_position.begin();
+  for (const Trace& trace : traces) {
+    const auto positions = static_cast<std::int64_t>(trace.tokens.size()) - trace.first;
+    for (std::int64_t i = 0; i < positions; ++i, ++kl) {
+      const auto stage =
+          static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(i) + 1) - 1);
+      if (stage >= stages.size()) stages.resize(stage + 1);
+      stages[stage].first += *kl;
+      ++stages[stage].second;
+    }
+  }
+  OrderedJson list = OrderedJson::array();
+  for (std::size_t s = 0; s < stages.size(); ++s) {
+    const std::int64_t from = (std::int64_t{1} << s) - 1;
+    list.push_back({{"from", from},
+                    {"to", 2 * from + 1},
+                    {"positions", stages[s].second},
+                    {"mean_kl", stages[s].first / static_cast<double>(stages[s].second)}});
   }
   return list;
 }
@@ -500,6 +527,7 @@ void CaseRunner::run_fidelity_case(const Case& one, const FidelityScenario& scen
   record.details["traces"] = result.num_traces;
   record.details["positions"] = positions;
   record.details["kl_by_trace"] = kl_by_trace_json(traces, result);
+  record.details["kl_by_position"] = kl_by_position_json(traces, result);
   record.details["traces_hash"] = hash_hex(content_hash(traces_text(traces)));
   record.details["router_flip_rate_by_layer"] = result.router_flip_rate_by_layer;
   record.details["first_divergence"] = result.first_divergence;

@@ -233,6 +233,8 @@ std::vector<RequestEvents> steady_part(std::span<const RequestEvents> log) {
   return part;
 }
 
+constexpr int kQuantiles = 40;  // steps of the distributions that a record keeps
+
 OrderedJson run_details(const LoadRun& run) {
   const std::vector<RequestEvents>& log = run.log;
   std::map<std::string, std::int64_t> finishes;
@@ -247,6 +249,19 @@ OrderedJson run_details(const LoadRun& run) {
                           {"drain", Window{steady->end_ns, whole->end_ns}.seconds()}};
   }
   if (whole) details["duration_s"] = whole->seconds();
+  const LatencySamples samples = latencies_of(log);
+  OrderedJson quantiles = OrderedJson::object();
+  for (const auto& [name, values] :
+       {std::pair{"ttft_ms", &samples.ttft}, std::pair{"itl_ms", &samples.itl},
+        std::pair{"e2e_ms", &samples.e2e}}) {
+    if (values->size() < 2) continue;
+    OrderedJson list = OrderedJson::array();
+    for (int i = 0; i <= kQuantiles; ++i) {
+      list.push_back(percentile(*values, static_cast<double>(i) / kQuantiles));
+    }
+    quantiles[name] = std::move(list);
+  }
+  details["latency_quantiles"] = std::move(quantiles);  // from 0 to 1 in equal steps
   return details;
 }
 

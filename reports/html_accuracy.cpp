@@ -130,7 +130,7 @@ std::string category_table(const Report& report, const std::string& title) {
     }
     body += "</tr>";
   }
-  return fmt::format("<details><summary>{}: by category, % right</summary>{}</details>",
+  return fmt::format("<details open><summary>{}: by category, % right</summary>{}</details>",
                      escape_html(title), table(head + "</tr>", body, "heat"));
 }
 
@@ -141,6 +141,12 @@ std::string accuracy_section(const Report& report) {
   if (titles.empty()) return "";
   std::string body =
       figure("accuracy", "Accuracy by plan and reasoning effort, with 95 % intervals");
+  std::string charts;
+  for (std::size_t i = 0; i < titles.size(); ++i) {
+    charts += figure(chart_id("budget", i),
+                     titles[i] + ": share right within a budget of output tokens", "half");
+  }
+  body += "<div class=charts>" + charts + "</div>";
   for (const std::string& title : titles) body += task_table(report, title);
   for (const std::string& title : titles) body += category_table(report, title);
   return section(

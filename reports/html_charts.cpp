@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <map>
 
+#include "bench/latency.h"
 #include "bench/record.h"
+#include "kernels/core/error.h"
 #include "reports/html_page.h"
 
 namespace moebench::page {
@@ -157,25 +159,68 @@ OrderedJson time_chart(const Report& report, std::string_view kind, std::string_
   return chart;
 }
 
-// Median TTFT against output throughput, one line per plan through the rates of its sweep.
+// The limit of TTFT that a serving scenario sets, if it does and is one of ours.
+std::optional<double> ttft_limit(const OrderedJson& record) {
+  const OrderedJson slo = record.at("scenario").value("slo", OrderedJson());
+  try {
+    return slo.is_string() ? parse_slo(slo.get<std::string>(), "slo").ttft : std::nullopt;
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+// Median TTFT against output throughput, one line per plan through the rates of its sweep, with the
+// knee and the limits that were set.
 OrderedJson sweep_chart(const Report& report, std::string_view title) {
   OrderedJson series = OrderedJson::array();
+  OrderedJson limits = OrderedJson::array();
   for (std::size_t i = 0; i < report.rows.size(); ++i) {
     const OrderedJson* record = record_of(report, report.rows[i], "serve", title);
     if (record == nullptr || !record->at("details").contains("points")) continue;
+    const auto knee = value_of(metric_of(*record, "knee_requests_per_second"));
     OrderedJson points = OrderedJson::array();
+    OrderedJson one = {{"row", i}};
     for (const OrderedJson& point : record->at("details").at("points")) {
       const OrderedJson x = point.value("serve_tokens_per_second", OrderedJson());
       const OrderedJson y = point.value("ttft_ms_p50", OrderedJson());
-      if (x.is_number() && y.is_number()) points.push_back({x, y});
+      if (!x.is_number() || !y.is_number()) continue;
+      if (knee && point.value("rate", 0.0) == *knee) one["knee"] = points.size();
+      points.push_back({x, y});
     }
-    series.push_back({{"row", i}, {"points", points}});
+    one["points"] = std::move(points);
+    series.push_back(std::move(one));
+    const auto limit = ttft_limit(*record);
+    if (limit && limits.empty()) {
+      limits.push_back({{"value", *limit}, {"text", fmt::format("limit of TTFT, {} ms", *limit)}});
+    }
   }
   if (series.empty()) return OrderedJson();
   return {{"kind", "curve"},
-          {"x_title", "output tokens/s"},
-          {"y_title", "median TTFT, ms"},
+          {"x_title", "output tokens/s (more is better)"},
+          {"y_title", "median TTFT, ms (less is better)"},
+          {"y_log", true},
+          {"limits", limits},
           {"series", series}};
+}
+
+// The distribution of one latency over the requests of a load, one line per plan.
+OrderedJson load_latency_chart(const Report& report, std::string_view title, const char* latency) {
+  OrderedJson series = OrderedJson::array();
+  for (std::size_t i = 0; i < report.rows.size(); ++i) {
+    const OrderedJson* record = record_of(report, report.rows[i], "serve", title);
+    if (record == nullptr) continue;
+    const OrderedJson quantiles =
+        record->at("details").value("latency_quantiles", OrderedJson::object());
+    if (!quantiles.contains(latency) || quantiles.at(latency).size() < 2) continue;
+    const OrderedJson& values = quantiles.at(latency);
+    OrderedJson points = OrderedJson::array();
+    for (std::size_t q = 0; q < values.size(); ++q) {
+      points.push_back(
+          {values[q], static_cast<double>(q) / static_cast<double>(values.size() - 1)});
+    }
+    series.push_back({{"row", i}, {"points", points}});
+  }
+  return {{"kind", "distribution"}, {"x_title", "milliseconds"}, {"series", series}};
 }
 
 OrderedJson trade_off_chart(const Report& report, const TradeOff& t) {
@@ -252,6 +297,10 @@ OrderedJson chart_specifications(const Report& report) {
   for (std::size_t i = 0; i < loads.size(); ++i) {
     const OrderedJson sweep = sweep_chart(report, loads[i]);
     if (!sweep.is_null()) charts[chart_id("sweep", i)] = sweep;
+    for (const char* latency : {"ttft_ms", "itl_ms"}) {
+      charts[chart_id(std::string("load-") + latency, i)] =
+          load_latency_chart(report, loads[i], latency);
+    }
   }
   AnswerTimes times = answer_times(report);
   const auto tasks = scenario_titles(report, "task");
@@ -267,6 +316,7 @@ OrderedJson chart_specifications(const Report& report) {
                        {"points", points_of(report, "fidelity", titles.front(), "mean_kl")}}}}};
   }
   charts["memory"] = memory_chart(report);
+  add_quality_charts(report, charts);
   OrderedJson references = OrderedJson::array();
   for (const Row& row : report.rows) references.push_back(row.is_reference);
   return {{"labels", labels_of(report)}, {"reference", references}, {"charts", charts}};

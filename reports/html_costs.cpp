@@ -1,4 +1,6 @@
-// What a plan changes and takes: fidelity, memory; and the machine it was measured on.
+// What a plan changes and takes: fidelity and memory.
+#include <algorithm>
+
 #include "reports/html_memory.h"
 #include "reports/html_page.h"
 #include "reports/html_text.h"
@@ -14,23 +16,39 @@ std::string yes_no(const OrderedJson& metric) {
   return *value > 0.5 ? "<span class=good>yes</span>" : "<span class=bad>no</span>";
 }
 
-std::string gpu_text(const OrderedJson& g) {
-  std::string text = fmt::format("{}, compute capability {}, {} SMs, {}", g.value("name", ""),
-                                 g.value("compute_capability", ""), g.value("num_sms", 0),
-                                 format_size(g.value("memory_bytes", 0.0)));
-  if (g.contains("power_limit_watts")) {
-    text += fmt::format(", {:.0f} W", g.value("power_limit_watts", 0.0));
+// Where routing changes: a row per plan, a column per layer, the share as number and as tint.
+std::string flips_table(const Report& report) {
+  std::size_t num_layers = 0;
+  double most = 0;
+  const auto flips_of = [&](const Row& row) -> const OrderedJson& {
+    const auto records = report.records(row, "fidelity");
+    if (records.empty()) return kNull;
+    const auto it = records.front()->at("details").find("router_flip_rate_by_layer");
+    return it == records.front()->at("details").end() || !it->is_array() ? kNull : *it;
+  };
+  for (const Row& row : report.rows) {
+    const OrderedJson& flips = flips_of(row);
+    num_layers = std::max(num_layers, flips.size());
+    for (const OrderedJson& one : flips) most = std::max(most, one.get<double>());
   }
-  if (g.contains("max_sm_clock_mhz")) {
-    text += fmt::format(", SM clock up to {} MHz", g.value("max_sm_clock_mhz", 0));
+  if (num_layers == 0) return "";
+  std::string head = "<tr><th scope=col>plan</th>";
+  for (std::size_t layer = 0; layer < num_layers; ++layer) {
+    head += fmt::format("<th scope=col>layer {}</th>", layer);
   }
-  if (g.contains("max_memory_clock_mhz")) {
-    text += fmt::format(", memory clock up to {} MHz", g.value("max_memory_clock_mhz", 0));
+  std::string body;
+  for (const Row& row : report.rows) {
+    const OrderedJson& flips = flips_of(row);
+    if (flips.is_null()) continue;
+    body += "<tr>" + row_head(row);
+    for (const OrderedJson& one : flips) {
+      const auto share = one.get<double>();
+      body += fmt::format("<td class=flips style=\"--s:{:.0f}%\">{:.1f}</td>",
+                          most > 0 ? 85 * share / most : 0.0, 100 * share);
+    }
+    body += "</tr>";
   }
-  if (g.contains("ecc")) text += g.value("ecc", false) ? ", ECC on" : ", ECC off";
-  return text + fmt::format("; driver {} (CUDA {}), runtime {}; {}", g.value("driver", ""),
-                            g.value("cuda_driver", ""), g.value("cuda_runtime", ""),
-                            g.value("uuid", ""));
+  return "<h3>Router flips by layer, %</h3>" + table(head + "</tr>", body, "heat dense");
 }
 
 }  // namespace
@@ -70,7 +88,10 @@ std::string fidelity_section(const Report& report) {
                 "agreement</th><th scope=col>router flips</th><th scope=col>answers that "
                 "diverge</th><th scope=col>perplexity ratio</th><th "
                 "scope=col>deterministic</th><th scope=col>batch-invariant</th></tr>",
-                body, "dense"));
+                body, "dense") +
+          figure("kl-by-position",
+                 "Mean KL by position in the answer, nats (both axes logarithmic)", "half") +
+          flips_table(report));
 }
 
 std::string memory_section(const Report& report) {
@@ -133,45 +154,6 @@ std::string memory_section(const Report& report) {
                 "<th scope=col>embedding</th><th scope=col>unembedding</th></tr>",
                 encoding) +
           "</details>" + memory_waterfalls(report) + memory_frontiers(report));
-}
-
-std::string environment_section(const Report& report) {
-  std::string body;
-  for (const OrderedJson& run : report.json.at("runs")) {
-    const OrderedJson& e = run.at("environment");
-    std::string rows;
-    const auto add = [&](std::string_view name, const std::string& value) {
-      if (!value.empty()) {
-        rows += fmt::format("<tr><th scope=row>{}</th><td>{}</td></tr>", name, escape_html(value));
-      }
-    };
-    add("suite",
-        run.value("suite", "") +
-            (run.value("description", "").empty() ? "" : ": " + run.value("description", "")));
-    add("started", run.value("started", ""));
-    for (const OrderedJson& model : run.at("models")) {
-      add("model",
-          fmt::format("{} ({}, {} parameters, content hash {})", model.value("name", ""),
-                      model.value("family", ""), format_number(model.value("parameters", 0.0)),
-                      model.value("hash", "")));
-    }
-    add("processor", fmt::format("{}, {} logical, {} usable", e.value("cpu", ""),
-                                 e.value("logical_cpus", 0), e.value("usable_cpus", 0)));
-    add("instruction sets", e.value("cpu_features", ""));
-    add("memory", format_size(e.value("memory_bytes", 0.0)));
-    if (e.contains("gpu")) add("GPU", gpu_text(e.at("gpu")));
-    add("system", e.value("os", ""));
-    add("frequency governor", e.value("governor", ""));
-    add("load when it began", fmt::format("{:.2f}", e.value("load_average", 0.0)));
-    add("build",
-        fmt::format("moebench {} ({}), {}, {}", e.value("version", ""), e.value("git_commit", ""),
-                    e.value("compiler", ""), e.value("build_type", "")));
-    add("CUDA kernels", e.value("cuda", ""));
-    body += table("", rows, "facts");
-  }
-  return section("environment", "Measured on",
-                 "A number without its machine is a rumour. Nothing here names a person or a host.",
-                 body);
 }
 
 }  // namespace moebench::page

@@ -137,7 +137,7 @@ std::string effort_card(const Report& report) {
 std::string headline_section(const Report& report) {
   const std::string cards = accuracy_card(report) + fastest_card(report) + smallest_card(report) +
                             closest_card(report) + effort_card(report);
-  return cards.empty() ? "" : "<div class=cards>" + cards + "</div>\n";
+  return verdict_banner(report) + (cards.empty() ? "" : "<div class=cards>" + cards + "</div>\n");
 }
 
 }  // namespace moebench::page

@@ -104,6 +104,9 @@ std::vector<TradeOff> trade_offs(const Report& report);
 
 // Sections, each a whole <section>, or "" if the report holds nothing for it.
 std::string headline_section(const Report& report);
+// Of the plans against the reference: a sentence, and what stands behind it.
+std::string verdict_banner(const Report& report);
+std::string verdict_table(const Report& report);
 std::string failures_section(const Report& report);
 std::string summary_section(const Report& report);
 std::string accuracy_section(const Report& report);
@@ -114,6 +117,9 @@ std::string fidelity_section(const Report& report);
 std::string memory_section(const Report& report);
 std::string items_section(const Report& report);
 std::string environment_section(const Report& report);
+
+// Charts of accuracy and fidelity, added to those of chart_specifications().
+void add_quality_charts(const Report& report, OrderedJson& charts);
 
 // The specifications of all charts, by the id of their <figure>: what page.js draws.
 OrderedJson chart_specifications(const Report& report);

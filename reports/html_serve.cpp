@@ -105,11 +105,15 @@ std::string serve_section(const Report& report) {
       if (record == nullptr || !record->at("details").contains("points")) continue;
       sweeps += sweep_table(record->at("details"), row);
     }
+    std::string charts;
     if (!sweeps.empty()) {
-      body += "<div class=charts>" +
-              figure(chart_id("sweep", i), titles[i] + ": waiting against throughput") + "</div>" +
-              sweeps;
+      charts = figure(chart_id("sweep", i), "Waiting against throughput; a star is the knee");
     }
+    charts += "<div class=charts>" +
+              figure(chart_id("load-ttft_ms", i), "Share of requests with a TTFT within a time") +
+              figure(chart_id("load-itl_ms", i), "Share of gaps between tokens within a time") +
+              "</div>";
+    body += charts + sweeps;
   }
   for (const std::string& title : scenario_titles(report, "mixed")) {
     body += load_table(report, "mixed", title, kMixedColumns);

@@ -108,7 +108,7 @@ std::string summary_section(const Report& report) {
   }
   return section("summary", "All plans at a glance",
                  "Values with their 95 % intervals; ×, the ratio to the reference plan.",
-                 table_of_plans(report, columns, "summary") + plans);
+                 table_of_plans(report, columns, "summary") + plans + verdict_table(report));
 }
 
 }  // namespace moebench::page

@@ -48,11 +48,16 @@ int verdict_number(const OrderedJson& answer) {
 
 // What the list shows before anything is opened.
 OrderedJson index_row(Tables& tables, const OrderedJson& item) {
-  std::string verdicts;
+  // Those that stand beside each other when the item is opened: one effort and repeat.
+  std::map<std::pair<std::size_t, std::int64_t>, std::string> groups;
   for (const OrderedJson& answer : item.at("answers")) {
     const char first = answer.at("flipped").get<bool>() ? 'A' : 'a';
-    verdicts += static_cast<char>(first + verdict_number(answer));
+    groups[{tables.efforts.number(text_of(answer, "effort")),
+            answer.at("repeat").get<std::int64_t>()}] +=
+        static_cast<char>(first + verdict_number(answer));
   }
+  std::string verdicts;
+  for (const auto& [group, letters] : groups) verdicts += (verdicts.empty() ? "" : " ") + letters;
   std::string question = text_of(item, "question").substr(0, kQuestionBytes);
   std::replace(question.begin(), question.end(), '\n', ' ');
   return OrderedJson::array({tables.tasks.number(text_of(item, "task")), text_of(item, "id"),

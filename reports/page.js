@@ -5,6 +5,9 @@
   const root = document.documentElement;
   const color = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
   const planColor = (row) => (data.reference[row] ? color("c0") : color(`c${1 + ((row + 8) % 9)}`));
+  // Lines also differ in their dashes and points in their shapes: colour alone is not enough for everybody.
+  const shape = (row) => ["circle", "rect", "triangle", "rectRot", "star", "crossRot", "rectRounded", "cross"][row % 8];
+  const dash = (row) => [[], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4]][row % 5];
   const text = (v, percent) => {
     if (percent) return `${(100 * v).toFixed(1)} %`;
     const a = Math.abs(v);
@@ -157,7 +160,7 @@
     return {
       type: "scatter", plugins: [whiskers, names],
       data: { datasets: [
-        { label: "plans", data: points, names: spec.points.map((p) => data.labels[p.row]), pointRadius: 6, pointHoverRadius: 7,
+        { label: "plans", data: points, names: spec.points.map((p) => data.labels[p.row]), pointStyle: spec.points.map((p) => shape(p.row)), pointRadius: 6, pointHoverRadius: 7,
           backgroundColor: spec.points.map((p) => (p.front ? planColor(p.row) : color("surface"))), borderColor: spec.points.map((p) => planColor(p.row)), borderWidth: 2,
           whiskerColor: color("whisker"), faint: true, clip: 10,
           whiskers: { x: spec.points.map((p) => range(p.x)), y: spec.points.map((p) => { const r = range(p.y); return r && [y(r[0]), y(r[1])]; }) } },
@@ -174,28 +177,62 @@
         },
         plugins: { legend: legend(false), tooltip: { filter: (c) => c.datasetIndex === 0, callbacks: { label: (c) => {
           const p = c.raw.p;
-          return `${data.labels[p.row]}: ${isBytes ? bytes(p.x.v) : text(p.x.v)}, ${text(p.y.v, spec.y_percent)}`;
+          const within = (metric, say) => (range(metric) ? ` [${range(metric).map(say).join(", ")}]` : "");
+          const x = (v) => (isBytes ? bytes(v) : text(v)), yText = (v) => text(v, spec.y_percent);
+          return [data.labels[p.row], `${spec.x_title}: ${x(p.x.v)}${within(p.x, x)}`, `${spec.y_title}: ${yText(p.y.v)}${within(p.y, yText)}`, p.front ? "on the front" : "beaten by another plan"];
         } } } },
       }),
     };
   }
 
+  const lineOf = (s) => ({ label: data.labels[s.row], data: s.points.map(([x, y]) => ({ x, y })), borderColor: planColor(s.row), backgroundColor: planColor(s.row), borderWidth: 2, borderDash: dash(s.row) });
+  const logTick = (v, percent) => (Math.abs(Math.log10(v) % 1) < 1e-9 || Math.abs(Math.log10(v / 2) % 1) < 1e-9 || Math.abs(Math.log10(v / 5) % 1) < 1e-9 ? tick(v, percent) : null);
+
   function distribution(spec) {
+    // Plans that differ tenfold share a picture only on a logarithmic axis.
+    const medians = spec.series.map((s) => s.points[Math.floor(s.points.length / 2)][0]).filter((v) => v > 0);
+    const isLog = Math.max(...medians) > 8 * Math.min(...medians);
     return {
       type: "line",
-      data: { datasets: spec.series.map((s) => ({ label: data.labels[s.row], data: s.points.map(([x, y]) => ({ x, y })), borderColor: planColor(s.row), backgroundColor: planColor(s.row), pointRadius: 0, borderWidth: 2, stepped: "after" })) },
-      options: base({ parsing: false, interaction: { mode: "nearest", axis: "x" },
-        scales: { x: axis(spec.x_title, { type: "linear", beginAtZero: true }), y: axis("", { type: "linear", min: 0, max: 1, ticks: { color: color("muted"), callback: (v) => tick(v, true) } }) },
-        plugins: { legend: legend(true) } }),
+      data: { datasets: spec.series.map((s) => ({ ...lineOf(s), pointRadius: 0, stepped: "after" })) },
+      options: base({ parsing: false, interaction: { mode: "nearest", axis: "y" },
+        scales: { x: axis(spec.x_title, isLog ? { type: "logarithmic", ticks: { color: color("muted"), callback: (v) => logTick(v) } } : { type: "linear", beginAtZero: true }), y: axis("", { type: "linear", min: 0, max: 1, ticks: { color: color("muted"), callback: (v) => tick(v, true) } }) },
+        plugins: { legend: legend(true), tooltip: { callbacks: { title: () => "", label: (c) => `${c.dataset.label}: ${text(c.raw.y, true)} within ${text(c.raw.x)} ms` } } } }),
     };
   }
 
+  // Dashed lines across the picture at what must not be passed.
+  const limits = {
+    id: "limits",
+    afterDatasetsDraw(chart) {
+      const { ctx, chartArea: area, scales } = chart;
+      for (const limit of chart.config.options.limits ?? []) {
+        const y = scales.y.getPixelForValue(limit.value);
+        if (!(y > area.top && y < area.bottom)) continue;
+        ctx.save();
+        ctx.strokeStyle = ctx.fillStyle = color("bad");
+        ctx.setLineDash([6, 4]);
+        ctx.beginPath(); ctx.moveTo(area.left, y); ctx.lineTo(area.right, y); ctx.stroke();
+        ctx.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+        ctx.fillText(limit.text, area.left + 8, y - 6);
+        ctx.restore();
+      }
+    },
+  };
+
   function curve(spec) {
+    const isKnee = (s, i) => s.knee === i;
+    const scale = (title, isLog, isPercent) => axis(title, isLog
+      ? { type: "logarithmic", ticks: { color: color("muted"), callback: (v) => logTick(v, isPercent) } }
+      : { type: "linear", beginAtZero: true, ticks: { color: color("muted"), callback: (v) => tick(v, isPercent) } });
     return {
-      type: "line",
-      data: { datasets: spec.series.map((s) => ({ label: data.labels[s.row], data: s.points.map(([x, y]) => ({ x, y })), borderColor: planColor(s.row), backgroundColor: planColor(s.row), pointRadius: 3, borderWidth: 2 })) },
-      options: base({ parsing: false, scales: { x: axis(spec.x_title, { type: "linear", beginAtZero: true }), y: axis(spec.y_title, { type: "linear", beginAtZero: true }) },
-        plugins: { legend: legend(true) } }),
+      type: "line", plugins: [limits],
+      data: { datasets: spec.series.map((s) => ({ ...lineOf(s), stepped: spec.stepped ? "after" : false,
+        pointStyle: s.points.map((_, i) => (isKnee(s, i) ? "star" : shape(s.row))), pointRadius: s.points.map((_, i) => (spec.stepped ? 0 : isKnee(s, i) ? 9 : 3.5)),
+        pointBorderWidth: s.points.map((_, i) => (isKnee(s, i) ? 2.5 : 1)) })) },
+      options: base({ parsing: false, limits: spec.limits, interaction: { mode: "nearest", intersect: false },
+        scales: { x: scale(spec.x_title, spec.x_log), y: scale(spec.y_title, spec.y_log, spec.y_percent) },
+        plugins: { legend: legend(true), tooltip: { callbacks: { title: () => "", label: (c) => `${c.dataset.label}: ${text(c.raw.x)}, ${text(c.raw.y, spec.y_percent)}${spec.series[c.datasetIndex].knee === c.dataIndex ? " (knee)" : ""}` } } } }),
     };
   }
 

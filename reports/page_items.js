@@ -113,6 +113,7 @@
     const [task, id, category, , question, verdicts] = index[number];
     const chips = make("span", { class: "chips" });
     for (const letter of verdicts) {
+      if (letter === " ") { chips.append(make("b")); continue; }
       const flip = letter < "a", verdict = data.verdicts[letter.toLowerCase().charCodeAt(0) - 97];
       chips.append(make("i", { class: `v-${verdict}${flip ? " flip" : ""}`, title: verdict }));
     }

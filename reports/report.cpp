@@ -15,6 +15,7 @@
 #include "kernels/core/append_file.h"
 #include "kernels/core/error.h"
 #include "reports/html.h"
+#include "reports/plan_verdicts.h"
 #include "reports/run_results.h"
 
 namespace moebench {
@@ -42,6 +43,7 @@ struct Loaded {
   std::vector<Record> records;
   std::vector<TaskCase> tasks;
   std::vector<PlanKey> plans;
+  OrderedJson verdicts = OrderedJson::array();
 };
 
 std::string title_of(const Record& record) {
@@ -70,6 +72,7 @@ Loaded load_runs(const std::vector<std::filesystem::path>& runs) {
   std::set<PlanKey> seen;
   for (const std::filesystem::path& path : runs) {
     RunResults run = read_run_results(path);
+    for (OrderedJson& verdict : plan_verdicts(run)) loaded.verdicts.push_back(std::move(verdict));
     for (Record& record : run.records) {
       const PlanKey key{record.model, record.plan};
       if (seen.insert(key).second) loaded.plans.push_back(key);
@@ -298,6 +301,7 @@ OrderedJson build_report(const std::vector<std::filesystem::path>& runs,
   for (const PlanKey& key : loaded.plans) summary.push_back(summarise(loaded, key));
   report["summary"] = std::move(summary);
   report["comparisons"] = compare_all(loaded);
+  report["verdicts"] = loaded.verdicts;
   OrderedJson records = OrderedJson::array();
   for (const Record& record : loaded.records) records.push_back(to_json(record));
   report["records"] = std::move(records);

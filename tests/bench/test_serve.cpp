@@ -52,6 +52,12 @@ TEST_CASE("serve: an open loop hands over every request, none before its time") 
   const auto schedule = make_schedule(scenario.arrivals, parse_length("uniform:4:20", "x"),
                                       parse_length("uniform:1:6", "x"), {});
   REQUIRE(outcome.log.size() == 40);
+  // The distribution that the record keeps goes through its own percentiles.
+  const OrderedJson& quantiles = outcome.record.details.at("latency_quantiles").at("ttft_ms");
+  REQUIRE(quantiles.size() == 41);
+  CHECK(std::is_sorted(quantiles.begin(), quantiles.end()));
+  CHECK(quantiles[20].get<double>() == Approx(value(outcome.record, "ttft_ms_p50")));
+  CHECK(quantiles[36].get<double>() == Approx(value(outcome.record, "ttft_ms_p90")));
   std::set<std::uint64_t> ids;
   for (const RequestEvents& r : outcome.log) {
     ids.insert(r.id);

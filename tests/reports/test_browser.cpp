@@ -16,6 +16,9 @@ namespace {
 
 constexpr std::size_t kMostPageBytes = 8'000'000;
 
+// The item browser has taken the place of the markup for readers without JavaScript.
+constexpr const char* kReady = "document.documentElement.dataset.items === 'ready'";
+
 bool no_browser() {
   if (!browser_path().empty()) return false;
   WARN("no Chromium here: pages are not looked at in a browser");
@@ -97,7 +100,7 @@ TEST_CASE("browser: the page opens without errors or requests, in light, dark an
     browser.set_size(look.width, 1600);
     browser.set_dark(look.dark);
     browser.open(page.path());
-    CHECK(browser.wait_for("document.documentElement.dataset.items === 'ready'"));
+    CHECK(browser.wait_for(kReady));
     // Nothing is wider than the window; wide tables scroll inside their frames.
     CHECK(browser.value("document.documentElement.scrollWidth") == look.width);
     CHECK(browser.wait_for("Chart.getChart(document.querySelector('canvas'))"));
@@ -115,7 +118,7 @@ TEST_CASE("browser: answers are found by search, filters and links") {
   const PageFile page(small_report());
   Browser browser;
   browser.open(page.path());
-  REQUIRE(browser.wait_for("document.documentElement.dataset.items === 'ready'"));
+  REQUIRE(browser.wait_for(kReady));
   const auto ids = [&] {
     return browser.value("[...document.querySelectorAll('.item .id')].map(e => e.textContent)");
   };
@@ -147,6 +150,7 @@ TEST_CASE("browser: answers are found by search, filters and links") {
   CHECK(ids() == Json({"y"}));
 
   browser.open(page.path(), "#item=nano/z");
+  REQUIRE(browser.wait_for(kReady));
   CHECK(browser.wait_for("document.querySelector('.item[open] article')"));
   CHECK(ids() == Json({"z", "x", "y"}));
   CHECK(browser.value("document.querySelectorAll('.item[open] article').length") == 1);
@@ -158,6 +162,7 @@ TEST_CASE("browser: the first word that leaves the reference is marked") {
   const PageFile page(small_report());
   Browser browser;
   browser.open(page.path(), "#item=nano/x");
+  REQUIRE(browser.wait_for(kReady));
   REQUIRE(browser.wait_for("document.querySelector('.item[open] mark.first')"));
   CHECK(browser.value(
             "[...document.querySelectorAll('.item[open] .plan')].map(e => e.textContent)") ==
@@ -175,7 +180,7 @@ TEST_CASE("browser: keys search, walk and help; a table copies as Markdown") {
   const PageFile page(small_report());
   Browser browser;
   browser.open(page.path());
-  REQUIRE(browser.wait_for("document.documentElement.dataset.items === 'ready'"));
+  REQUIRE(browser.wait_for(kReady));
   browser.press("j");
   browser.press("j");
   CHECK(browser.value("document.activeElement.querySelector('.id').textContent") == "y");
@@ -217,7 +222,7 @@ TEST_CASE("browser: what a model writes is text, whatever it writes") {
   const PageFile page(build_report({run.path()}, {}));
   Browser browser;
   browser.open(page.path());
-  REQUIRE(browser.wait_for("document.documentElement.dataset.items === 'ready'"));
+  REQUIRE(browser.wait_for(kReady));
   CHECK(browser.value("document.querySelectorAll('.item').length") == kHostile.size());
   // Everything is opened, and each text stands there as itself.
   browser.value("document.querySelectorAll('.item').forEach(item => { item.open = true; })");
@@ -288,7 +293,7 @@ TEST_CASE("browser: ten thousand items open at once, in a file of less than 8 MB
   CHECK(page.bytes() <= kMostPageBytes);
   Browser browser;
   browser.open(page.path());
-  REQUIRE(browser.wait_for("document.documentElement.dataset.items === 'ready'"));
+  REQUIRE(browser.wait_for(kReady));
   const auto milliseconds =
       browser.value("performance.getEntriesByName('items')[0].startTime").get<double>();
   const auto first_paint = browser
@@ -303,6 +308,7 @@ TEST_CASE("browser: ten thousand items open at once, in a file of less than 8 MB
   // The last ones are there too, though few are drawn.
   CHECK(browser.value("document.querySelectorAll('.item').length").get<int>() <= 200);
   browser.open(page.path(), "#item=nano/question-09999");
+  REQUIRE(browser.wait_for(kReady));
   REQUIRE(browser.wait_for("document.querySelector('.item[open] pre')"));
   CHECK(browser.value("document.querySelector('.item[open] pre').textContent") ==
         reference.back().analysis);

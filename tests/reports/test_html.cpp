@@ -109,6 +109,34 @@ TEST_CASE("html: serving has a table of definitions, and a sweep its rates and i
   CHECK(words.find("at least 95 % of requests keep ttft:200") != std::string::npos);
   CHECK(words.find("<td>61.5</td>") != std::string::npos);
   CHECK(page.find("\"kind\":\"curve\"") != std::string::npos);
+  CHECK(page.find("\"limits\":[]") != std::string::npos);
+
+  // The knee is a point of the curve, and the limit that was set a line across it.
+  record.scenario["slo"] = "ttft:200 tpot:50";
+  record.metrics["knee_requests_per_second"].value = 2.0;
+  RunFolder limited;
+  limited.add(record);
+  const std::string second = page_of(build_report({limited.path()}, {}));
+  CHECK(second.find("\"knee\":0") != std::string::npos);
+  CHECK(second.find(R"("limits":[{"value":200.0,"text":"limit of TTFT, 200 ms"}])") !=
+        std::string::npos);
+  // Another tool's limits are not ours to read.
+  record.scenario["slo"] = "whatever";
+  RunFolder foreign;
+  foreign.add(record);
+  check_page(page_of(build_report({foreign.path()}, {})));
+}
+
+TEST_CASE("html: a token budget counts what was right within it, of all answers") {
+  RunFolder run;
+  std::vector<LedgerLine> answers = {answer("a", true), answer("b", true), answer("c", false),
+                                     answer("d", true)};
+  const std::int64_t tokens[] = {40, 10, 5, 20};
+  for (std::size_t i = 0; i < answers.size(); ++i) answers[i].output_tokens = tokens[i];
+  run.add_task("reference", answers);
+  const std::string page = page_of(build_report({run.path()}, {}));
+  CHECK(page.find(R"("points":[[10,0.0],[10,0.25],[20,0.5],[40,0.75],[40,0.75]])") !=
+        std::string::npos);
 }
 
 TEST_CASE("html: a page is one file without outside links") {
@@ -247,6 +275,84 @@ TEST_CASE("html: a limit stands beside its speed and its ops; records from befor
   CHECK(series.at("attention") == Json::array({10.0, 6.0}));
   CHECK(series.at("embedding") == Json::array({0.0, 5.0}));
   CHECK(series.at("gaps between ops") == Json::array({0.0, 5.0}));
+}
+
+TEST_CASE("html: the banner says what a reader must know first") {
+  const auto banner = [](const RunFolder& run) {
+    const std::string page = page_of(build_report({run.path()}, {}));
+    check_page(page);
+    const std::size_t at = page.find("<div class=\"banner");
+    return at == std::string::npos ? "" : page.substr(at, page.find("</div>", at) - at);
+  };
+  std::vector<LedgerLine> right;
+  std::vector<LedgerLine> wrong;
+  for (int i = 0; i < 60; ++i) {
+    right.push_back(answer(fmt::format("q{}", i), true));
+    wrong.push_back(answer(fmt::format("q{}", i), false));
+  }
+  RunFolder alone;
+  alone.add_task("reference", right);
+  CHECK(banner(alone).empty());  // nothing is compared, nothing failed
+  RunFolder worse;
+  worse.add_task("reference", right);
+  worse.add_task("int4", wrong);
+  CHECK_THAT(banner(worse),
+             Catch::Contains("is-bad") &&
+                 Catch::Contains("1 of 1 plan answer worse than the reference: int4"));
+  RunFolder same;
+  same.add_task("reference", right);
+  same.add_task("int4", right);
+  CHECK_THAT(banner(same), Catch::Contains("No plan"));
+  CHECK_THAT(banner(same), !Catch::Contains("is-bad"));
+  RunFolder broken;
+  broken.add_task("reference", right);
+  Record failed;
+  failed.case_id = "00000000000000ff";
+  failed.label = "int4 / load";
+  failed.model = "m";
+  failed.plan = "int4";
+  failed.kind = "load";
+  failed.scenario = {{"kind", "load"}};
+  failed.status = Status::kFailed;
+  broken.add(failed);
+  CHECK_THAT(banner(broken), Catch::Contains("is-bad") && Catch::Contains("One case failed"));
+}
+
+TEST_CASE("html: what differs between the machines of two runs is marked") {
+  RunFolder one;
+  one.add_task("reference", {answer("x", true)});
+  RunFolder other;
+  other.add_task("reference", {answer("x", true)});
+  Json description = read_json(other.path() / "run.json");
+  description["environment"]["cpu"] = "another cpu";
+  write_file(other.path() / "run.json", description.dump());
+  const std::string page = page_of(build_report({one.path(), other.path()}, {}));
+  check_page(page);
+  CHECK(count_of(page, "<tr class=differs><th scope=row>processor</th>") == 1);
+  CHECK(count_of(page, "<tr><th scope=row>system</th>") == 1);
+  CHECK(page.find("The 2 runs differ in 1 of these lines") != std::string::npos);
+}
+
+TEST_CASE("html: fidelity shows flips by layer, and divergence by position") {
+  RunFolder run;
+  Record record;
+  record.case_id = "00000000000000e2";
+  record.label = "int4 / fidelity to reference";
+  record.model = "m";
+  record.plan = "int4";
+  record.kind = "fidelity";
+  record.scenario = {{"kind", "fidelity"}};
+  record.metrics["mean_kl"].value = 0.5;
+  record.details["router_flip_rate_by_layer"] = {0.0, 0.25};
+  record.details["kl_by_position"] = {
+      {{"from", 0}, {"to", 1}, {"positions", 3}, {"mean_kl", 0.25}},
+      {{"from", 1}, {"to", 3}, {"positions", 6}, {"mean_kl", 0.625}}};
+  run.add(record);
+  const std::string page = page_of(build_report({run.path()}, {}));
+  check_page(page);
+  CHECK(page.find("<td class=flips style=\"--s:0%\">0.0</td><td class=flips "
+                  "style=\"--s:85%\">25.0</td>") != std::string::npos);
+  CHECK(page.find(R"("points":[[1,0.25],[2,0.625]])") != std::string::npos);
 }
 
 TEST_CASE("html: what a model, a plan or a title says is never markup") {

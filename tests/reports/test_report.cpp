@@ -77,6 +77,19 @@ TEST_CASE("report: a run with every kind of case validates, and says what its le
     CHECK(row.at("peak_rss_bytes").get<double>() > 0);
   }
   CHECK(only(report.at("summary"), "plan", "int4").at("mean_kl").at("value") == 0);
+  // Every position of an answer belongs to one stage of it.
+  const Json& fidelity = only(report.at("records"), "kind", "fidelity").at("details");
+  std::int64_t positions = 0;
+  std::int64_t next = 0;
+  for (const Json& stage : fidelity.at("kl_by_position")) {
+    CHECK(stage.at("from") == next);
+    next = stage.at("to").get<std::int64_t>();
+    CHECK(next == 2 * stage.at("from").get<std::int64_t>() + 1);
+    positions += stage.at("positions").get<std::int64_t>();
+  }
+  CHECK(positions == fidelity.at("positions"));
+  for (const Json& verdict : report.at("verdicts")) CHECK(verdict.at("plan") == "int4");
+  CHECK(only(report.at("verdicts"), "metric", "accuracy").at("outcome") == "SAME");
   CHECK(report.at("items").size() == 10);
   for (const Json& item : report.at("items")) {
     CHECK(item.at("answers").size() == 2);
