@@ -31,6 +31,7 @@ void add_model_info(CLI::App& model, Action& action);
 void add_model_routing(CLI::App& model, Action& action);
 void add_kernels(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
+void add_publish(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
 void add_roofline(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);

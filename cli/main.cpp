@@ -124,6 +124,7 @@ int run_program(int argc, char** argv) {
   add_kernels(app, action);
   add_compare(app, action);
   add_report(app, action);
+  add_publish(app, action);
   add_roofline(app, action);
   add_doctor(app, action);
   add_worker(app, action);

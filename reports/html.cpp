@@ -32,7 +32,7 @@ std::string subtitle(const Report& report) {
 }
 
 // Links only to sections that are there.
-std::string navigation(const std::string& body) {
+std::string navigation(const std::string& body, std::string_view home) {
   static constexpr std::pair<const char*, const char*> kLinks[] = {{"failures", "Failures"},
                                                                    {"summary", "Summary"},
                                                                    {"accuracy", "Accuracy"},
@@ -45,19 +45,18 @@ std::string navigation(const std::string& body) {
                                                                    {"environment", "Measured on"},
                                                                    {"definitions", "Definitions"}};
   std::string links;
+  if (!home.empty()) links = fmt::format("<a href=\"{}\">‹ All runs</a>", escape_html(home));
   for (const auto& [id, text] : kLinks) {
     if (body.find(fmt::format("<section id={}>", id)) != std::string::npos) {
       links += fmt::format("<a href=\"#{}\">{}</a>", id, text);
     }
   }
-  return "<a class=skip href=\"#summary\">Skip to the numbers</a><nav>" + links +
-         "<span class=buttons><button id=help type=button hidden aria-label=keys>?</button>"
-         "<button id=theme type=button hidden aria-label=\"light or dark\">◐</button></span></nav>";
+  return links;
 }
 
 }  // namespace
 
-std::string render_html(const OrderedJson& json) {
+std::string render_html(const OrderedJson& json, std::string_view home) {
   const Report report(json);
   std::string body = headline_section(report) + failures_section(report) + summary_section(report) +
                      accuracy_section(report) + trade_off_section(report) + speed_section(report) +
@@ -66,15 +65,7 @@ std::string render_html(const OrderedJson& json) {
   body += definitions_section(body);
   const std::string title = escape_html(json.value("title", std::string("run")));
   const OrderedJson& generator = json.at("generator");
-  std::string html =
-      "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
-      "<meta name=viewport content=\"width=device-width, initial-scale=1\">"
-      "<meta name=color-scheme content=\"light dark\">"
-      // No request may leave the page, whatever a transcript holds.
-      "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; "
-      "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">";
-  html += fmt::format("<title>{} · moebench</title><style>{}</style></head>\n<body>{}<main>", title,
-                      kPageStyle, navigation(body));
+  std::string html = page_head(title + " · moebench", navigation(body, home));
   html +=
       fmt::format("<header class=top><p class=brand>moebench</p><h1>{}</h1><p>{}</p></header>\n",
                   title, subtitle(report));

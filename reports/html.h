@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "kernels/core/json_fields.h"
 
@@ -9,6 +10,7 @@ namespace moebench {
 
 // One HTML file without outside links: tables that read without JavaScript, charts and an item
 // browser with it. Everything that came from a model, a dataset or a file name is escaped.
-std::string render_html(const OrderedJson& report);
+// `home`: a relative link to the site that the page is part of; "" where it stands alone.
+std::string render_html(const OrderedJson& report, std::string_view home = "");
 
 }  // namespace moebench

@@ -128,8 +128,9 @@ std::string_view definition_of(std::string_view title) {
 std::string definitions_section(std::string_view page) {
   std::string body = "<dl class=definitions>";
   for (const Definition& definition : kDefinitions) {
-    const bool used = page.find(escape_html(definition.text)) != page.npos ||
-                      page.find(definition.term) != page.npos;
+    // Stands at a column or a mark, or beside numbers as "9 % of limit".
+    const bool used = page.find("\"" + escape_html(definition.text) + "\"") != page.npos ||
+                      page.find("% " + std::string(definition.term)) != page.npos;
     if (!used) continue;
     body += fmt::format("<dt>{}</dt><dd>{}</dd>", escape_html(definition.name),
                         escape_html(definition.text));

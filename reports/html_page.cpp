@@ -6,6 +6,7 @@
 #include "bench/record.h"
 #include "reports/html_definitions.h"
 #include "reports/html_text.h"
+#include "reports/page_assets.h"
 
 namespace moebench::page {
 namespace {
@@ -166,6 +167,22 @@ std::string table(std::string_view head, std::string_view body, std::string_view
   return fmt::format(
       "<div class=scroll><table class=\"{}\"><thead>{}</thead><tbody>{}</tbody></table></div>",
       classes, with_definitions(head), body);
+}
+
+std::string page_head(std::string_view title, std::string_view links) {
+  return fmt::format(
+      "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
+      "<meta name=viewport content=\"width=device-width, initial-scale=1\">"
+      "<meta name=color-scheme content=\"light dark\">"
+      // No request may leave the page, whatever a transcript holds.
+      "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; "
+      "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">"
+      "<title>{}</title><style>{}</style></head>\n"
+      "<body><a class=skip href=\"#content\">Skip to the numbers</a><nav>{}"
+      "<span class=buttons><button id=help type=button hidden aria-label=keys>?</button>"
+      "<button id=theme type=button hidden aria-label=\"light or dark\">◐</button></span></nav>"
+      "<main id=content>",
+      title, kPageStyle, links);
 }
 
 std::string row_head(const Row& row) {

@@ -102,6 +102,10 @@ struct TradeOff {
 };
 std::vector<TradeOff> trade_offs(const Report& report);
 
+// From the doctype to <main>: a page that asks nobody for anything, with `links` to its sections.
+// `title` is escaped.
+std::string page_head(std::string_view title, std::string_view links);
+
 // Sections, each a whole <section>, or "" if the report holds nothing for it.
 std::string headline_section(const Report& report);
 // Of the plans against the reference: a sentence, and what stands behind it.

@@ -19,8 +19,9 @@ namespace moebench::page {
 //    choices, texts, answers]...]...]}
 //
 // In the index, verdicts are one text: for each answer a letter, 'a' + verdict, capital where the
-// verdict differs from the reference's, with a space between efforts and repeats. A text is [analysis, final]; an answer is [plan, effort,
-// repeat, verdict, flipped, text, tokens, milliseconds, answer, hash of a hidden text].
+// verdict differs from the reference's, with a space between efforts and repeats. A text is
+// [analysis, final]; an answer is [plan, effort, repeat, verdict, flipped, text, tokens,
+// milliseconds, answer, hash of a hidden text].
 OrderedJson pack_items(const Report& report, std::size_t most_bytes);
 
 }  // namespace moebench::page

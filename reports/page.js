@@ -266,9 +266,5 @@
   // On paper every chart is seen, at paper's width.
   addEventListener("beforeprint", () => { for (const figure of figures) if (figure.isConnected && !drawn.has(figure)) draw(figure); for (const chart of drawn.values()) chart.resize(); });
 
-  const button = document.getElementById("theme");
-  const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
-  button.hidden = false;
-  button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; drawAgain(); });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAgain);
+  addEventListener("themechange", drawAgain);  // from page_tools.js
 })();

@@ -8,7 +8,7 @@ namespace moebench {
 extern const std::string_view kPageStyle;   // page.css
 extern const std::string_view kPageScript;  // page.js: charts
 extern const std::string_view kItemScript;  // page_items.js: the item browser
-extern const std::string_view kToolScript;  // page_tools.js: definitions, copying, keys
+extern const std::string_view kToolScript;  // page_tools.js: definitions, copying, theme, keys
 extern const std::string_view kChartJs;     // Debian's libjs-chart.js, minified (MIT licence)
 
 }  // namespace moebench

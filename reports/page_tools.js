@@ -118,10 +118,19 @@
   }
   window.moebenchMarkdown = markdownOf;  // for tests
 
+  // --- light and dark ---------------------------------------------------------------------------------------------
+
+  const root = document.documentElement, theme = document.getElementById("theme"), system = matchMedia("(prefers-color-scheme: dark)");
+  const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+  const changed = () => dispatchEvent(new Event("themechange"));
+  theme.hidden = false;
+  theme.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; changed(); });
+  system.addEventListener("change", changed);
+
   // --- keys -------------------------------------------------------------------------------------------------------
 
   const help = make("dialog", { id: "keys" }, make("h2", {}, "Keys"), make("dl", {},
-    ...[["/", "search the answers"], ["j  k", "next, previous answer"], ["Enter", "open or close it"], ["g  G", "top, bottom of the page"], ["d", "light or dark"], ["?", "this help"]]
+    ...[...(document.getElementById("filter") ? [["/", "search the answers"], ["j  k", "next, previous answer"], ["Enter", "open or close it"]] : []), ["g  G", "top, bottom of the page"], ["d", "light or dark"], ["?", "this help"]]
       .flatMap(([key, text]) => [make("dt", {}, ...key.split("  ").map((k) => make("kbd", {}, k))), make("dd", {}, text)])),
     make("form", { method: "dialog" }, make("button", {}, "Close")));
   document.body.append(help);
@@ -129,7 +138,7 @@
     if (event.key === "Escape") hide();
     if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
     if (event.key === "?") help.showModal();
-    if (event.key === "d") document.getElementById("theme")?.click();
+    if (event.key === "d") theme.click();
     if (event.key === "g") scrollTo({ top: 0 });
     if (event.key === "G") scrollTo({ top: document.body.scrollHeight });
   });

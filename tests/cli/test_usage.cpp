@@ -41,6 +41,7 @@ TEST_CASE("cli: every command has --help with an example") {
                                              "kernels list",
                                              "kernels verify",
                                              "report",
+                                             "publish",
                                              "doctor"};
   for (const std::string& command : commands) {
     INFO("moebench " << command << " --help");

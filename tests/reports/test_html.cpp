@@ -318,6 +318,20 @@ TEST_CASE("html: the banner says what a reader must know first") {
   CHECK_THAT(banner(broken), Catch::Contains("is-bad") && Catch::Contains("One case failed"));
 }
 
+TEST_CASE("html: a published score stands beside a model of its size, and says that it is one") {
+  RunFolder run;
+  run.add_task("reference", {answer("x", true)}, {{"task", "gpqa_diamond"}, {"effort", "high"}});
+  CHECK(page_of(build_report({run.path()}, {})).find("☆ published") == std::string::npos);
+  Json description = read_json(run.path() / "run.json");
+  description["models"][0]["parameters"] = 116'830'000'000;
+  write_file(run.path() / "run.json", description.dump());
+  const std::string page = page_of(build_report({run.path()}, {}));
+  check_page(page);
+  CHECK(count_of(page, "☆ published") == 1);
+  CHECK(page.find("80.1 %") != std::string::npos);  // arXiv 2508.10925, Table 3
+  CHECK(page.find("not measured here: gpt-oss-120b, GPQA Diamond, no tools") != std::string::npos);
+}
+
 TEST_CASE("html: what differs between the machines of two runs is marked") {
   RunFolder one;
   one.add_task("reference", {answer("x", true)});
