@@ -5,6 +5,7 @@
 #include "bench/latency.h"
 #include "bench/record.h"
 #include "kernels/core/error.h"
+#include "reports/html_answers.h"
 #include "reports/html_page.h"
 
 namespace moebench::page {
@@ -241,22 +242,13 @@ OrderedJson trade_off_chart(const Report& report, const TradeOff& t) {
 using AnswerTimes = std::map<std::string, std::vector<std::vector<double>>>;
 
 AnswerTimes answer_times(const Report& report) {
-  std::map<std::pair<std::string, std::string>, std::size_t> row_of;
-  for (std::size_t i = 0; i < report.rows.size(); ++i) {
-    row_of[{report.rows[i].model, report.rows[i].plan}] = i;
-  }
   AnswerTimes times;
-  for (const OrderedJson& item : report.json.at("items")) {
-    for (const OrderedJson& answer : item.at("answers")) {
-      const auto row = row_of.find(
-          {answer.at("model").get<std::string>(), answer.at("plan").get<std::string>()});
-      if (row == row_of.end()) continue;
-      auto& by_row = times[fmt::format("{} {}", item.at("task").get<std::string>(),
-                                       answer.at("effort").get<std::string>())];
-      by_row.resize(report.rows.size());
-      by_row[row->second].push_back(answer.at("e2e_ms").get<double>());
-    }
-  }
+  for_each_answer(report,
+                  [&](const std::string& title, std::size_t row, const OrderedJson& answer) {
+                    auto& by_row = times[title];
+                    by_row.resize(report.rows.size());
+                    by_row[row].push_back(answer.at("e2e_ms").get<double>());
+                  });
   return times;
 }
 

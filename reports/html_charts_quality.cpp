@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 
+#include "reports/html_answers.h"
 #include "reports/html_page.h"
 
 namespace moebench::page {
@@ -14,23 +15,14 @@ using Answers = std::vector<std::vector<std::pair<std::int64_t, bool>>>;
 
 // By "task effort".
 std::map<std::string, Answers> answers_of(const Report& report) {
-  std::map<std::pair<std::string, std::string>, std::size_t> row_of;
-  for (std::size_t i = 0; i < report.rows.size(); ++i) {
-    row_of[{report.rows[i].model, report.rows[i].plan}] = i;
-  }
   std::map<std::string, Answers> all;
-  for (const OrderedJson& item : report.json.at("items")) {
-    for (const OrderedJson& answer : item.at("answers")) {
-      const auto row = row_of.find(
-          {answer.at("model").get<std::string>(), answer.at("plan").get<std::string>()});
-      if (row == row_of.end()) continue;
-      Answers& by_row = all[fmt::format("{} {}", item.at("task").get<std::string>(),
-                                        answer.at("effort").get<std::string>())];
-      by_row.resize(report.rows.size());
-      by_row[row->second].emplace_back(answer.at("output_tokens").get<std::int64_t>(),
-                                       answer.at("verdict") == "correct");
-    }
-  }
+  for_each_answer(report,
+                  [&](const std::string& title, std::size_t row, const OrderedJson& answer) {
+                    Answers& by_row = all[title];
+                    by_row.resize(report.rows.size());
+                    by_row[row].emplace_back(answer.at("output_tokens").get<std::int64_t>(),
+                                             answer.at("verdict") == "correct");
+                  });
   return all;
 }
 

@@ -6,7 +6,7 @@
   const color = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
   const planColor = (row) => (data.reference[row] ? color("c0") : color(`c${1 + ((row + 8) % 9)}`));
   // Lines also differ in their dashes and points in their shapes: colour alone is not enough for everybody.
-  const shape = (row) => ["circle", "rect", "triangle", "rectRot", "star", "crossRot", "rectRounded", "cross"][row % 8];
+  const shape = (row) => ["circle", "rect", "triangle", "rectRot", "rectRounded"][row % 5];
   const dash = (row) => [[], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4]][row % 5];
   const text = (v, percent) => {
     if (percent) return `${(100 * v).toFixed(1)} %`;
