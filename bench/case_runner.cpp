@@ -13,6 +13,7 @@
 #include "bench/output_check.h"
 #include "bench/sample_watch.h"
 #include "bench/serve.h"
+#include "bench/task_record.h"
 #include "bench/trace_file.h"
 #include "bench/workloads.h"
 #include "evals/fidelity.h"
@@ -26,14 +27,6 @@
 
 namespace moebench {
 namespace {
-
-Metric metric_from(const MeanEstimate& estimate, std::string unit, std::string better) {
-  Metric metric =
-      plain_metric(estimate.mean, std::move(unit), std::move(better), estimate.num_values);
-  metric.interval = estimate.interval;
-  metric.interval_method = estimate.interval ? estimate.method : estimate.reason;
-  return metric;
-}
 
 OrderedJson budget_json(const MemoryBudget& budget) {
   OrderedJson weights;
@@ -409,6 +402,7 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Sa
   settings.repeats = scenario.repeats;
   settings.max_tokens = scenario.max_tokens;
   settings.sampling = scenario.sampling;
+  settings.shard = options_.question_shard;
   const std::filesystem::path path = ledger_path(options_.out_dir, one.id);
   const std::vector<LedgerLine> done = read_ledger(path);
   LineWriter ledger(path);
@@ -420,30 +414,13 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Sa
   watch.end();
   const double elapsed = seconds_since(start);
 
-  const TaskScore score = score_lines(lines);
-  record.metrics["accuracy"] = metric_from(score.accuracy, "share", "higher");
-  for (const auto& [name, estimate] : score.accuracy_by_normalisation) {
-    record.metrics["accuracy_per_" + name.substr(0, name.size() - 1)] =
-        metric_from(estimate, "share", "higher");
-  }
-  record.metrics["output_tokens_mean"] =
-      plain_metric(score.mean_output_tokens, "tokens", "", score.num_answers);
-  record.metrics["reasoning_tokens_mean"] =
-      plain_metric(score.mean_reasoning_tokens, "tokens", "", score.num_answers);
+  // A part of the questions may be none of them.
+  if (!lines.empty() || options_.question_shard.is_whole()) add_scores(lines, record);
   // Times of this process only: lines from before a resume were measured in another.
   const auto fresh = std::span(lines).subspan(done.size());
   if (!fresh.empty()) {
-    std::vector<double> ttft;
-    std::vector<double> tpot;
-    std::vector<double> e2e;
     double output = 0;
-    for (const LedgerLine& line : fresh) {
-      output += static_cast<double>(line.output_tokens);
-      if (line.output_tokens == 0) continue;  // scored by likelihood, or failed: no token was timed
-      ttft.push_back(line.timing.ttft_ms);
-      e2e.push_back(line.timing.e2e_ms);
-      if (line.output_tokens > 1) tpot.push_back(line.timing.tpot_ms);
-    }
+    for (const LedgerLine& line : fresh) output += static_cast<double>(line.output_tokens);
     const auto n = static_cast<std::int64_t>(fresh.size());
     record.metrics["answers_per_second"] =
         plain_metric(static_cast<double>(n) / elapsed, "answers/s", "higher", n);
@@ -451,26 +428,9 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Sa
       record.metrics["output_tokens_per_second"] =
           plain_metric(output / elapsed, "tokens/s", "higher", n);
     }
-    add_latency_metrics("tpot", tpot, record);
-    add_latency_metrics("e2e", e2e, record);
-    add_latency_metrics("ttft", ttft, record);
+    add_answer_latencies(fresh, record);
     add_energy_metrics(watch, fresh, output, record);
   }
-  OrderedJson verdicts;
-  for (int v = 0; v < kNumVerdicts; ++v) {
-    verdicts[std::string(verdict_name(static_cast<Verdict>(v)))] =
-        score.verdicts[static_cast<std::size_t>(v)];
-  }
-  OrderedJson categories = OrderedJson::object();
-  for (const auto& [category, estimate] : score.accuracy_by_category) {
-    categories[category] = {{"accuracy", estimate.mean}, {"count", estimate.num_values}};
-    if (estimate.interval) {
-      categories[category]["low"] = estimate.interval->low;
-      categories[category]["high"] = estimate.interval->high;
-    }
-  }
-  record.details["verdicts"] = verdicts;
-  record.details["categories"] = categories;
   record.details["dataset_hash"] = task.load(scenario.protocol).hash;
   record.details["protocol"] = {{"name", protocol.name}, {"source", protocol.source}};
   if (!protocol.extraction_rule.empty()) {
@@ -480,6 +440,7 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Sa
   record.details["public_text"] = task.public_text;
   record.details["content_hashes"]["dataset"] = record.details["dataset_hash"];
   record.details["resumed_answers"] = done.size();
+  if (!settings.shard.is_whole()) record.details["question_shard"] = settings.shard.text();
   record.details["ledger"] = std::filesystem::relative(path, options_.out_dir).string();
 }
 
@@ -505,12 +466,12 @@ void CaseRunner::run_fidelity_case(const Case& one, const FidelityScenario& scen
   const FidelityResult result = compare_fidelity(reference, state_->engine, traces);
 
   const auto positions = result.num_positions;
-  record.metrics["mean_kl"] = metric_from(result.mean_kl, "nats", "lower");
+  record.metrics["mean_kl"] = estimate_metric(result.mean_kl, "nats", "lower");
   record.metrics["median_kl"] = plain_metric(result.median_kl, "nats", "lower", positions);
   record.metrics["p90_kl"] = plain_metric(result.p90_kl, "nats", "lower", positions);
   record.metrics["p99_kl"] = plain_metric(result.p99_kl, "nats", "lower", positions);
   record.metrics["max_kl"] = plain_metric(result.max_kl, "nats", "lower", positions);
-  record.metrics["top1_agreement"] = metric_from(result.top1_agreement, "share", "higher");
+  record.metrics["top1_agreement"] = estimate_metric(result.top1_agreement, "share", "higher");
   record.metrics["router_flip_rate"] =
       plain_metric(result.router_flip_rate, "share", "lower", positions);
   record.metrics["mean_abs_delta_p"] =

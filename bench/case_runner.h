@@ -14,6 +14,7 @@
 #include "bench/roofline.h"
 #include "bench/suite.h"
 #include "engine/engine.h"
+#include "kernels/core/shard.h"
 
 namespace moebench {
 
@@ -26,6 +27,7 @@ struct CaseRunnerOptions {
   // Of the CPU, for plans that run there: measured by somebody else, since it takes memory that
   // would count as the plan's. The GPU's are measured here.
   std::optional<Ceilings> ceilings;
+  Shard question_shard;  // of every task: the questions that are asked
   std::function<void(std::int64_t done, std::int64_t total)> on_progress;
   std::function<bool()> stop_requested;
   std::function<void(const RequestEvents&)> on_request;  // of workloads, beside the event log

@@ -60,16 +60,47 @@ std::vector<Group> group_cases(const std::vector<Case>& cases, const RunOptions&
     if (found == groups.end()) found = groups.insert(groups.end(), Group{});
     found->cases.push_back(one);
   }
-  std::vector<Group> chosen;
-  for (std::size_t i = 0; i < groups.size(); ++i) {
-    if (static_cast<int>(i) % options.shard_count != options.shard_index) continue;
-    const auto& only = options.only_plans;
-    const std::string& plan = groups[i].cases.front().plan.name;
-    if (only.empty() || std::find(only.begin(), only.end(), plan) != only.end()) {
-      chosen.push_back(std::move(groups[i]));
+  const auto& only = options.only_plans;
+  std::erase_if(groups, [&](const Group& group) {
+    const std::string& plan = group.cases.front().plan.name;
+    return !only.empty() && std::find(only.begin(), only.end(), plan) == only.end();
+  });
+  return groups;
+}
+
+bool is_load(const Case& one) { return std::holds_alternative<LoadScenario>(one.scenario); }
+
+// The cases of the groups that are this shard's, as RunOptions::shard describes it.
+std::vector<Group> deal_out(std::vector<Group> groups, const RunOptions& options) {
+  const Shard all = options.shard;
+  if (all.is_whole()) return groups;
+  const auto num_groups = static_cast<int>(groups.size());
+  std::int64_t number = 0;  // of the case among those that are dealt out
+  std::vector<Group> own;
+  for (int g = 0; g < num_groups; ++g) {
+    Group& group = groups[static_cast<std::size_t>(g)];
+    Shard part = all;
+    if (!options.shard_questions && all.count <= num_groups) {
+      if (!all.takes(g)) continue;
+      part = Shard{};
+    } else if (!options.shard_questions) {
+      if (all.index % num_groups != g) continue;
+      part = {all.index / num_groups, (all.count - g + num_groups - 1) / num_groups};
     }
+    const auto loads = std::count_if(group.cases.begin(), group.cases.end(), is_load);
+    const bool only_loads = loads == static_cast<std::int64_t>(group.cases.size());
+    if (!options.shard_questions) number = 0;
+    std::erase_if(group.cases, [&](const Case& one) {
+      const bool everywhere = is_load(one) || (options.shard_questions &&
+                                               std::holds_alternative<TaskScenario>(one.scenario));
+      return !everywhere && !part.takes(number++);
+    });
+    // A load alone is worth it only where nobody does more.
+    const bool rest = std::any_of(group.cases.begin(), group.cases.end(),
+                                  [](const Case& one) { return !is_load(one); });
+    if (rest || (only_loads && part.index == 0)) own.push_back(std::move(group));
   }
-  return chosen;
+  return own;
 }
 
 void check_plan_names(const Suite& suite, const std::vector<std::string>& only) {
@@ -173,9 +204,13 @@ class Run {
 
   // Advances `next` by one for every record.
   void run_child(const std::vector<Case>& cases, std::size_t& next) {
-    const Job job{
-        cases,         suite_.engine, suite_.threads, options_.out_dir, ceilings_for(cases),
-        options_.trace};
+    const Job job{cases,
+                  suite_.engine,
+                  suite_.threads,
+                  options_.out_dir,
+                  ceilings_for(cases),
+                  options_.trace,
+                  options_.shard_questions ? options_.shard : Shard{}};
     const std::filesystem::path program = options_.program.empty()
                                               ? std::filesystem::read_symlink("/proc/self/exe")
                                               : options_.program;
@@ -308,7 +343,14 @@ OrderedJson frontier_of(const Suite& suite, const Plan& plan) {
   return by_model;
 }
 
-OrderedJson run_json(const Suite& suite, const std::vector<Case>& cases) {
+// How a run's part is named in run.json; null for a whole run.
+OrderedJson shard_json(const RunOptions& options) {
+  if (options.shard.is_whole()) return {};
+  return {{"part", options.shard.text()}, {"by", options.shard_questions ? "question" : "case"}};
+}
+
+OrderedJson run_json(const Suite& suite, const std::vector<Case>& cases,
+                     const RunOptions& options) {
   OrderedJson models = OrderedJson::array();
   for (const std::string& model : suite.models) models.push_back(describe_model(model));
   OrderedJson plans = OrderedJson::array();
@@ -325,17 +367,19 @@ OrderedJson run_json(const Suite& suite, const std::vector<Case>& cases) {
   }
   OrderedJson environment = to_json(read_environment());
   environment.update(host_details());
-  return {{"schema", kRunSchema},
-          {"suite", suite.name},
-          {"description", suite.description},
-          {"started", utc_now()},
-          {"environment", environment},
-          {"threads", suite.threads},
-          {"max_batch", suite.engine.max_batch},
-          {"step_tokens", suite.engine.step_tokens},
-          {"models", models},
-          {"plans", plans},
-          {"cases", case_list}};
+  OrderedJson json = {{"schema", kRunSchema},
+                      {"suite", suite.name},
+                      {"description", suite.description},
+                      {"started", utc_now()},
+                      {"environment", environment},
+                      {"threads", suite.threads},
+                      {"max_batch", suite.engine.max_batch},
+                      {"step_tokens", suite.engine.step_tokens},
+                      {"models", models},
+                      {"plans", plans},
+                      {"cases", case_list}};
+  if (!options.shard.is_whole()) json["shard"] = shard_json(options);
+  return json;
 }
 
 // Of every tensor of every model its format and a hash of its content: which one differs, where two
@@ -353,9 +397,18 @@ void write_weights_list(const std::filesystem::path& path, const Suite& suite) {
   write_file_atomically(path, lines);
 }
 
-// Results of a checkpoint that has changed since do not belong beside those of the new one.
-void check_same_models(const std::filesystem::path& description, const Suite& suite) {
+// Results of a checkpoint that has changed since do not belong beside those of the new one, nor
+// those of two parts in one folder.
+void check_same_run(const std::filesystem::path& description, const Suite& suite,
+                    const RunOptions& options) {
   const Json before = parse_json(read_text_file(description), description.string());
+  const Json shard_before = before.value("shard", Json());
+  const Json shard_now = shard_json(options);
+  require(shard_before == shard_now,
+          "resume {}: it holds {}, not {}; give the same --shard, or choose another --out",
+          description.parent_path().string(),
+          shard_before.is_null() ? "a whole run" : "part " + shard_before.dump(),
+          shard_now.is_null() ? "a whole run" : "part " + shard_now.dump());
   for (const Json& model : before.value("models", Json::array())) {
     const auto name = model.value("name", "");
     if (std::find(suite.models.begin(), suite.models.end(), name) == suite.models.end()) continue;
@@ -369,13 +422,9 @@ void check_same_models(const std::filesystem::path& description, const Suite& su
 }  // namespace
 
 RunOutcome run_suite(const Suite& suite, const RunOptions& options) {
-  require(options.shard_count >= 1 && options.shard_index >= 0 &&
-              options.shard_index < options.shard_count,
-          "run shard {}/{}: the first number counts from 0 and is below the second",
-          options.shard_index, options.shard_count);
   check_plan_names(suite, options.only_plans);
   const std::vector<Case> cases = expand_suite(suite);
-  std::vector<Group> groups = group_cases(cases, options);
+  std::vector<Group> groups = deal_out(group_cases(cases, options), options);
   const std::filesystem::path description = options.out_dir / "run.json";
   const bool described = std::filesystem::exists(description);
   require(
@@ -383,10 +432,10 @@ RunOutcome run_suite(const Suite& suite, const RunOptions& options) {
       "run into {}: it holds a run already (continue it with --resume, or choose another --out)",
       options.out_dir.string());
   if (described) {
-    check_same_models(description, suite);
+    check_same_run(description, suite, options);
   } else {
     write_weights_list(options.out_dir / "weights.jsonl", suite);
-    write_file_atomically(description, run_json(suite, cases).dump(2) + "\n");
+    write_file_atomically(description, run_json(suite, cases, options).dump(2) + "\n");
   }
   return Run(suite, options).go(std::move(groups));
 }

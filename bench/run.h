@@ -19,6 +19,7 @@
 
 #include "bench/record.h"
 #include "bench/suite.h"
+#include "kernels/core/shard.h"
 
 namespace moebench {
 
@@ -39,8 +40,13 @@ struct RunOptions {
   std::filesystem::path program;        // that runs workers; empty: this very program
   bool resume = false;                  // keep the good records of out_dir, run the rest
   std::vector<std::string> only_plans;  // names; empty: all
-  int shard_index = 0;                  // of shard_count; cases are dealt out by (model, plan)
-  int shard_count = 1;
+  // The part of the suite that is run; the parts of all indices together are the whole
+  // (reports/merge_runs.h). Every part loads the plans it needs.
+  Shard shard;
+  // Off: cases are dealt out by (model, plan), and those of one plan where there are more parts
+  // than plans. On: every part puts its share of a task's questions to every plan; other cases are
+  // dealt out one by one.
+  bool shard_questions = false;
   bool trace = false;  // write trace.json
   std::function<void(const RunProgress&)> on_progress;
   std::function<void(const Record&)> on_record;

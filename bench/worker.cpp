@@ -43,7 +43,8 @@ OrderedJson to_json(const Job& job) {
           {"step_tokens", job.engine.step_tokens},
           {"out_dir", job.out_dir.string()},
           {"ceilings", job.ceilings ? to_json(*job.ceilings) : OrderedJson()},
-          {"trace", job.trace}};
+          {"trace", job.trace},
+          {"question_shard", job.question_shard.text()}};
 }
 
 Job job_from_json(const Json& json, const std::string& where) {
@@ -63,6 +64,8 @@ Job job_from_json(const Json& json, const std::string& where) {
     job.ceilings = ceilings_from_json(*ceilings, fields.path("ceilings"));
   }
   job.trace = fields.optional<bool>("trace", false);
+  job.question_shard = parse_shard(fields.optional<std::string>("question_shard", "0/1"),
+                                   fields.path("question_shard"));
   const Json* cases = fields.find("cases");
   require(cases != nullptr && cases->is_array() && !cases->empty(), "{}: the cases are missing",
           where);
@@ -91,6 +94,7 @@ int run_worker(std::istream& input, int output) {
   options.threads = job.threads;
   options.out_dir = job.out_dir;
   options.ceilings = job.ceilings;
+  options.question_shard = job.question_shard;
   if (job.trace) options.trace = job.out_dir / "trace.json";
   options.stop_requested = interrupted;
   options.on_progress = [&](std::int64_t done, std::int64_t total) {

@@ -15,6 +15,7 @@
 #include "bench/roofline.h"
 #include "bench/suite.h"
 #include "kernels/core/json_fields.h"
+#include "kernels/core/shard.h"
 
 namespace moebench {
 
@@ -27,7 +28,8 @@ struct Job {
   int threads = 0;
   std::filesystem::path out_dir;
   std::optional<Ceilings> ceilings;  // of the CPU
-  bool trace = false;  // add to trace.json in out_dir
+  bool trace = false;                // add to trace.json in out_dir
+  Shard question_shard;              // of every task: the questions that are asked
 };
 
 OrderedJson to_json(const Job& job);

@@ -7,10 +7,12 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/history_options.h"
 #include "cli/table.h"
 #include "kernels/core/append_file.h"
 #include "kernels/core/error.h"
 #include "reports/compare.h"
+#include "reports/history.h"
 
 namespace moebench::cli {
 namespace {
@@ -25,6 +27,9 @@ struct CompareCommandOptions {
   std::string format = "text";
   std::string out;
   bool inconclusive_ok = false;
+  std::string baseline;  // "history:NAME"; then `base` is a candidate
+  std::string db = default_history();
+  std::int64_t last = 5;
   CompareOptions compare;
 };
 
@@ -157,14 +162,34 @@ int exit_code(const RunComparison& comparison, bool inconclusive_ok) {
   return kExitOk;
 }
 
+// "history:main" -> "main"
+std::string history_name(const std::string& baseline) {
+  constexpr std::string_view kPrefix = "history:";
+  require_or(ErrorCode::kUsage, baseline.starts_with(kPrefix) && baseline.size() > kPrefix.size(),
+             "read --baseline '{}': expected history:NAME, as in history:main",
+             baseline.substr(0, 60));
+  return baseline.substr(kPrefix.size());
+}
+
 int run_compare(const CompareCommandOptions& options) {
   CompareOptions compare = options.compare;
   if (!options.gate.empty()) compare.gate = load_gate(options.gate);
+  require_or(ErrorCode::kUsage, !options.base.empty(), "compare runs: give {}",
+             options.baseline.empty() ? "BASE, and NEW" : "NEW");
+  std::vector<RunResults> base;
   std::vector<std::vector<RunResults>> candidates;
+  if (options.baseline.empty()) {
+    base = read_runs_in(options.base);
+  } else {
+    const std::string name = history_name(options.baseline);
+    candidates.push_back(read_runs_in(options.base));
+    History history(options.db, false);
+    base = history_base(history, name, options.last, candidates.front().front());
+  }
   for (const std::string& candidate : options.candidates) {
     candidates.push_back(read_runs_in(candidate));
   }
-  const RunComparison comparison = compare_sides(read_runs_in(options.base), candidates, compare);
+  const RunComparison comparison = compare_sides(base, candidates, compare);
   std::string text;
   if (options.format == "json") {
     text = to_json(comparison).dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
@@ -204,8 +229,7 @@ void add_compare(CLI::App& app, Action& action) {
   command
       ->add_option("base", options->base,
                    "A run's folder, or a folder that holds several runs of one suite")
-      ->type_name("BASE")
-      ->required();
+      ->type_name("BASE");
   command
       ->add_option("new", options->candidates,
                    "The runs to compare with it (none: plans of BASE with each other)")
@@ -225,6 +249,17 @@ void add_compare(CLI::App& app, Action& action) {
                    "Compare every plan with this one of BASE (default: each with its namesake; "
                    "reference if there is no NEW)")
       ->type_name("NAME");
+  command
+      ->add_option(
+          "--baseline", options->baseline,
+          "history:NAME instead of BASE: the last good runs of that name, of the same suite "
+          "and machine")
+      ->type_name("history:NAME");
+  command->add_option("--last", options->last, "How many of them")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  add_history_option(command, options->db);
   command->add_option("--plan", options->compare.plans, "Only these plans of NEW; repeatable")
       ->type_name("NAME");
   command->add_flag("--inconclusive-ok", options->inconclusive_ok,
@@ -233,6 +268,7 @@ void add_compare(CLI::App& app, Action& action) {
                     "Compare also where weights, datasets or machines differ");
   add_examples(command, {"moebench compare runs/main runs/branch --gate gate.json",
                          "moebench compare demo-run --base-plan fast",
+                         "moebench compare --baseline history:main new-run --db history.db",
                          "moebench compare base new --format markdown >> $GITHUB_STEP_SUMMARY",
                          "moebench compare base new --format junit -o compare.xml"});
 }

@@ -28,6 +28,7 @@ struct EvalOptions {
   bool autotune = false;
   std::string out;
   bool resume = false;
+  std::string shard;
 };
 
 // Before a model is loaded: the protocol is one of the task's, and its dataset is here. The default
@@ -73,6 +74,8 @@ int run_eval(const EvalOptions& options) {
   RunOptions run;
   run.out_dir = options.out.empty() ? default_out_dir("eval") : std::filesystem::path(options.out);
   run.resume = options.resume;
+  if (!options.shard.empty()) run.shard = parse_shard(options.shard, "read --shard");
+  run.shard_questions = true;
   return run_and_report(suite, run);
 }
 
@@ -175,6 +178,7 @@ void add_eval(CLI::App& app, Action& action) {
   command->add_option("--out", options->out, "Folder of the run (default: moebench-out/...)")
       ->type_name("DIR");
   command->add_flag("--resume", options->resume, "Continue the evaluation in --out");
+  add_shard_option(command, options->shard);
   command->require_subcommand(0, 1);
   add_examples(command,
                {"moebench eval --model nano --task nano --effort low --effort high --limit 200",
@@ -182,6 +186,7 @@ void add_eval(CLI::App& app, Action& action) {
                 "--temperature 1 --context 131072",
                 "moebench eval --model DIR --task gsm8k --protocol lm-eval --plan int4",
                 "moebench eval --model nano --task datasets/examples/capitals.json",
+                "moebench eval --model DIR --task mmlu --shard 3/8 --out part3   # see merge",
                 "moebench eval extract --rule abcd --input answers.jsonl"});
 
   auto extract_options = std::make_shared<ExtractOptions>();

@@ -9,6 +9,7 @@
 #include "bench/suite.h"
 #include "bench/worker.h"
 #include "cli/command.h"
+#include "cli/model_options.h"
 #include "cli/run_summary.h"
 #include "kernels/core/error.h"
 
@@ -21,22 +22,10 @@ struct RunCommandOptions {
   bool resume = false;
   std::vector<std::string> plans;
   std::string shard;
+  bool shard_questions = false;
   std::vector<std::string> settings;
   bool trace = false;
 };
-
-// "I/N", counted from 0.
-void parse_shard(const std::string& text, RunOptions& options) {
-  if (text.empty()) return;
-  int end = 0;
-  const int read =
-      std::sscanf(text.c_str(), "%d/%d%n", &options.shard_index, &options.shard_count, &end);
-  require_or(ErrorCode::kUsage,
-             read == 2 && static_cast<std::size_t>(end) == text.size() &&
-                 options.shard_count >= 1 && options.shard_index >= 0 &&
-                 options.shard_index < options.shard_count,
-             "read --shard '{}': expected I/N with 0 <= I < N, as in 0/4", text);
-}
 
 int run_run(const RunCommandOptions& command) {
   require_or(ErrorCode::kUsage, !command.resume || !command.out.empty(),
@@ -48,7 +37,8 @@ int run_run(const RunCommandOptions& command) {
   options.resume = command.resume;
   options.only_plans = command.plans;
   options.trace = command.trace;
-  parse_shard(command.shard, options);
+  if (!command.shard.empty()) options.shard = parse_shard(command.shard, "read --shard");
+  options.shard_questions = command.shard_questions;
   return run_and_report(suite, options);
 }
 
@@ -72,8 +62,9 @@ void add_run(CLI::App& app, Action& action) {
   command->add_flag("--resume", options->resume, "Continue the run in --out where it stopped");
   command->add_option("--plan", options->plans, "Only this plan of the suite; repeatable")
       ->type_name("NAME");
-  command->add_option("--shard", options->shard, "Only part I of N, dealt out by plan")
-      ->type_name("I/N");
+  add_shard_option(command, options->shard);
+  command->add_flag("--shard-questions", options->shard_questions,
+                    "Parts share the questions of tasks, not cases: every part loads every plan");
   command
       ->add_option("--set", options->settings,
                    "Change the suite: tasks.*.limit=50, models.0=DIR; repeatable")

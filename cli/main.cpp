@@ -122,7 +122,10 @@ int run_program(int argc, char** argv) {
   add_generate(app, action);
   add_model(app, action);
   add_kernels(app, action);
+  add_merge(app, action);
   add_compare(app, action);
+  add_export(app, action);
+  add_history(app, action);
   add_report(app, action);
   add_publish(app, action);
   add_roofline(app, action);

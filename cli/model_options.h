@@ -52,6 +52,15 @@ inline void add_threads_option(CLI::App* command, int& threads) {
       ->check(CLI::Range(0, 1024));
 }
 
+inline void add_shard_option(CLI::App* command, std::string& shard) {
+  command
+      ->add_option(
+          "--shard", shard,
+          "Only part I of N (0/4, ..., 3/4; `moebench merge` joins them), or auto: as Slurm, "
+          "Kubernetes, Open MPI, GitLab or MOEBENCH_SHARD says")
+      ->type_name("I/N|auto");
+}
+
 inline constexpr const char* kPlanHelp =
     "reference, fast, accurate, a format for the experts (int4, nvfp4, ...), or choices one by "
     "one as in experts=int4,kv=fp8_e4m3,ops=accurate";

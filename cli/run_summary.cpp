@@ -36,8 +36,9 @@ std::string share_cell(const Metric* metric) {
   return cell;
 }
 
-// One row per (model, plan); one column per scenario that occurs. The model is named if there are
-// several.
+}  // namespace
+
+// The model is named if there are several.
 std::string summary_table(const std::vector<Record>& records) {
   std::vector<std::string> scenarios;  // labels without the plan
   struct Row {
@@ -93,8 +94,6 @@ std::string summary_table(const std::vector<Record>& records) {
   }
   return table.text();
 }
-
-}  // namespace
 
 std::filesystem::path default_out_dir(const std::string& name) {
   return std::filesystem::path("moebench-out") /

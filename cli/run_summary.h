@@ -13,6 +13,9 @@ namespace moebench::cli {
 // ok, 2 otherwise.
 int run_and_report(const Suite& suite, RunOptions options);
 
+// One row per (model, plan), one column per scenario that occurs.
+std::string summary_table(const std::vector<Record>& records);
+
 // "moebench-out/<name>-<UTC time>"
 std::filesystem::path default_out_dir(const std::string& name);
 

@@ -115,13 +115,18 @@ std::vector<LedgerLine> run_choices(Engine& engine, const Task& task, const Task
   for (const LedgerLine& line : done) finished.insert(line.item);
   std::vector<LedgerLine> lines = done;
   const bool hides_text = !task.public_text && !settings.include_items;
+  const std::int64_t total = settings.shard.of(static_cast<std::int64_t>(count));
   for (std::size_t i = 0; i < count; ++i) {
     if (hooks.on_progress) {
-      hooks.on_progress(static_cast<std::int64_t>(lines.size()), static_cast<std::int64_t>(count));
+      hooks.on_progress(static_cast<std::int64_t>(lines.size()), total);
     }
-    if (finished.contains(data.items[i].id)) continue;
+    if (!settings.shard.takes(static_cast<std::int64_t>(i)) ||
+        finished.contains(data.items[i].id)) {
+      continue;
+    }
     require_or(ErrorCode::kInterrupted, !hooks.stop_requested || !hooks.stop_requested(),
-               "score {} more questions: interrupted", count - lines.size());
+               "score {} more questions: interrupted",
+               total - static_cast<std::int64_t>(lines.size()));
     lines.push_back(score_item(engine, data.items[i], settings, hides_text));
     if (hooks.on_line) hooks.on_line(lines.back());
   }

@@ -225,7 +225,10 @@ std::vector<LedgerLine> run_task(Engine& engine, const Task& task, const TaskSet
   std::vector<Request> requests;
   for (std::int64_t repeat = 0; repeat < settings.repeats; ++repeat) {
     for (std::size_t i = 0; i < count; ++i) {
-      if (finished.contains({data.items[i].id, repeat})) continue;
+      if (!settings.shard.takes(static_cast<std::int64_t>(i)) ||
+          finished.contains({data.items[i].id, repeat})) {
+        continue;
+      }
       TaskItem item = data.item(i, repeat);
       Request request = request_for(engine, task, item, settings.effort);
       request.id = pending.size();
@@ -237,7 +240,7 @@ std::vector<LedgerLine> run_task(Engine& engine, const Task& task, const TaskSet
     }
   }
   std::vector<LedgerLine> lines = done;
-  const auto total = static_cast<std::int64_t>(count) * settings.repeats;
+  const auto total = settings.shard.of(static_cast<std::int64_t>(count)) * settings.repeats;
   const auto report = [&] {
     if (hooks.on_progress) hooks.on_progress(static_cast<std::int64_t>(lines.size()), total);
   };

@@ -14,6 +14,7 @@
 #include "evals/ledger.h"
 #include "evals/statistics.h"
 #include "evals/task.h"
+#include "kernels/core/shard.h"
 
 namespace moebench {
 
@@ -25,6 +26,7 @@ struct TaskSettings {
   std::string protocol;         // of the task; "": its default
   bool include_items = false;   // texts into the ledger also where the dataset's authors object
   SamplingParams sampling;      // `seed` is combined with item and repeat for each answer
+  Shard shard;                  // of the items within the limit: the part that is asked
 };
 
 struct TaskHooks {

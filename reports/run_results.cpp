@@ -12,7 +12,8 @@
 namespace moebench {
 
 std::vector<LedgerLine> RunResults::answers(std::string_view case_id) const {
-  return read_ledger(ledger_path(path, case_id));
+  const auto kept = kept_answers.find(case_id);
+  return kept != kept_answers.end() ? kept->second : read_ledger(ledger_path(path, case_id));
 }
 
 RunResults read_run_results(const std::filesystem::path& path) {

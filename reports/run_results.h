@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string_view>
 #include <vector>
 
@@ -15,6 +16,8 @@ struct RunResults {
   std::filesystem::path path;
   OrderedJson description;  // run.json, and "folder": the folder's own name
   std::vector<Record> records;
+  // Of a run that is no folder (reports/history.h), by case id.
+  std::map<std::string, std::vector<LedgerLine>, std::less<>> kept_answers = {};
 
   // The answers of a task case of this run.
   std::vector<LedgerLine> answers(std::string_view case_id) const;

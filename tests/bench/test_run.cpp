@@ -175,8 +175,7 @@ TEST_CASE("run: shards part the plans without loss or overlap") {
   std::size_t total = 0;
   for (const int index : {0, 1}) {
     Run run("record ok");
-    run.options.shard_index = index;
-    run.options.shard_count = 2;
+    run.options.shard = {index, 2};
     run_suite(suite, run.options);
     total += read_records(run.options.out_dir).size();
   }

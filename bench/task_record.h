@@ -1,0 +1,23 @@
+// What a task's record says about its answers: scores and latencies, from ledger lines alone, so
+// that answers given on several machines can be put together afterwards.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "bench/record.h"
+#include "evals/ledger.h"
+
+namespace moebench {
+
+// A mean with its interval, or the reason why it has none.
+Metric estimate_metric(const MeanEstimate& estimate, std::string unit, std::string better);
+
+// Metrics accuracy, accuracy_per_*, output_tokens_mean and reasoning_tokens_mean; details verdicts
+// and categories. Throws Error for no lines.
+void add_scores(const std::vector<LedgerLine>& lines, Record& record);
+
+// Metrics ttft_*, tpot_* and e2e_* of the lines that hold tokens.
+void add_answer_latencies(std::span<const LedgerLine> lines, Record& record);
+
+}  // namespace moebench
