@@ -229,7 +229,7 @@ bool table_of(Family family, const std::vector<Setting>& settings,
     const Rates same = simulate(family, s, 0, comparisons);
     // Where the gate is told less than the truth, nothing is promised.
     const bool promised = s.told_sd >= s.between_sd || s.runs > 1;
-    good = good && (!promised || !too_many(same.any_alarm + same.any_praise, comparisons));
+    good = good && (!promised || !too_many(same.any_alarm, comparisons));
     fmt::print("| {} | {} | {} |", s.text, percent(same.any_alarm), percent(same.any_praise));
     for (const double effect : effects) {
       const Rates hit = simulate(family, s, effect, comparisons);
