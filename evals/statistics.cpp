@@ -87,6 +87,30 @@ MeanEstimate clustered_t(std::span<const double> values, std::span<const std::in
   return out;
 }
 
+void require_resamples(std::int64_t resamples, double level) {
+  require_level(level);
+  const double tail = (1 - level) / 2;
+  require(percentile_is_supported(std::max<std::int64_t>(0, resamples), tail),
+          "bootstrap: {} resamples are too few for level {}; at least {:.0f} are needed", resamples,
+          level, std::ceil(1 / tail - 1e-6));
+}
+
+Interval percentile_interval(std::span<const double> draws, double level) {
+  const double tail = (1 - level) / 2;
+  return {percentile(draws, tail), percentile(draws, 1 - tail), level};
+}
+
+// Indices of p-values from the smallest on.
+std::vector<std::size_t> order_of(std::span<const double> p_values, std::string_view what) {
+  for (const double p : p_values) {
+    require(p >= 0 && p <= 1, "{}: p-value {} is not in [0, 1]", what, p);
+  }
+  std::vector<std::size_t> order(p_values.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::sort(order, {}, [&](std::size_t i) { return p_values[i]; });
+  return order;
+}
+
 void use_wilson(MeanEstimate& estimate, const Interval& interval) {
   estimate.interval = interval;
   estimate.method = "wilson_on_clusters";
@@ -204,12 +228,8 @@ bool percentile_is_supported(std::int64_t n, double q) {
 std::optional<Interval> bootstrap_interval(std::span<const double> values,
                                            const Statistic& statistic, std::int64_t resamples,
                                            double level, std::uint64_t seed) {
-  require_level(level);
   require_finite(values, "bootstrap");
-  const double tail = (1 - level) / 2;
-  require(percentile_is_supported(std::max<std::int64_t>(0, resamples), tail),
-          "bootstrap: {} resamples are too few for level {}; at least {:.0f} are needed", resamples,
-          level, std::ceil(1 / tail - 1e-6));
+  require_resamples(resamples, level);
   if (values.size() < 2 || all_equal(values)) return std::nullopt;
 
   RandomStream random(seed);
@@ -222,7 +242,46 @@ std::optional<Interval> bootstrap_interval(std::span<const double> values,
     statistics.push_back(statistic(sample));
   }
   require_finite(statistics, "bootstrap: the statistic of a resample");
-  return Interval{percentile(statistics, tail), percentile(statistics, 1 - tail), level};
+  return percentile_interval(statistics, level);
+}
+
+std::optional<Interval> cluster_bootstrap_interval(std::span<const double> values,
+                                                   std::span<const std::int64_t> cluster_ids,
+                                                   std::int64_t resamples, double level,
+                                                   std::uint64_t seed) {
+  constexpr std::string_view kWhat = "cluster bootstrap";
+  require_finite(values, kWhat);
+  require_same_size(values.size(), cluster_ids.size(), kWhat);
+  require_resamples(resamples, level);
+  // Where the standard error is none, draws would show none either.
+  if (!clustered_t(values, cluster_ids, level).standard_error) return std::nullopt;
+  struct Cluster {
+    double sum = 0;
+    double count = 0;
+  };
+  std::map<std::int64_t, Cluster> by_id;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    Cluster& cluster = by_id[cluster_ids[i]];
+    cluster.sum += values[i];
+    ++cluster.count;
+  }
+  std::vector<Cluster> clusters;
+  for (const auto& [id, cluster] : by_id) clusters.push_back(cluster);
+
+  RandomStream random(seed);
+  const auto count = static_cast<std::int64_t>(clusters.size());
+  std::vector<double> means;
+  means.reserve(static_cast<std::size_t>(resamples));
+  for (std::int64_t draw = 0; draw < resamples; ++draw) {
+    Cluster all;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const Cluster& one = clusters[static_cast<std::size_t>(random.below(count))];
+      all.sum += one.sum;
+      all.count += one.count;
+    }
+    means.push_back(all.sum / all.count);
+  }
+  return percentile_interval(means, level);
 }
 
 double mcnemar_exact(std::int64_t b, std::int64_t c) {
@@ -233,16 +292,25 @@ double mcnemar_exact(std::int64_t b, std::int64_t c) {
 }
 
 std::vector<double> holm_adjust(std::span<const double> p_values) {
-  for (const double p : p_values) require(p >= 0 && p <= 1, "holm: p-value {} is not in [0, 1]", p);
-  std::vector<std::size_t> order(p_values.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::sort(order, {}, [&](std::size_t i) { return p_values[i]; });
+  const std::vector<std::size_t> order = order_of(p_values, "holm");
   std::vector<double> adjusted(p_values.size());
   double largest = 0;
   for (std::size_t rank = 0; rank < order.size(); ++rank) {
     const double factor = static_cast<double>(order.size() - rank);
     largest = std::max(largest, std::min(1.0, factor * p_values[order[rank]]));
     adjusted[order[rank]] = largest;
+  }
+  return adjusted;
+}
+
+std::vector<double> benjamini_hochberg_adjust(std::span<const double> p_values) {
+  const std::vector<std::size_t> order = order_of(p_values, "benjamini-hochberg");
+  std::vector<double> adjusted(p_values.size());
+  double smallest = 1;
+  for (std::size_t rank = order.size(); rank-- > 0;) {
+    const double factor = static_cast<double>(order.size()) / static_cast<double>(rank + 1);
+    smallest = std::min(smallest, factor * p_values[order[rank]]);
+    adjusted[order[rank]] = smallest;
   }
   return adjusted;
 }

@@ -99,6 +99,16 @@ std::optional<Interval> bootstrap_interval(std::span<const double> values,
                                            const Statistic& statistic, std::int64_t resamples,
                                            double level, std::uint64_t seed);
 
+// Percentile bootstrap of a mean over values of which those of one cluster depend on each other:
+// whole clusters are drawn with replacement. values[i] belongs to cluster_ids[i]. For skewed
+// clusters, where the t interval is lopsided. nullopt for one cluster, or where all clusters have
+// the same mean; else as bootstrap_interval.
+// Source: Field and Welsh 2007, "Bootstrapping clustered data" (J. R. Statist. Soc. B 69:369).
+std::optional<Interval> cluster_bootstrap_interval(std::span<const double> values,
+                                                   std::span<const std::int64_t> cluster_ids,
+                                                   std::int64_t resamples, double level,
+                                                   std::uint64_t seed);
+
 // Exact two-sided McNemar test: of b + c items on which two systems disagree, the first is right on
 // b and the second on c. p = min(1, 2 P(X <= min(b, c))), X ~ Binomial(b + c, 1/2); 1 if they never
 // disagree. b, c >= 0. Source: statsmodels mcnemar(exact=True).
@@ -109,5 +119,11 @@ double mcnemar_exact(std::int64_t b, std::int64_t c);
 // result is <= alpha keeps the chance of any false rejection <= alpha, whatever their dependence.
 // An empty family is fine. Source: Holm 1979; statsmodels multipletests(method="holm").
 std::vector<double> holm_adjust(std::span<const double> p_values);
+
+// Benjamini and Hochberg's step-up adjustment: the i-th smallest of m (from 1) becomes m p / i,
+// made monotone, at most 1. Rejecting where the result is <= alpha keeps the expected share of
+// false rejections among all rejections <= alpha, for p-values that are independent or positively
+// dependent. Source: Benjamini and Hochberg 1995; statsmodels multipletests(method="fdr_bh").
+std::vector<double> benjamini_hochberg_adjust(std::span<const double> p_values);
 
 }  // namespace moebench

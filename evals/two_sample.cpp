@@ -164,6 +164,16 @@ double smallest_visible(double standard_error, double degrees, double level, dou
   return standard_error * (t_quantile(degrees, (1 - level) / 2) + t_quantile(degrees, 1 - power));
 }
 
+double smallest_visible(const Interval& interval, double power) {
+  require(interval.low <= interval.high && interval.level > 0 && interval.level < 1 &&
+              power > 0.5 && power < 1,
+          "smallest visible difference: an interval from {} to {}, level {}, power {}",
+          interval.low, interval.high, interval.level, power);
+  const double half = 0.5 * (interval.high - interval.low);
+  const double z = t_quantile(kMostDegrees, (1 - interval.level) / 2);
+  return half * (1 + t_quantile(kMostDegrees, 1 - power) / z);
+}
+
 std::optional<std::int64_t> observations_to_settle(std::int64_t count, double half_width,
                                                    double difference, double margin) {
   require(count > 0 && half_width >= 0 && margin >= 0, "observations to settle: {} of {} for {}",

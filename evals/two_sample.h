@@ -60,6 +60,10 @@ double t_p_value(double distance, double standard_error, double degrees);
 double smallest_visible(double standard_error, double degrees, double level = 0.95,
                         double power = 0.8);
 
+// The smallest true difference that `power` of all intervals of this width would have told from 0,
+// for intervals that rest on many observations: it is read off the width alone.
+double smallest_visible(const Interval& interval, double power = 0.8);
+
 // How many observations would bring the half-width of an interval from `half_width`, seen with
 // `count`, down to what is left of `margin` beside the difference seen (both as magnitudes):
 // widths shrink with the square root. Nothing where the difference itself fills the margin.

@@ -8,6 +8,7 @@
 #include "evals/extract.h"
 #include "evals/math_equivalence.h"
 #include "evals/python_random.h"
+#include "evals/repeat_scores.h"
 #include "evals/run_choices.h"
 #include "evals/task_file.h"
 #include "tests/support/files.h"
@@ -92,6 +93,30 @@ TEST_CASE("gpqa: 198 questions, 8 repeats: the published letters, whatever the o
         "Question 0, made up?\n\n(A) wrong\nz\n(B) wrong x\n(C) right 0\n(D) wrong y\n\n"
         "Express your final answer as the corresponding option 'A', 'B', 'C', or 'D'.");
   CHECK(data.items[0].category == "Physics");
+}
+
+TEST_CASE("gpqa: votes are for an option's text, since its letter changes from repeat to repeat") {
+  DataFolder folder;
+  folder.add("gpqa_diamond", "gpqa_diamond.csv", gpqa_rows(198));
+  const Task task = find_task("gpqa_diamond");
+  const VoteOf vote_of = votes_of(task, task.protocol());
+  LedgerLine line;
+  line.item = task.load().items[0].id;
+  // Orders 3102 and, number 198, 2103: (A) and (D) change places.
+  const auto vote = [&](std::int64_t repeat, const char* letter) {
+    line.repeat = repeat;
+    line.answer = letter;
+    return vote_of(line);
+  };
+  CHECK(vote(0, "A") == vote(1, "D"));
+  CHECK(vote(0, "D") == vote(1, "A"));
+  CHECK(vote(0, "B") == vote(1, "B"));
+  CHECK(vote(0, "A") != vote(0, "B"));
+  CHECK(vote(0, "T") == "T");  // what the published rule reads from "The answer is C."
+  CHECK(vote(0, "").empty());
+  // Elsewhere the answer itself.
+  const Task nano = find_task("nano");
+  CHECK(votes_of(nano, nano.protocol())(line) == "");
 }
 
 TEST_CASE("gpqa: simple-evals puts it otherwise, and texts of the set are not public") {
@@ -268,6 +293,44 @@ TEST_CASE("log-likelihood tasks: contexts and continuations of lm-eval") {
   CHECK(boolq.options[0].context == "Ice is cold.\nQuestion: is ice cold?\nAnswer:");
   CHECK(boolq.options[0].continuation == " no");
   CHECK(boolq.expected == "B");
+}
+
+TEST_CASE("log-likelihood: acc and acc_norm are lm-eval's own, to the last printed digit") {
+  // lm-evaluation-harness itself, Hugging Face backend, on the same model and questions
+  // (tests/golden/make_lm_eval_golden.py).
+  const auto file = [](const char* name) { return golden("lm_eval") / name; };
+  DataFolder folder;
+  folder.add("arc_easy", "ARC-Easy-Test.jsonl", read_file(file("arc_easy.jsonl")));
+  const Json theirs = read_json(file("results_2026-01-31T12-00-00.000000.json"));
+  const Json& scores = theirs.at("results").at("nano_arc");
+  ThreadPool pool(2);
+  Engine engine = load_engine("nano", Plan{}, EngineOptions{}, pool);
+  const auto lines = run_task(engine, find_task("arc_easy"), {}, {}, {});
+  const TaskScore score = score_lines(lines);
+  REQUIRE(score.num_answers == theirs.at("n-samples").at("nano_arc").at("effective"));
+  // Four digits are what its table prints; the shares of equal counts are equal in all.
+  const auto check = [&](const char* metric, const MeanEstimate& ours) {
+    CHECK(ours.mean == scores.at(fmt::format("{},none", metric)).get<double>());
+    CHECK(ours.standard_error ==
+          Approx(scores.at(fmt::format("{}_stderr,none", metric)).get<double>()).epsilon(1e-12));
+  };
+  check("acc", score.accuracy);
+  check("acc_norm", score.accuracy_by_normalisation.at("characters"));
+  check("acc_bytes", score.accuracy_by_normalisation.at("bytes"));
+
+  std::size_t index = 0;
+  for_each_json_line(read_file(file("samples_nano_arc_2026-01-31T12-00-00.000000.jsonl")),
+                     "samples", 64, [&](const Json& sample, const std::string&) {
+                       const LedgerLine& line = lines.at(index++);
+                       CHECK(sample.at("acc") == (line.correct() ? 1.0 : 0.0));
+                       const Json& options = sample.at("filtered_resps");
+                       REQUIRE(options.size() == line.options.size());
+                       for (std::size_t i = 0; i < options.size(); ++i) {
+                         CHECK(line.options[i].log_probability ==
+                               Approx(std::stod(options[i][0].get<std::string>())).margin(1e-4));
+                       }
+                     });
+  CHECK(index == lines.size());
 }
 
 TEST_CASE("log-likelihood: nano's are those of transformers in float32, to 1e-4") {

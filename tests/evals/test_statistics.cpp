@@ -271,6 +271,33 @@ TEST_CASE("bootstrap: refuses what cannot show an error") {
   CHECK_THROWS_AS(bootstrap_interval(Values{3, 4}, not_a_number, 100, 0.95, 1), Error);
 }
 
+TEST_CASE("cluster bootstrap: agrees with the clustered t interval on many questions") {
+  RandomStream random(3);
+  Values values;
+  Ids ids;
+  for (std::int64_t item = 0; item < 300; ++item) {
+    const double p = random.uniform();
+    for (int r = 0; r < 4; ++r) {
+      values.push_back(random.uniform() < p ? 1 : 0);
+      ids.push_back(item);
+    }
+  }
+  const Interval formula = mean_with_clustered_interval(values, ids).interval.value();
+  const Interval drawn = cluster_bootstrap_interval(values, ids, 4000, 0.95, 1).value();
+  CHECK(drawn.low == Approx(formula.low).margin(0.006));
+  CHECK(drawn.high == Approx(formula.high).margin(0.006));
+  CHECK(cluster_bootstrap_interval(values, ids, 4000, 0.95, 1).value().low == drawn.low);
+}
+
+TEST_CASE("cluster bootstrap: nothing where clusters show no difference") {
+  CHECK_FALSE(cluster_bootstrap_interval(Values{0, 1, 1}, Ids{7, 7, 7}, 100, 0.95, 1));
+  CHECK_FALSE(cluster_bootstrap_interval(Values{0, 1, 1, 0}, Ids{0, 0, 1, 1}, 100, 0.95, 1));
+  CHECK_THROWS_AS(cluster_bootstrap_interval({}, {}, 100, 0.95, 1), Error);
+  CHECK_THROWS_AS(cluster_bootstrap_interval(Values{1, 2}, Ids{0}, 100, 0.95, 1), Error);
+  CHECK_THROWS_AS(cluster_bootstrap_interval(Values{1, kNaN}, Ids{0, 1}, 100, 0.95, 1), Error);
+  CHECK_THROWS_AS(cluster_bootstrap_interval(Values{1, 2}, Ids{0, 1}, 10, 0.95, 1), Error);
+}
+
 TEST_CASE("mcnemar: agrees with statsmodels mcnemar(exact=True)") {
   // mcnemar([[0, b], [c, 0]], exact=True).pvalue
   CHECK(mcnemar_exact(3, 11) == near(0.057373046875));
@@ -298,6 +325,51 @@ TEST_CASE("holm: agrees with statsmodels multipletests") {
   check({}, {});
   CHECK_THROWS_AS(holm_adjust(Values{0.5, 1.5}), Error);
   CHECK_THROWS_AS(holm_adjust(Values{-0.1}), Error);
+}
+
+TEST_CASE("benjamini-hochberg: agrees with statsmodels multipletests") {
+  // multipletests(p, method="fdr_bh")[1]
+  const Values got = benjamini_hochberg_adjust(Values{0.01, 0.04, 0.03, 0.005, 0.5});
+  const Values expected = {0.025, 0.05, 0.05, 0.025, 0.5};
+  REQUIRE(got.size() == expected.size());
+  for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == near(expected[i]));
+  CHECK(benjamini_hochberg_adjust({}).empty());
+  CHECK(benjamini_hochberg_adjust(Values{1, 1}) == Values{1, 1});
+  CHECK_THROWS_AS(benjamini_hochberg_adjust(Values{0.5, kNaN}), Error);
+}
+
+TEST_CASE("benjamini-hochberg: a tenth of what it rejects at 0.1 is false, and it finds more") {
+  // 40 metrics, of which 10 changed by 3 standard errors.
+  RandomStream random(31);
+  double false_share = 0;
+  int found = 0;
+  int found_by_holm = 0;
+  constexpr int kRuns = 400;
+  for (int run = 0; run < kRuns; ++run) {
+    Values p_values;
+    for (int i = 0; i < 40; ++i) {
+      const double u = 1 - random.uniform();
+      const double z = std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586 * random.uniform());
+      p_values.push_back(std::erfc(std::abs(z + (i < 10 ? 3 : 0)) / std::sqrt(2.0)));
+    }
+    const Values adjusted = benjamini_hochberg_adjust(p_values);
+    const Values holm = holm_adjust(p_values);
+    double rejected = 0;
+    double wrong = 0;
+    for (std::size_t i = 0; i < 40; ++i) {
+      if (holm[i] <= 0.1) ++found_by_holm;
+      if (!(adjusted[i] <= 0.1)) continue;
+      ++rejected;
+      if (i < 10) {
+        ++found;
+      } else {
+        ++wrong;
+      }
+    }
+    false_share += rejected > 0 ? wrong / rejected / kRuns : 0;
+  }
+  CHECK(false_share < 0.1);
+  CHECK(found > 1.2 * found_by_holm);
 }
 
 TEST_CASE("statistics: NaN, infinities, no values and mismatched sizes are refused") {

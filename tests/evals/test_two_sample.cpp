@@ -175,6 +175,10 @@ TEST_CASE("smallest visible and observations to settle") {
   CHECK(t_p_value(1.959964, 1, 1e9) == Approx(0.05).epsilon(1e-5));
   CHECK(t_p_value(-2, 1, 1) == Approx(0.2951672));  // Cauchy: 1 - 2 atan(2) / pi
   // From +-4 to +-2 takes four times as many; with 1 of the margin used up, 16 times.
+  // From a width: a 95 % interval of +-1.96 standard errors is the same.
+  CHECK(smallest_visible(Interval{-1.959964, 1.959964, 0.95}) == Approx(2.801585).epsilon(1e-5));
+  CHECK(smallest_visible(Interval{2, 2, 0.95}) == 0);
+  CHECK_THROWS_AS(smallest_visible(Interval{1, 0, 0.95}), Error);
   CHECK(*observations_to_settle(100, 4, 0, 2) == 400);
   CHECK(*observations_to_settle(100, 4, -1, 2) == 1600);
   CHECK_FALSE(observations_to_settle(100, 4, 2, 2));
