@@ -26,6 +26,7 @@ struct CompareCommandOptions {
   std::string gate;
   std::string format = "text";
   std::string out;
+  std::string correction = "holm";
   bool inconclusive_ok = false;
   std::string baseline;  // "history:NAME"; then `base` is a candidate
   std::string db = default_history();
@@ -73,7 +74,10 @@ std::string advice(const MetricComparison& m) {
                     m.rule.relative ? " %" : " points"));
   }
   if (m.outcome == Outcome::kInconclusive && m.to_settle) {
-    add(fmt::format("about {} {} would settle it", format_count(*m.to_settle), m.counted));
+    add(*m.to_settle > m.count
+            ? fmt::format("about {} {} would settle it, {} more", format_count(*m.to_settle),
+                          m.counted, format_count(*m.to_settle - m.count))
+            : fmt::format("about {} {} would settle it", format_count(*m.to_settle), m.counted));
   }
   if (!m.lost.empty() || !m.gained.empty()) {
     add(fmt::format("{} lost, {} gained of {}", m.lost.size(), m.gained.size(), m.count));
@@ -173,6 +177,7 @@ std::string history_name(const std::string& baseline) {
 
 int run_compare(const CompareCommandOptions& options) {
   CompareOptions compare = options.compare;
+  if (options.correction == "bh") compare.correction = Correction::kBenjaminiHochberg;
   if (!options.gate.empty()) compare.gate = load_gate(options.gate);
   require_or(ErrorCode::kUsage, !options.base.empty(), "compare runs: give {}",
              options.baseline.empty() ? "BASE, and NEW" : "NEW");
@@ -262,6 +267,13 @@ void add_compare(CLI::App& app, Action& action) {
   add_history_option(command, options->db);
   command->add_option("--plan", options->compare.plans, "Only these plans of NEW; repeatable")
       ->type_name("NAME");
+  command
+      ->add_option("--correction", options->correction,
+                   "Of p-values within a family: holm (the chance of any false alarm) or bh "
+                   "(Benjamini-Hochberg: the share of false alarms)")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"holm", "bh"}))
+      ->capture_default_str();
   command->add_flag("--inconclusive-ok", options->inconclusive_ok,
                     "Exit with 0, not 4, where the data cannot rule out a regression");
   command->add_flag("--force", options->compare.force,

@@ -24,7 +24,7 @@ using Side = std::vector<RunResults>;
 // What must be equal for two cases to be the same one: how often it was repeated need not.
 OrderedJson same_case_key(const Record& record) {
   OrderedJson key = record.scenario.is_object() ? record.scenario : OrderedJson::object();
-  for (const char* free : {"repetitions", "limit", "repeats"}) key.erase(free);
+  for (const char* free : {"repetitions", "limit", "repeats", "settle", "settle_against"}) key.erase(free);
   key["kind"] = record.kind;
   return key;
 }
@@ -176,7 +176,7 @@ class Comparer {
   RunComparison& out_;
 };
 
-void adjust_p_values(std::vector<MetricComparison>& metrics) {
+void adjust_p_values(std::vector<MetricComparison>& metrics, Correction correction) {
   std::map<std::string, std::vector<MetricComparison*>> families;
   for (MetricComparison& metric : metrics) {
     if (metric.p_value && metric.outcome != Outcome::kNotComparable) {
@@ -186,7 +186,9 @@ void adjust_p_values(std::vector<MetricComparison>& metrics) {
   for (const auto& [family, members] : families) {
     std::vector<double> p_values;
     for (const MetricComparison* member : members) p_values.push_back(*member->p_value);
-    const std::vector<double> adjusted = holm_adjust(p_values);
+    const std::vector<double> adjusted = correction == Correction::kHolm
+                                             ? holm_adjust(p_values)
+                                             : benjamini_hochberg_adjust(p_values);
     for (std::size_t i = 0; i < members.size(); ++i) members[i]->p_value_adjusted = adjusted[i];
   }
 }
@@ -216,6 +218,16 @@ void add_notes(const std::vector<MetricComparison>& metrics, std::vector<std::st
 std::string MetricComparison::label() const {
   const std::string plans = base_plan == plan ? plan : base_plan + " → " + plan;
   return fmt::format("{} / {}", plans, scenario);
+}
+
+std::optional<GateOutcome> MetricComparison::gate() const {
+  if (outcome == Outcome::kNotComparable) return std::nullopt;
+  if (outcome == Outcome::kRegressed) return GateOutcome::kFail;
+  return not_worse ? GateOutcome::kPass : GateOutcome::kInconclusive;
+}
+
+std::string_view correction_name(Correction correction) {
+  return correction == Correction::kHolm ? "holm" : "benjamini_hochberg";
 }
 
 std::string_view outcome_name(Outcome outcome) {
@@ -284,7 +296,8 @@ void judge(MetricComparison& metric, double level) {
     metric.outcome = Outcome::kInconclusive;
     metric.not_worse = low >= -rule.margin;
     if (metric.count > 0 && rule.pairing != Pairing::kRuns) {
-      metric.to_settle = observations_to_settle(metric.count, (high - low) / 2, 0, rule.margin);
+      metric.to_settle = observations_to_settle(
+          metric.count, smallest_visible(Interval{low, high, level}), 0, rule.margin);
     }
     metric.reason = metric.not_worse      ? "not worse by the margin; perhaps better"
                     : high < 0            ? "worse, but perhaps by less than the margin"
@@ -317,6 +330,7 @@ RunComparison compare_sides(const std::vector<RunResults>& base,
   RunComparison out;
   out.base = side_name(base);
   out.level = options.gate.level;
+  out.correction = options.correction;
   CompareOptions used = options;
   if (candidates.empty()) {
     if (used.base_plan.empty()) used.base_plan = "reference";
@@ -327,7 +341,7 @@ RunComparison compare_sides(const std::vector<RunResults>& base,
     out.candidates.push_back(side_name(candidate));
     Comparer(base, used, out).add(candidate, false);
   }
-  adjust_p_values(out.metrics);
+  adjust_p_values(out.metrics, options.correction);
   for (MetricComparison& metric : out.metrics) judge(metric, out.level);
   add_notes(out.metrics, out.notes);
   return out;

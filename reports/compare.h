@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "evals/non_inferiority.h"
 #include "evals/statistics.h"
 #include "kernels/core/json_fields.h"
 #include "reports/gate.h"
@@ -28,6 +29,13 @@ enum class Outcome {
 };
 std::string_view outcome_name(Outcome outcome);  // "IMPROVED", "SAME", ...
 
+// How p-values are corrected for their number within a family.
+enum class Correction {
+  kHolm,               // the chance of any false alarm
+  kBenjaminiHochberg,  // the share of false alarms among the alarms; sees more in large families
+};
+std::string_view correction_name(Correction correction);  // "holm", "benjamini_hochberg"
+
 struct MetricComparison {
   std::string model;
   std::string base_plan;
@@ -44,18 +52,22 @@ struct MetricComparison {
   double change = 0;
   std::optional<Interval> interval;
   std::optional<double> p_value;           // of no change
-  std::optional<double> p_value_adjusted;  // Holm's, within the family
+  std::optional<double> p_value_adjusted;  // for the number of tests in the family
   std::string method;                      // how the interval was made, or why there is none
   std::int64_t count = 0;                  // pairs, traces or samples behind it
   std::string counted;                     // what `count` counts: "answers"
   std::optional<double> visible;           // change that 8 of 10 such comparisons would have shown
-  std::optional<std::int64_t> to_settle;   // how many would decide, if there is no true change
-  std::vector<std::string> gained;         // items whose answer became right, for accuracy
-  std::vector<std::string> lost;           // and wrong
+  // How many would decide in 8 of 10 cases, if there is no true change.
+  std::optional<std::int64_t> to_settle;
+  std::vector<std::string> gained;  // items whose answer became right, for accuracy
+  std::vector<std::string> lost;    // and wrong
   Outcome outcome = Outcome::kInconclusive;
   bool not_worse = false;  // a change for the worse by more than the margin is ruled out
   std::string reason;
 
+  // As a gate reads it: kPass if it is not worse by the margin, kFail if it is REGRESSED; nothing
+  // where nothing could be compared.
+  std::optional<GateOutcome> gate() const;
   // "fast / decode batch 1", or "reference → int4 / decode batch 1".
   std::string label() const;
 };
@@ -71,6 +83,7 @@ struct RunComparison {
   std::string base;                     // folder names
   std::vector<std::string> candidates;  // as many as were given
   double level = 0.95;
+  Correction correction = Correction::kHolm;
   std::vector<MetricComparison> metrics;
   std::vector<CaseProblem> problems;  // cases that the base has and a candidate has not
   std::vector<std::string> notes;     // what a reader should know
@@ -86,7 +99,8 @@ struct CompareOptions {
   // Every plan of the candidate against this plan of the base; empty: each against its namesake.
   std::string base_plan;
   std::vector<std::string> plans;  // of the candidate; empty: all
-  bool force = false;              // compare also what differs in weights, dataset or machine
+  Correction correction = Correction::kHolm;
+  bool force = false;  // compare also what differs in weights, dataset or machine
 };
 
 // `base` and each of `candidates` are one side: runs of the same suite, of which more than one

@@ -6,6 +6,7 @@
 #include <map>
 #include <numeric>
 
+#include "evals/non_inferiority.h"
 #include "evals/swap_test.h"
 #include "evals/two_sample.h"
 
@@ -126,9 +127,21 @@ void use_paired_ratio(MetricComparison& metric, const std::vector<double>& befor
   }
 }
 
-void compare_accuracy(MetricComparison& metric, const AnswerPairs& pairs, double level) {
-  const PairedDifference paired =
-      paired_difference(pairs.base_correct, pairs.candidate_correct, pairs.item_numbers, level);
+// The level at which answers must be judged that ended when a comparison was decided: that of the
+// last look, stricter than `level`.
+double level_of_last_look(const CasePair& pair, double level) {
+  for (const Record* record : {&pair.base_record(), &pair.candidate_record()}) {
+    const OrderedJson& look = object_at(object_at(record->details, "settled"), "level");
+    if (look.is_number() && look.get<double>() < 1) level = std::max(level, look.get<double>());
+  }
+  return level;
+}
+
+// `level` is that of the gate, `look_level` of the interval.
+void compare_accuracy(MetricComparison& metric, const AnswerPairs& pairs, double level,
+                      double look_level) {
+  const ScoreDifference scores =
+      compare_scores(pairs.base_correct, pairs.candidate_correct, pairs.item_numbers, look_level);
   const auto mean = [](const std::vector<double>& values) {
     double sum = 0;
     for (const double v : values) sum += v;
@@ -136,7 +149,7 @@ void compare_accuracy(MetricComparison& metric, const AnswerPairs& pairs, double
   };
   metric.base = mean(pairs.base_correct);
   metric.candidate = mean(pairs.candidate_correct);
-  metric.change = paired.difference.mean;
+  metric.change = scores.difference;
   metric.gained = pairs.gained;
   metric.lost = pairs.lost;
   if (pairs.identical == pairs.size()) {
@@ -146,14 +159,11 @@ void compare_accuracy(MetricComparison& metric, const AnswerPairs& pairs, double
     metric.method = "every answer is the same, token for token";
     return;
   }
-  metric.interval = paired.difference.interval;
-  metric.method = metric.interval ? paired.difference.method : paired.difference.reason;
-  metric.p_value = mcnemar_exact(paired.wins, paired.losses);
-  if (paired.difference.standard_error) {
-    metric.visible =
-        smallest_visible(*paired.difference.standard_error,
-                         static_cast<double>(paired.difference.num_clusters - 1), level);
-  }
+  metric.interval = scores.interval;
+  metric.method = scores.method;
+  // Rejecting at 1 - level must mean rejecting at the last look.
+  metric.p_value = std::min(1.0, scores.p_value * (1 - level) / (1 - look_level));
+  metric.visible = scores.detectable;
 }
 
 void compare_answers(MetricComparison& metric, CasePair& pair, double level) {
@@ -171,7 +181,7 @@ void compare_answers(MetricComparison& metric, CasePair& pair, double level) {
     return;
   }
   if (metric.rule.pairing == Pairing::kAnswers) {
-    compare_accuracy(metric, pairs, level);
+    compare_accuracy(metric, pairs, level, level_of_last_look(pair, level));
     return;
   }
   double base_sum = 0;

@@ -190,7 +190,8 @@ std::string accuracy_section(const Report& report) {
   return section(
       "accuracy", "Accuracy",
       "Intervals treat a question as the unit. Differences are paired: the same question, repeat "
-      "and seed under both plans; p is an exact sign test, adjusted for all comparisons of this "
+      "and seed under both plans; p is exact (McNemar; with repeats by flipping signs of "
+      "questions), adjusted for all comparisons of this "
       "page. A difference is coloured only where that p is below 0.05.",
       body);
 }

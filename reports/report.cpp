@@ -10,6 +10,7 @@
 #include "bench/record.h"
 #include "bench/scenario.h"
 #include "evals/answer_pairs.h"
+#include "evals/non_inferiority.h"
 #include "evals/statistics.h"
 #include "evals/task.h"
 #include "kernels/core/append_file.h"
@@ -158,20 +159,18 @@ OrderedJson summarise(const Loaded& loaded, const PlanKey& key) {
 OrderedJson compare_tasks(const TaskCase& baseline, const TaskCase& candidate) {
   const AnswerPairs pairs = pair_answers(baseline.lines, candidate.lines);
   if (pairs.size() == 0) return OrderedJson();
-  const PairedDifference paired =
-      paired_difference(pairs.base_correct, pairs.candidate_correct, pairs.item_numbers);
-  OrderedJson json = {{"model", candidate.record.model},     {"task", candidate.task},
-                      {"effort", candidate.effort},          {"baseline", baseline.record.plan},
-                      {"plan", candidate.record.plan},       {"answers", pairs.size()},
-                      {"difference", paired.difference.mean}};
-  if (paired.difference.interval) json["interval"] = to_json(*paired.difference.interval);
-  json["interval_method"] =
-      paired.difference.interval ? paired.difference.method : paired.difference.reason;
+  const ScoreDifference scores =
+      compare_scores(pairs.base_correct, pairs.candidate_correct, pairs.item_numbers);
+  OrderedJson json = {{"model", candidate.record.model}, {"task", candidate.task},
+                      {"effort", candidate.effort},      {"baseline", baseline.record.plan},
+                      {"plan", candidate.record.plan},   {"answers", pairs.size()},
+                      {"difference", scores.difference}};
+  if (scores.interval) json["interval"] = to_json(*scores.interval);
+  json["interval_method"] = scores.method;
   json["gained"] = pairs.num_gained;  // answers that became right
   json["lost"] = pairs.num_lost;      // answers that became wrong
-  // By item: the repeats of one question are no evidence of their own. With one answer per item
-  // this is McNemar's test of gained and lost.
-  json["p_value"] = mcnemar_exact(paired.wins, paired.losses);
+  // By item: the repeats of one question are no evidence of their own.
+  json["p_value"] = scores.p_value;
   return json;
 }
 

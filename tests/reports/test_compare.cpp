@@ -133,6 +133,7 @@ TEST_CASE("compare: accuracy is paired by question, and says which answers flipp
   CHECK(m.gained.empty());
   CHECK(*m.p_value == Approx(2 * std::pow(0.5, 20)));
   CHECK(result.verdict() == Outcome::kRegressed);
+  CHECK(m.gate() == GateOutcome::kFail);
   // The other way round it is an improvement.
   CHECK(compare(candidate, base).verdict() == Outcome::kImproved);
 }
@@ -167,9 +168,64 @@ TEST_CASE("compare: too few answers are inconclusive, and it says how many would
   CHECK_FALSE(m.not_worse);
   REQUIRE(m.to_settle);
   const double half = (m.interval->high - m.interval->low) / 2;
-  CHECK(static_cast<double>(*m.to_settle) == std::ceil(20 * (half / 0.02) * (half / 0.02)));
+  // 80 % power: 2.801585 standard errors, of which the interval has 1.959964 on each side.
+  const double reach = half * 2.801585 / 1.959964;
+  CHECK(static_cast<double>(*m.to_settle) ==
+        Approx(20 * (reach / 0.02) * (reach / 0.02)).epsilon(1e-3));
+  CHECK(m.gate() == GateOutcome::kInconclusive);
   CHECK(*m.visible > 0.02);
   CHECK(result.verdict() == Outcome::kInconclusive);
+}
+
+TEST_CASE("compare: answers that ended at a look are judged at that look's level") {
+  RunFolder base;
+  RunFolder candidate;
+  std::vector<LedgerLine> before;
+  std::vector<LedgerLine> after;
+  for (int i = 0; i < 100; ++i) {
+    before.push_back(answer(fmt::format("q{:03}", i), true));
+    after.push_back(answer(fmt::format("q{:03}", i), i >= 7));
+  }
+  base.add_task("fast", before);
+  Record record = candidate.add_task("fast", after);
+  const RunComparison fixed = compare(base, candidate);
+  CHECK(only_metric(fixed).outcome == Outcome::kRegressed);  // p = 2/128
+  // The same answers, had the plan been stopped after them because they looked bad.
+  RunFolder stopped;
+  record = stopped.add_task("fast", after, {{"settle", 0.02}, {"settle_against", "reference"}});
+  record.details["settled"] = {{"outcome", "FAIL"}, {"level", 0.999}};
+  write_file(stopped.path() / "results.jsonl", json_line(to_json(record)) + "\n");
+  const RunComparison looked = compare(base, stopped);
+  const MetricComparison& m = only_metric(looked);
+  CHECK(m.interval->level == 0.999);
+  CHECK(*m.p_value == Approx(2.0 / 128 * 0.05 / 0.001));
+  CHECK(m.outcome == Outcome::kInconclusive);
+}
+
+TEST_CASE("compare: Benjamini and Hochberg's correction sees what Holm's does not") {
+  RunFolder base;
+  RunFolder candidate;
+  // 4 efforts, each with 6 of 60 answers lost: p = 2/64 each; Holm makes it 4/32, BH 1/32.
+  for (const char* effort : {"low", "medium", "high", "none"}) {
+    std::vector<LedgerLine> before;
+    std::vector<LedgerLine> after;
+    for (int i = 0; i < 60; ++i) {
+      before.push_back(answer(fmt::format("q{:03}", i), true));
+      after.push_back(answer(fmt::format("q{:03}", i), i >= 6));
+    }
+    base.add_task("fast", before, {{"effort", effort}});
+    candidate.add_task("fast", after, {{"effort", effort}});
+  }
+  const RunComparison holm = compare(base, candidate);
+  CompareOptions options;
+  options.correction = Correction::kBenjaminiHochberg;
+  const RunComparison bh = compare(base, candidate, options);
+  REQUIRE(holm.metrics.size() == 4);
+  CHECK(*holm.metrics[0].p_value_adjusted == Approx(4.0 / 32));
+  CHECK(holm.verdict() == Outcome::kInconclusive);
+  CHECK(*bh.metrics[0].p_value_adjusted == Approx(1.0 / 32));
+  CHECK(bh.verdict() == Outcome::kRegressed);
+  CHECK(to_json(bh).at("correction") == "benjamini_hochberg");
 }
 
 TEST_CASE("compare: divergence is paired by trace") {
