@@ -11,13 +11,17 @@
 #include "bench/memory.h"
 #include "bench/mixed.h"
 #include "bench/output_check.h"
+#include "bench/perplexity_case.h"
 #include "bench/sample_watch.h"
 #include "bench/serve.h"
+#include "bench/settle_case.h"
 #include "bench/task_record.h"
 #include "bench/trace_file.h"
 #include "bench/workloads.h"
 #include "evals/fidelity.h"
+#include "evals/fidelity_statistics.h"
 #include "evals/invariance.h"
+#include "evals/repeat_scores.h"
 #include "evals/run_task.h"
 #include "kernels/core/append_file.h"
 #include "kernels/core/clock.h"
@@ -103,6 +107,22 @@ OrderedJson kl_by_position_json(const std::vector<Trace>& traces, const Fidelity
                     {"to", 2 * from + 1},
                     {"positions", stages[s].second},
                     {"mean_kl", stages[s].first / static_cast<double>(stages[s].second)}});
+  }
+  return list;
+}
+
+// Divergence of groups of positions: [{"name", "positions", "mean_kl", "low", "high"}].
+OrderedJson kl_groups_json(const std::vector<KlGroup>& groups) {
+  OrderedJson list = OrderedJson::array();
+  for (const KlGroup& group : groups) {
+    OrderedJson json = {{"name", group.name},
+                        {"positions", group.mean_kl.num_values},
+                        {"mean_kl", group.mean_kl.mean}};
+    if (group.mean_kl.interval) {
+      json["low"] = group.mean_kl.interval->low;
+      json["high"] = group.mean_kl.interval->high;
+    }
+    list.push_back(std::move(json));
   }
   return list;
 }
@@ -277,6 +297,8 @@ Record CaseRunner::run(const Case& one) {
       run_task_case(one, *task, watch, record);
     } else if (const auto* fidelity = std::get_if<FidelityScenario>(&one.scenario)) {
       run_fidelity_case(one, *fidelity, record);
+    } else if (const auto* perplexity = std::get_if<PerplexityScenario>(&one.scenario)) {
+      run_perplexity(state_->engine, *perplexity, hooks, record);
     } else if (const auto* invariance = std::get_if<InvarianceScenario>(&one.scenario)) {
       run_invariance_case(*invariance, record);
     }
@@ -410,12 +432,24 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Sa
                         options_.on_progress, options_.stop_requested};
   const auto start = std::chrono::steady_clock::now();
   watch.begin();
-  const std::vector<LedgerLine> lines = run_task(state_->engine, task, settings, done, hooks);
+  const SettleBase base = find_settle_base(options_.out_dir, one, scenario);
+  std::vector<LedgerLine> lines;
+  if (base.lines.empty()) {
+    lines = run_task(state_->engine, task, settings, done, hooks);
+    if (!base.reason.empty()) record.details["settled"] = {{"reason", base.reason}};
+  } else {
+    SettledRun run =
+        run_until_settled(state_->engine, task, settings, base.lines, scenario.settle, done, hooks);
+    record.details["settled"] = settled_json(run, scenario);
+    lines = std::move(run.lines);
+  }
   watch.end();
   const double elapsed = seconds_since(start);
 
   // A part of the questions may be none of them.
-  if (!lines.empty() || options_.question_shard.is_whole()) add_scores(lines, record);
+  if (!lines.empty() || options_.question_shard.is_whole()) {
+    add_scores(lines, votes_of(task, protocol), record);
+  }
   // Times of this process only: lines from before a resume were measured in another.
   const auto fresh = std::span(lines).subspan(done.size());
   if (!fresh.empty()) {
@@ -489,6 +523,9 @@ void CaseRunner::run_fidelity_case(const Case& one, const FidelityScenario& scen
   record.details["positions"] = positions;
   record.details["kl_by_trace"] = kl_by_trace_json(traces, result);
   record.details["kl_by_position"] = kl_by_position_json(traces, result);
+  record.details["kl_by_channel"] = kl_groups_json(
+      kl_by_label(result, channel_by_position(state_->engine.require_tokenizer(), traces)));
+  record.details["kl_by_place"] = kl_groups_json(kl_by_label(result, place_by_position(traces)));
   record.details["traces_hash"] = hash_hex(content_hash(traces_text(traces)));
   record.details["router_flip_rate_by_layer"] = result.router_flip_rate_by_layer;
   record.details["first_divergence"] = result.first_divergence;

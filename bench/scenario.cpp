@@ -21,7 +21,7 @@ constexpr std::int64_t kMostRepetitions = 100000;
 
 // Names in the order of the variant's alternatives.
 constexpr std::array<std::string_view, std::variant_size_v<Scenario>> kKinds = {
-    "load", "prefill", "decode", "task", "fidelity", "invariance", "mixed", "serve"};
+    "load", "prefill", "decode", "task", "fidelity", "invariance", "mixed", "serve", "perplexity"};
 
 template <class... Functions>
 struct Overloaded : Functions... {
@@ -78,6 +78,12 @@ void read(JsonFields& fields, TaskScenario& s) {
   s.sampling.min_p = fields.optional<double>("min_p", s.sampling.min_p);
   require(s.sampling.min_p >= 0 && s.sampling.min_p < 1, "{}: {} is not in [0, 1)",
           fields.path("min_p"), s.sampling.min_p);
+  s.settle = in_range(fields.optional<double>("settle", 0.0), 0.0, 1.0, fields.path("settle"));
+  s.settle_against = fields.optional<std::string>("settle_against", s.settle_against);
+  require(s.settle > 0 || !fields.has("settle_against"),
+          "{}: only a task that has 'settle', a "
+          "margin, is compared while it runs",
+          fields.path("settle_against"));
   s.sampling.seed = static_cast<std::uint64_t>(
       in_range<std::int64_t>(fields.optional<std::int64_t>("seed", 0), 0,
                              std::numeric_limits<std::int64_t>::max(), fields.path("seed")));
@@ -97,6 +103,15 @@ void read(JsonFields& fields, InvarianceScenario& s) {
   s.task = fields.optional<std::string>("task", s.task);
   check_names(fields, s.task, "high");
   s.items = count(fields, "items", s.items, 1, 64);
+}
+
+void read(JsonFields& fields, PerplexityScenario& s) {
+  s.text = fields.required<std::string>("text");
+  require(!s.text.empty(), "{}: expected the path of a text", fields.path("text"));
+  s.window = count(fields, "window", s.window, 0, kMostTokens);
+  s.stride = count(fields, "stride", s.stride, 0, kMostTokens);
+  require(s.window == 0 || s.stride < s.window, "{}: {} is not below the window of {}",
+          fields.path("stride"), s.stride, s.window);
 }
 
 void read(JsonFields& fields, MixedScenario& s) {
@@ -168,6 +183,15 @@ void read(JsonFields& fields, ServeScenario& s) {
           fields.path("sweep"));
 }
 
+// Such tasks have no answers that an effort could bear on.
+bool is_by_likelihood(const std::string& task) {
+  try {
+    return find_task(task).protocols.front().extraction_rule.empty();
+  } catch (const Error&) {
+    return false;  // a task that is not here
+  }
+}
+
 std::string serve_label(const ServeScenario& s) {
   const Arrivals& a = s.arrivals;
   std::string label = "serve ";
@@ -210,10 +234,17 @@ std::string scenario_label(const Scenario& scenario) {
             return fmt::format("decode batch {}, context {}", s.batch, s.context);
           },
           [](const TaskScenario& s) {
-            return fmt::format("{} {}", task_title(s.task, s.protocol), s.effort);
+            const std::string title = task_title(s.task, s.protocol);
+            return is_by_likelihood(s.task) ? title : fmt::format("{} {}", title, s.effort);
           },
           [](const FidelityScenario& s) { return fmt::format("fidelity to {}", s.against); },
           [](const InvarianceScenario&) { return std::string("invariance"); },
+          [](const PerplexityScenario& s) {
+            std::string label = "perplexity " + std::filesystem::path(s.text).filename().string();
+            if (s.window > 0) label += fmt::format(", window {}", s.window);
+            if (s.stride > 0) label += fmt::format(", stride {}", s.stride);
+            return label;
+          },
           [](const MixedScenario& s) {
             return fmt::format("mixed prefill {}, batch {}", s.prefill, s.batch);
           },
@@ -250,6 +281,10 @@ OrderedJson scenario_to_json(const Scenario& scenario) {
                    json["top_p"] = s.sampling.top_p;
                    json["min_p"] = s.sampling.min_p;
                    json["seed"] = s.sampling.seed;
+                   if (s.settle > 0) {
+                     json["settle"] = s.settle;
+                     json["settle_against"] = s.settle_against;
+                   }
                  },
                  [&](const FidelityScenario& s) {
                    json["against"] = s.against;
@@ -261,6 +296,11 @@ OrderedJson scenario_to_json(const Scenario& scenario) {
                  [&](const InvarianceScenario& s) {
                    json["task"] = s.task;
                    json["items"] = s.items;
+                 },
+                 [&](const PerplexityScenario& s) {
+                   json["text"] = s.text;
+                   json["window"] = s.window;
+                   json["stride"] = s.stride;
                  },
                  [&](const MixedScenario& s) {
                    json["batch"] = s.batch;
@@ -298,8 +338,9 @@ Scenario scenario_from_json(const Json& json, const std::string& where) {
   JsonFields fields(json, where);
   const auto kind = fields.required<std::string>("kind");
   const std::array<Scenario, kKinds.size()> defaults = {
-      LoadScenario{},     PrefillScenario{},    DecodeScenario{}, TaskScenario{},
-      FidelityScenario{}, InvarianceScenario{}, MixedScenario{},  ServeScenario{}};
+      LoadScenario{},  PrefillScenario{},  DecodeScenario{},
+      TaskScenario{},  FidelityScenario{}, InvarianceScenario{},
+      MixedScenario{}, ServeScenario{},    PerplexityScenario{}};
   Scenario scenario = defaults[index_of_name(kKinds, kind, fields.path("kind"), "kind")];
   std::visit([&](auto& s) { read(fields, s); }, scenario);
   fields.finish();

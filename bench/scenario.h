@@ -63,6 +63,10 @@ struct TaskScenario {
   std::int64_t repeats = 1;
   std::int64_t max_tokens = 0;  // of one answer; 0: the task's own
   SamplingParams sampling;      // the seed is combined with item and repeat
+  // Once the accuracy is shown to be worse than that of the plan `settle_against` by this share, or
+  // not to be, no more is asked (evals/run_until_settled.h); 0: all items are asked.
+  double settle = 0;
+  std::string settle_against = "reference";
 };
 
 // Closeness to another plan on that plan's own answers to `items` questions of a task.
@@ -80,13 +84,22 @@ struct InvarianceScenario {
   std::int64_t items = 4;
 };
 
-using Scenario = std::variant<LoadScenario, PrefillScenario, DecodeScenario, TaskScenario,
-                              FidelityScenario, InvarianceScenario, MixedScenario, ServeScenario>;
+// How well a text is predicted.
+struct PerplexityScenario {
+  std::string text;         // file
+  std::int64_t window = 0;  // tokens; 0: what the context holds
+  std::int64_t stride = 0;  // 0: half the window
+};
+
+using Scenario =
+    std::variant<LoadScenario, PrefillScenario, DecodeScenario, TaskScenario, FidelityScenario,
+                 InvarianceScenario, MixedScenario, ServeScenario, PerplexityScenario>;
 
 // What people call a task: its name, or that of its file, and the protocol if it is not the
 // default.
 std::string task_title(const std::string& task, const std::string& protocol);
-// "load", "prefill", "decode", "task", "fidelity", "invariance", "mixed", "serve"
+// "load", "prefill", "decode", "task", "fidelity", "invariance", "mixed", "serve",
+// "perplexity"
 std::string_view scenario_kind(const Scenario& scenario);
 // "prefill 512", "decode batch 8, context 64", "nano high", ...
 std::string scenario_label(const Scenario& scenario);

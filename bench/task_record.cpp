@@ -1,6 +1,8 @@
 // From ledger lines to a record.
 #include "bench/task_record.h"
 
+#include <fmt/format.h>
+
 #include "bench/workloads.h"
 #include "evals/run_task.h"
 
@@ -14,12 +16,20 @@ Metric estimate_metric(const MeanEstimate& estimate, std::string unit, std::stri
   return metric;
 }
 
-void add_scores(const std::vector<LedgerLine>& lines, Record& record) {
+void add_scores(const std::vector<LedgerLine>& lines, const VoteOf& vote_of, Record& record) {
   const TaskScore score = score_lines(lines);
   record.metrics["accuracy"] = estimate_metric(score.accuracy, "share", "higher");
   for (const auto& [name, estimate] : score.accuracy_by_normalisation) {
     record.metrics["accuracy_per_" + name.substr(0, name.size() - 1)] =
         estimate_metric(estimate, "share", "higher");
+  }
+  if (vote_of) {
+    for (const RepeatScore& repeated : repeat_scores(lines, vote_of)) {
+      record.metrics[fmt::format("pass_at_{}", repeated.k)] =
+          estimate_metric(repeated.pass, "share", "higher");
+      record.metrics[fmt::format("maj_at_{}", repeated.k)] =
+          estimate_metric(repeated.majority, "share", "higher");
+    }
   }
   record.metrics["output_tokens_mean"] =
       plain_metric(score.mean_output_tokens, "tokens", "", score.num_answers);

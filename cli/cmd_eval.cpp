@@ -15,12 +15,16 @@
 namespace moebench::cli {
 namespace {
 
+// Not a task with items, but asked for like one.
+constexpr std::string_view kPerplexity = "perplexity";
+
 struct EvalOptions {
   std::string model;
   std::vector<std::string> tasks;
   std::vector<std::string> plans;
   std::vector<std::string> efforts;
   TaskScenario scenario;
+  PerplexityScenario perplexity;
   std::int64_t seed = 0;
   std::int64_t max_batch = 32;
   std::int64_t max_context = 0;
@@ -43,6 +47,8 @@ void check_task(const std::string& name, std::string& protocol) {
 int run_eval(const EvalOptions& options) {
   require_or(ErrorCode::kUsage, !options.model.empty(), "evaluate: give --model DIR");
   require_or(ErrorCode::kUsage, !options.tasks.empty(), "evaluate: give --task NAME");
+  require_or(ErrorCode::kUsage, options.scenario.settle == 0 || options.plans.size() > 1,
+             "settle a comparison: give --plan twice or more, the plan to compare with first");
   require_or(ErrorCode::kUsage, !options.resume || !options.out.empty(),
              "resume an evaluation: give its folder with --out DIR");
   Suite suite;
@@ -61,10 +67,17 @@ int run_eval(const EvalOptions& options) {
   const std::vector<std::string> efforts =
       options.efforts.empty() ? std::vector<std::string>{"medium"} : options.efforts;
   for (const std::string& task : options.tasks) {
+    if (task == kPerplexity) {
+      require_or(ErrorCode::kUsage, !options.perplexity.text.empty(),
+                 "measure perplexity: give the text with --file TEXT");
+      suite.scenarios.emplace_back(options.perplexity);
+      continue;
+    }
     for (const std::string& effort : efforts) {
       TaskScenario scenario = options.scenario;
       scenario.task = task;
       scenario.effort = effort;
+      scenario.settle_against = plans.front();
       check_task(task, scenario.protocol);
       scenario.sampling.seed = static_cast<std::uint64_t>(options.seed);
       check_sampling(scenario.sampling);
@@ -111,9 +124,12 @@ void add_eval(CLI::App& app, Action& action) {
     names += fmt::format("{}{}", names.empty() ? "" : ", ", task->name);
   command
       ->add_option("--task", options->tasks,
-                   "Task: " + names + ", or a file of your own (.json); repeatable")
+                   "Task: " + names +
+                       ", perplexity (with --file), or a file of your own (.json); repeatable")
       ->type_name("NAME")
-      ->check(read_by([](const std::string& name) { find_task(name); }));
+      ->check(read_by([](const std::string& name) {
+        if (name != kPerplexity) find_task(name);
+      }));
   command
       ->add_option("--plan", options->plans,
                    std::string(kPlanHelp) + " (default accurate); repeatable")
@@ -138,6 +154,27 @@ void add_eval(CLI::App& app, Action& action) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--limit", options->scenario.limit, "Only the first N items (0: all)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--settle", options->scenario.settle,
+                   "Ask a plan no more once it is shown to be worse than the first --plan by this "
+                   "share of answers, or not to be (0.02: 2 points; 0: ask all)")
+      ->type_name("MARGIN")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command->add_option("--file", options->perplexity.text, "The text whose perplexity is measured")
+      ->type_name("TEXT");
+  command
+      ->add_option("--window", options->perplexity.window,
+                   "Tokens read at once for perplexity (0: what the context holds)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--stride", options->perplexity.stride,
+                   "Tokens from one window to the next (0: half the window)")
       ->type_name("N")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -187,6 +224,8 @@ void add_eval(CLI::App& app, Action& action) {
                 "moebench eval --model DIR --task gsm8k --protocol lm-eval --plan int4",
                 "moebench eval --model nano --task datasets/examples/capitals.json",
                 "moebench eval --model DIR --task mmlu --shard 3/8 --out part3   # see merge",
+                "moebench eval --model nano --task nano --plan fast --plan int4 --settle 0.03",
+                "moebench eval --model DIR --task perplexity --file wiki.txt --stride 256",
                 "moebench eval extract --rule abcd --input answers.jsonl"});
 
   auto extract_options = std::make_shared<ExtractOptions>();

@@ -8,7 +8,9 @@
 #include "cli/model_options.h"
 #include "cli/table.h"
 #include "engine/mapped_file.h"
+#include "evals/attribution.h"
 #include "evals/fidelity.h"
+#include "evals/fidelity_statistics.h"
 #include "evals/run_task.h"
 #include "kernels/core/error.h"
 
@@ -22,6 +24,7 @@ struct FidelityOptions {
   std::string traces;
   std::int64_t tokens = 2048;
   std::string effort = "high";
+  bool attribute = false;
   bool json = false;
 };
 
@@ -88,30 +91,91 @@ OrderedJson result_json(const FidelityOptions& options, const FidelityResult& r)
           {"first_divergence", r.first_divergence}};
 }
 
-std::string with_interval(const MeanEstimate& e, const char* format, double factor) {
-  std::string text = fmt::format(fmt::runtime(format), factor * e.mean);
-  if (e.interval) {
-    text += fmt::format(" [{}, {}]", fmt::format(fmt::runtime(format), factor * e.interval->low),
-                        fmt::format(fmt::runtime(format), factor * e.interval->high));
+// The divergence's parts, as the options ask for them.
+struct Parts {
+  std::vector<KlGroup> by_channel;  // empty for plain text
+  std::vector<KlGroup> by_place;
+  std::vector<Attribution> attribution;
+};
+
+OrderedJson groups_json(const std::vector<KlGroup>& groups) {
+  OrderedJson list = OrderedJson::array();
+  for (const KlGroup& group : groups) {
+    OrderedJson json = {{"name", group.name}, {"positions", group.mean_kl.num_values}};
+    json.update(estimate_json(group.mean_kl));
+    list.push_back(std::move(json));
   }
+  return list;
+}
+
+OrderedJson parts_json(const Parts& parts) {
+  OrderedJson attribution = OrderedJson::array();
+  for (const Attribution& one : parts.attribution) {
+    OrderedJson json = {{"part", one.part}};
+    if (one.reason.empty()) {
+      json["mean_kl"] = estimate_json(one.mean_kl);
+      json["top1_agreement"] = one.top1_agreement;
+      json["router_flip_rate"] = one.router_flip_rate;
+    } else {
+      json["reason"] = one.reason;
+    }
+    attribution.push_back(std::move(json));
+  }
+  return {{"kl_by_channel", groups_json(parts.by_channel)},
+          {"kl_by_place", groups_json(parts.by_place)},
+          {"attribution", std::move(attribution)}};
+}
+
+std::string kl_text(const MeanEstimate& e) {
+  std::string text = fmt::format("{:.3e}", e.mean);
+  if (e.interval) text += fmt::format(" [{:.3e}, {:.3e}]", e.interval->low, e.interval->high);
   return text;
 }
 
+void print_groups(const char* title, const std::vector<KlGroup>& groups) {
+  if (groups.size() < 2) return;
+  Table table({title, ">positions", ">mean KLD, nats [95 %]"});
+  for (const KlGroup& group : groups) {
+    table.add({group.name, fmt::format("{}", group.mean_kl.num_values), kl_text(group.mean_kl)});
+  }
+  fmt::print("\n{}\n", table.text());
+}
+
+void print_attribution(const std::vector<Attribution>& parts) {
+  if (parts.empty()) return;
+  Table table({"this part of the plan alone", ">mean KLD, nats [95 %]", ">same top p, %",
+               ">router flips, %"});
+  for (const Attribution& one : parts) {
+    if (!one.reason.empty()) {
+      table.add({one.part, "cannot run alone: " + one.reason, "-", "-"});
+      continue;
+    }
+    table.add({one.part, kl_text(one.mean_kl), fmt::format("{:.2f}", 100 * one.top1_agreement),
+               fmt::format("{:.3f}", 100 * one.router_flip_rate)});
+  }
+  fmt::print("\n{}\n", table.text());
+}
+
+// Names and order of llama-perplexity; its "±" is one standard error.
 void print_result(const FidelityOptions& options, const FidelityResult& r) {
   fmt::print("{} against {}: {} positions of {} traces\n\n", options.common.plan, options.against,
              r.num_positions, r.num_traces);
-  Table table({"statistic", ">value"});
-  table.add({"Mean PPL(plan)", fmt::format("{:.5f}", r.plan_perplexity)});
-  table.add({"Mean PPL(reference)", fmt::format("{:.5f}", r.reference_perplexity)});
-  table.add({"PPL ratio", fmt::format("{:.5f}", r.plan_perplexity / r.reference_perplexity)});
-  table.add({"Mean KLD, nats [95 %]", with_interval(r.mean_kl, "{:.3e}", 1)});
-  table.add({"Median KLD", fmt::format("{:.3e}", r.median_kl)});
-  table.add({"90.0% KLD", fmt::format("{:.3e}", r.p90_kl)});
-  table.add({"99.0% KLD", fmt::format("{:.3e}", r.p99_kl)});
-  table.add({"Maximum KLD", fmt::format("{:.3e}", r.max_kl)});
-  table.add({"Mean |delta p|", fmt::format("{:.3e}", r.mean_abs_delta_p)});
-  table.add({"Same top p, % [95 %]", with_interval(r.top1_agreement, "{:.2f}", 100)});
-  table.add({"Router flips, % of (token, layer)", fmt::format("{:.3f}", 100 * r.router_flip_rate)});
+  Table table({"statistic", ">value", "± standard error, by trace"});
+  for (const NamedStatistic& row : llama_statistics(r)) {
+    const bool is_share = row.name.ends_with("Δp") || row.name == "Same top p";
+    const bool is_kl = row.name.ends_with("KLD");
+    const auto number = [&](double value) {
+      return is_share ? fmt::format("{:.3f} %", 100 * value)
+             : is_kl  ? fmt::format("{:.3e}", value)
+                      : fmt::format("{:.6f}", value);
+    };
+    table.add({row.name, number(row.value),
+               row.standard_error ? "± " + number(*row.standard_error) : ""});
+  }
+  table.add({"Mean KLD, 95 % interval", kl_text(r.mean_kl), r.mean_kl.method});
+  table.add({"Mean |Δp|", fmt::format("{:.3f} %", 100 * r.mean_abs_delta_p), ""});
+  table.add(
+      {"Router flips of (token, layer)", fmt::format("{:.3f} %", 100 * r.router_flip_rate), ""});
   fmt::print("{}\n", table.text());
   for (std::size_t l = 0; l < r.router_flip_rate_by_layer.size(); ++l) {
     fmt::print("router flips in layer {:>3}: {:.3f} %\n", l, 100 * r.router_flip_rate_by_layer[l]);
@@ -147,10 +211,27 @@ int run_fidelity(const FidelityOptions& options) {
   Engine plan =
       load_engine(options.common.model, parse_plan(options.common.plan), engine_options, pool);
   const FidelityResult result = compare_fidelity(reference, plan, traces);
+  Parts parts;
+  // Traces of others may be no answers: their channels are not read.
+  if (options.text.empty() && options.traces.empty()) {
+    parts.by_channel =
+        kl_by_label(result, channel_by_position(reference.require_tokenizer(), traces));
+  }
+  parts.by_place = kl_by_label(result, place_by_position(traces));
+  if (options.attribute) {
+    parts.attribution =
+        attribute_divergence(options.common.model, parse_plan(options.against), reference,
+                             parse_plan(options.common.plan), plan, engine_options, pool, traces);
+  }
   if (options.json) {
-    fmt::print("{}\n", result_json(options, result).dump(2));
+    OrderedJson json = result_json(options, result);
+    json.update(parts_json(parts));
+    fmt::print("{}\n", json.dump(2));
   } else {
     print_result(options, result);
+    print_groups("channel", parts.by_channel);
+    print_groups("token of the answer", parts.by_place);
+    print_attribution(parts.attribution);
   }
   return kExitOk;
 }
@@ -190,8 +271,12 @@ void add_fidelity(CLI::App& app, Action& action) {
       ->check(is_effort())
       ->capture_default_str();
   add_threads_option(command, options->common.threads);
+  command->add_flag("--attribute", options->attribute,
+                    "Also which part of the plan costs it: one weight group, the cache or one op "
+                    "at a time in the plan compared with");
   command->add_flag("--json", options->json, "As JSON");
   add_examples(command, {"moebench fidelity --model nano --plan int4",
+                         "moebench fidelity --model nano --plan int4 --attribute",
                          "moebench fidelity --model DIR --plan experts=nvfp4,kv=fp8_e4m3 "
                          "--text book.txt --tokens 4096 --json"});
 }

@@ -36,6 +36,18 @@ std::string share_cell(const Metric* metric) {
   return cell;
 }
 
+// With repeats, also whether one of k answers is right, and whether most are, for the largest k.
+void add_repeat_scores(const Record& record, std::string& column, std::string& cell) {
+  const auto repeats = record.scenario.find("repeats");
+  if (repeats == record.scenario.end() || !repeats->is_number_integer()) return;
+  const auto k = repeats->get<std::int64_t>();
+  const Metric* pass = find_metric(record, fmt::format("pass_at_{}", k));
+  const Metric* majority = find_metric(record, fmt::format("maj_at_{}", k));
+  if (pass == nullptr || majority == nullptr) return;
+  column += fmt::format(", pass@{0}, maj@{0}", k);
+  cell += fmt::format(", {:.1f} %, {:.1f} %", 100 * pass->value, 100 * majority->value);
+}
+
 }  // namespace
 
 // The model is named if there are several.
@@ -69,6 +81,24 @@ std::string summary_table(const std::vector<Record>& records) {
       }
     } else if (record.kind == "task") {
       cell = share_cell(find_metric(record, "accuracy"));
+      add_repeat_scores(record, column, cell);
+      if (const auto it = record.details.find("settled"); it != record.details.end()) {
+        if (it->contains("outcome")) {
+          cell += fmt::format(" {} after {}", it->value("outcome", ""),
+                              it->value("asked", std::int64_t{0}));
+        }
+      }
+    } else if (record.kind == "perplexity") {
+      column += ", bits/byte";
+      const Metric* value = find_metric(record, "perplexity");
+      const Metric* bits = find_metric(record, "bits_per_byte");
+      if (value != nullptr && bits != nullptr) {
+        cell = fmt::format("{:.4g}", value->value);
+        if (value->interval) {
+          cell += fmt::format(" [{:.4g}, {:.4g}]", value->interval->low, value->interval->high);
+        }
+        cell += fmt::format(", {:.4f}", bits->value);
+      }
     } else if (record.kind == "fidelity") {
       column = "mean KL";
       const Metric* kl = find_metric(record, "mean_kl");

@@ -137,13 +137,15 @@ class Comparison {
       agreement.push_back(p.same_top1 ? 1 : 0);
       reference_sum += p.reference_log_probability;
       plan_sum += p.plan_log_probability;
+      result_.reference_log_probabilities.push_back(p.reference_log_probability);
+      result_.plan_log_probabilities.push_back(p.plan_log_probability);
       result_.mean_abs_delta_p +=
           std::fabs(std::exp(p.plan_log_probability) - std::exp(p.reference_log_probability));
     }
     const auto n = static_cast<double>(positions_.size());
     result_.num_traces = num_traces_;
     result_.num_positions = static_cast<std::int64_t>(positions_.size());
-    result_.mean_kl = kl_interval(kl);
+    result_.mean_kl = mean_kl_estimate(kl, clusters_);
     result_.top1_agreement = mean_with_clustered_interval(agreement, clusters_);
     result_.median_kl = percentile(kl, 0.5);
     result_.p90_kl = percentile(kl, 0.9);
@@ -159,23 +161,11 @@ class Comparison {
                                                result_.router_flip_rate_by_layer.end(), 0.0) /
                                static_cast<double>(num_layers_);
     result_.kl_by_position = std::move(kl);
+    result_.trace_by_position = std::move(clusters_);
     return std::move(result_);
   }
 
  private:
-  // A divergence is never negative, and Wilson's interval, which the general function gives for
-  // values that are all 0, is for shares: identical plans have no interval here.
-  MeanEstimate kl_interval(const std::vector<double>& kl) const {
-    MeanEstimate estimate = mean_with_clustered_interval(kl, clusters_);
-    if (std::all_of(kl.begin(), kl.end(), [](double value) { return value == 0; })) {
-      estimate.interval.reset();
-      estimate.method.clear();
-      estimate.reason = "every position is exactly equal";
-    }
-    if (estimate.interval) estimate.interval->low = std::max(0.0, estimate.interval->low);
-    return estimate;
-  }
-
   void count_flips(std::size_t token_of_chunk) {
     for (std::size_t l = 0; l < flips_.size(); ++l) {
       if (reference_routing_.layer(l)[token_of_chunk] != plan_routing_.layer(l)[token_of_chunk]) {
@@ -197,6 +187,27 @@ class Comparison {
 };
 
 }  // namespace
+
+MeanEstimate mean_kl_estimate(const std::vector<double>& kl,
+                              const std::vector<std::int64_t>& traces) {
+  constexpr std::int64_t kEnoughTraces = 20;
+  constexpr std::int64_t kResamples = 2000;
+  MeanEstimate estimate = mean_with_clustered_interval(kl, traces);
+  // Wilson's interval, which that gives for values that are all 0, is for shares.
+  if (std::all_of(kl.begin(), kl.end(), [](double value) { return value == 0; })) {
+    estimate.interval.reset();
+    estimate.method.clear();
+    estimate.reason = "every position is exactly equal";
+  }
+  if (!estimate.interval) return estimate;
+  if (estimate.num_clusters >= kEnoughTraces) {
+    estimate.interval =
+        cluster_bootstrap_interval(kl, traces, kResamples, estimate.interval->level, 0);
+    estimate.method = "bootstrap_by_trace";
+  }
+  estimate.interval->low = std::max(0.0, estimate.interval->low);
+  return estimate;
+}
 
 FidelityResult compare_fidelity(Engine& reference, Engine& plan, const std::vector<Trace>& traces) {
   Comparison comparison(reference, plan);

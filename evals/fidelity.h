@@ -26,7 +26,7 @@ struct FidelityResult {
   std::int64_t num_positions = 0;
 
   // KL(reference || plan) of the next-token distributions, in nats, per position.
-  MeanEstimate mean_kl;  // interval clustered by trace
+  MeanEstimate mean_kl;  // as mean_kl_estimate
   double median_kl = 0;
   double p90_kl = 0;
   double p99_kl = 0;
@@ -49,8 +49,20 @@ struct FidelityResult {
   // tokens differ; -1 if they never do.
   std::vector<std::int64_t> first_divergence;
 
-  std::vector<double> kl_by_position;  // all positions, trace after trace
+  // Of all positions, trace after trace: the divergence, the log-probabilities of the trace's own
+  // next token, and the number of the trace.
+  std::vector<double> kl_by_position;
+  std::vector<double> reference_log_probabilities;
+  std::vector<double> plan_log_probabilities;
+  std::vector<std::int64_t> trace_by_position;
 };
+
+// The mean of divergences, of which those of one trace depend on each other. From 20 traces on the
+// interval is that of drawing whole traces with replacement ("bootstrap_by_trace"): a few positions
+// hold most of a divergence, and the t interval ("clustered_t", with fewer) would be symmetric. Not
+// below 0; none where every divergence is 0.
+MeanEstimate mean_kl_estimate(const std::vector<double>& kl,
+                              const std::vector<std::int64_t>& traces);
 
 // Both engines must run the same model. Throws Error(kInvalidArgument) if their vocabularies or
 // layers differ, or if a logit is not finite.

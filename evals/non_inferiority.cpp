@@ -12,7 +12,8 @@
 namespace moebench {
 namespace {
 
-constexpr double kManyDegrees = 1e9;         // Student's t is the normal distribution there
+constexpr double kManyDegrees = 1e9;  // Student's t is the normal distribution there
+constexpr std::int64_t kFewItems = 10;
 constexpr double kRoundingNoise = 1e-12;     // repeats that cancel leave a few ulps
 constexpr std::int64_t kSignDraws = 20'000;  // p-values of 0.05 to within 0.003
 
@@ -93,6 +94,16 @@ ScoreDifference compare_scores(std::span<const double> base, std::span<const dou
   } else {
     out.interval = paired.difference.interval;
     out.method = out.interval ? paired.difference.method : paired.difference.reason;
+    // Few items that differ show too little of their spread: then also as if all of an item's
+    // repeats had changed.
+    if (out.interval && paired.wins + paired.losses < kFewItems && zero_or_one(base) &&
+        zero_or_one(candidate)) {
+      const Interval whole =
+          paired_score_interval(paired.wins, paired.losses, paired.difference.num_clusters, level);
+      out.interval->low = std::min(out.interval->low, whole.low);
+      out.interval->high = std::max(out.interval->high, whole.high);
+      out.method = "clustered_t_or_paired_score";
+    }
     std::map<std::int64_t, double> sums;
     for (std::size_t i = 0; i < base.size(); ++i) sums[item_ids[i]] += candidate[i] - base[i];
     std::vector<double> changed;

@@ -36,10 +36,10 @@ struct ScoreDifference {
 };
 
 // base[i] and candidate[i] are scores of one (item, repeat), item_ids[i] its item. Scores of 0 and
-// 1 with one pair per item have the interval above and the exact McNemar test; with repeats, or
-// other scores, the interval is that of paired_difference and the test flips the signs of the
-// items' mean differences (evals/timing_statistics.h), which unlike a sign test sees how much an
-// item changed.
+// 1 with one pair per item have the interval above and the exact McNemar test. With repeats, or
+// other scores, the interval is that of paired_difference (where fewer than ten items differ, as
+// wide as if all repeats of these had changed), and the test flips the signs of the items' sums
+// (evals/timing_statistics.h), which unlike a sign test sees how much an item changed.
 ScoreDifference compare_scores(std::span<const double> base, std::span<const double> candidate,
                                std::span<const std::int64_t> item_ids, double level = 0.95);
 

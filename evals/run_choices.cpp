@@ -105,7 +105,8 @@ OptionScore score_option(Engine& engine, const ScoredOption& option) {
 }
 
 std::vector<LedgerLine> run_choices(Engine& engine, const Task& task, const TaskData& data,
-                                    std::size_t count, const TaskSettings& settings,
+                                    std::span<const std::size_t> indices,
+                                    const TaskSettings& settings,
                                     const std::vector<LedgerLine>& done, const TaskHooks& hooks) {
   require(settings.repeats == 1,
           "run {}: {} repeats of a log-likelihood task would all be the same "
@@ -115,18 +116,13 @@ std::vector<LedgerLine> run_choices(Engine& engine, const Task& task, const Task
   for (const LedgerLine& line : done) finished.insert(line.item);
   std::vector<LedgerLine> lines = done;
   const bool hides_text = !task.public_text && !settings.include_items;
-  const std::int64_t total = settings.shard.of(static_cast<std::int64_t>(count));
-  for (std::size_t i = 0; i < count; ++i) {
+  for (const std::size_t i : indices) {
     if (hooks.on_progress) {
-      hooks.on_progress(static_cast<std::int64_t>(lines.size()), total);
-    }
-    if (!settings.shard.takes(static_cast<std::int64_t>(i)) ||
-        finished.contains(data.items[i].id)) {
-      continue;
+      hooks.on_progress(static_cast<std::int64_t>(lines.size()),
+                        static_cast<std::int64_t>(indices.size()));
     }
     require_or(ErrorCode::kInterrupted, !hooks.stop_requested || !hooks.stop_requested(),
-               "score {} more questions: interrupted",
-               total - static_cast<std::int64_t>(lines.size()));
+               "score question '{}': interrupted", data.items[i].id);
     lines.push_back(score_item(engine, data.items[i], settings, hides_text));
     if (hooks.on_line) hooks.on_line(lines.back());
   }

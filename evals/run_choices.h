@@ -1,6 +1,7 @@
 // Log-likelihood tasks: which continuation does the model find most probable?
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "engine/engine.h"
@@ -18,10 +19,11 @@ bool is_choice_task(const TaskData& data);
 // Source: lm-evaluation-harness, TemplateLM._encode_pair and HFLM._loglikelihood_tokens.
 OptionScore score_option(Engine& engine, const ScoredOption& option);
 
-// The first `count` items, one line each; the answer is the option of highest log-probability. See
-// run_task for the rest. Repeats are refused: they would all be the same.
+// The items of these indices, one line each; the answer is the option of highest log-probability.
+// See run_task for the rest. Repeats are refused: they would all be the same.
 std::vector<LedgerLine> run_choices(Engine& engine, const Task& task, const TaskData& data,
-                                    std::size_t count, const TaskSettings& settings,
+                                    std::span<const std::size_t> indices,
+                                    const TaskSettings& settings,
                                     const std::vector<LedgerLine>& done, const TaskHooks& hooks);
 
 }  // namespace moebench

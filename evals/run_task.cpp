@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <set>
 
 #include "engine/harmony.h"
@@ -191,13 +192,28 @@ Request request_for(const Engine& engine, const Task& task, const TaskItem& item
   return request;
 }
 
-// How many items are asked with this limit.
+// The items to ask, by index: of those that are wanted, this part's.
+std::vector<std::size_t> asked_items(const TaskData& data, const TaskSettings& settings) {
+  std::vector<std::size_t> items = settings.only;
+  if (items.empty()) {
+    items.resize(num_asked(data, settings.limit));
+    std::iota(items.begin(), items.end(), std::size_t{0});
+  }
+  for (const std::size_t index : items) {
+    require(index < data.items.size(), "run a task: item {} of {}", index, data.items.size());
+  }
+  std::erase_if(items, [&](std::size_t index) {
+    return !settings.shard.takes(static_cast<std::int64_t>(index));
+  });
+  return items;
+}
+
+}  // namespace
+
 std::size_t num_asked(const TaskData& data, std::int64_t limit) {
   const std::size_t all = data.items.size();
   return limit > 0 ? std::min(all, static_cast<std::size_t>(limit)) : all;
 }
-
-}  // namespace
 
 std::vector<std::int32_t> answer_stop_tokens(const Engine& engine) {
   std::vector<std::int32_t> stops = HarmonyTokens::of(engine.require_tokenizer()).stop_tokens();
@@ -215,8 +231,8 @@ std::vector<LedgerLine> run_task(Engine& engine, const Task& task, const TaskSet
                                  const std::vector<LedgerLine>& done, const TaskHooks& hooks) {
   const Protocol& protocol = task.protocol(settings.protocol);
   const TaskData data = task.load_items(protocol);
-  const std::size_t count = num_asked(data, settings.limit);
-  if (is_choice_task(data)) return run_choices(engine, task, data, count, settings, done, hooks);
+  const std::vector<std::size_t> items = asked_items(data, settings);
+  if (is_choice_task(data)) return run_choices(engine, task, data, items, settings, done, hooks);
   const Grading grading{protocol, !task.public_text && !settings.include_items};
   std::set<std::pair<std::string, std::int64_t>> finished;
   for (const LedgerLine& line : done) finished.emplace(line.item, line.repeat);
@@ -224,11 +240,8 @@ std::vector<LedgerLine> run_task(Engine& engine, const Task& task, const TaskSet
   std::vector<Pending> pending;
   std::vector<Request> requests;
   for (std::int64_t repeat = 0; repeat < settings.repeats; ++repeat) {
-    for (std::size_t i = 0; i < count; ++i) {
-      if (!settings.shard.takes(static_cast<std::int64_t>(i)) ||
-          finished.contains({data.items[i].id, repeat})) {
-        continue;
-      }
+    for (const std::size_t i : items) {
+      if (finished.contains({data.items[i].id, repeat})) continue;
       TaskItem item = data.item(i, repeat);
       Request request = request_for(engine, task, item, settings.effort);
       request.id = pending.size();
@@ -240,7 +253,7 @@ std::vector<LedgerLine> run_task(Engine& engine, const Task& task, const TaskSet
     }
   }
   std::vector<LedgerLine> lines = done;
-  const auto total = settings.shard.of(static_cast<std::int64_t>(count)) * settings.repeats;
+  const auto total = static_cast<std::int64_t>(items.size()) * settings.repeats;
   const auto report = [&] {
     if (hooks.on_progress) hooks.on_progress(static_cast<std::int64_t>(lines.size()), total);
   };

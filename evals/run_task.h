@@ -20,7 +20,8 @@ namespace moebench {
 
 struct TaskSettings {
   ReasoningEffort effort = ReasoningEffort::kMedium;
-  std::int64_t limit = 0;  // items, from the front; 0: all
+  std::int64_t limit = 0;         // items, from the front; 0: all
+  std::vector<std::size_t> only;  // indices of the items to ask, instead of `limit`; empty: no
   std::int64_t repeats = 1;
   std::int64_t max_tokens = 0;  // of one answer; 0: the task's own
   std::string protocol;         // of the task; "": its default
@@ -35,6 +36,9 @@ struct TaskHooks {
   std::function<void(std::int64_t done, std::int64_t total)> on_progress;
   std::function<bool()> stop_requested;  // polled between steps; true ends with kInterrupted
 };
+
+// How many items are asked with this limit.
+std::size_t num_asked(const TaskData& data, std::int64_t limit);
 
 // Asks what `done` (from an earlier, interrupted run) does not answer yet, and returns all lines,
 // the old ones first. The answers do not depend on what was done before, on batch or order.

@@ -22,6 +22,16 @@
 namespace moebench {
 namespace {
 
+// What answers of the record's task vote for; nothing if its questions are not here.
+VoteOf votes_if_known(const Record& record) {
+  try {
+    const Task task = find_task(text_at(record.scenario, "task"));
+    return votes_of(task, task.protocol(text_at(record.scenario, "protocol")));
+  } catch (const Error&) {
+    return {};
+  }
+}
+
 namespace fs = std::filesystem;
 using comparing::object_at;
 using comparing::text_at;
@@ -182,7 +192,7 @@ class Merger {
                       : fmt::format("not every part is good: {}", fmt::join(bad, "; "));
       return record;
     }
-    add_scores(lines, record);
+    add_scores(lines, votes_if_known(record), record);
     add_answer_latencies(lines, record);
     if (peak > 0) record.metrics["peak_rss_bytes"] = plain_metric(peak, "bytes", "lower");
     return record;

@@ -48,6 +48,69 @@ TaskScenario task_of(std::int64_t limit) {
 
 }  // namespace
 
+TEST_CASE("case runner: a text's perplexity, with its interval and what it rests on") {
+  const TemporaryDirectory folder;
+  std::string text;
+  for (int i = 0; i < 20; ++i) text += "What is 33 + 29? 62. ";
+  write_file(folder.path() / "t.txt", text);
+  PerplexityScenario scenario;
+  scenario.text = (folder.path() / "t.txt").string();
+  scenario.window = 64;
+  const Record r = Cases("nano", "fast", {scenario}).run().at(0);
+  REQUIRE(r.status == Status::kOk);
+  CHECK(r.label == "fast / perplexity t.txt, window 64");
+  const Metric& perplexity = r.metrics.at("perplexity");
+  const Metric& bits = r.metrics.at("bits_per_byte");
+  REQUIRE(perplexity.interval);
+  CHECK(perplexity.interval->low < perplexity.value);
+  CHECK(perplexity.interval->high > perplexity.value);
+  CHECK(r.details.at("bytes") == text.size());
+  // log2(perplexity) bits a token, over the bytes of a token
+  const auto tokens = r.details.at("tokens").get<double>();
+  CHECK(bits.value ==
+        Approx(std::log2(perplexity.value) * tokens / static_cast<double>(text.size())));
+  CHECK(bits.interval->high ==
+        Approx(std::log2(perplexity.interval->high) * tokens / static_cast<double>(text.size())));
+  scenario.text = "/nonexistent";
+  const Record missing = Cases("nano", "fast", {scenario}).run().at(0);
+  CHECK(missing.status == Status::kFailed);
+  CHECK_THAT(missing.reason, Catch::Contains("/nonexistent"));
+}
+
+TEST_CASE("case runner: a plan is asked no more once its comparison is settled") {
+  Cases cases("nano", "fast", {});
+  TaskScenario scenario = task_of(150);
+  scenario.settle = 0.1;
+  scenario.settle_against = "fast";
+  for (const char* plan : {"fast", "int8"}) {
+    cases.list = {{fmt::format("{:>016}", plan), "nano", parse_plan(plan), scenario}};
+    for (const Record& record : cases.run()) {
+      LineWriter(cases.folder.path() / "results.jsonl").append(json_line(to_json(record)));
+      const OrderedJson settled = record.details.value("settled", OrderedJson());
+      if (record.plan == "fast") {
+        CHECK(settled.is_null());
+        CHECK(record.metrics.at("accuracy").count == 150);
+        continue;
+      }
+      CHECK(settled.at("outcome") == "PASS");
+      CHECK(settled.at("asked").get<int>() < 150);
+      CHECK(settled.at("planned") == 150);
+      CHECK(record.metrics.at("accuracy").count == settled.at("asked"));
+      CHECK(settled.at("looks").size() >= 1);
+    }
+  }
+  // Without the other plan all are asked, and the record says why.
+  const auto alone = Cases("nano", "int8", {[] {
+                             TaskScenario one = task_of(4);
+                             one.settle = 0.1;
+                             return one;
+                           }()})
+                         .run();
+  CHECK(alone[0].metrics.at("accuracy").count == 4);
+  CHECK_THAT(alone[0].details.at("settled").at("reason").get<std::string>(),
+             Catch::Contains("reference"));
+}
+
 TEST_CASE("case runner: load records bytes, the encoding's cost, and a check of the outputs") {
   const auto records = Cases(tiny(), "int4", {LoadScenario{}}).run();
   const Record& r = records.at(0);

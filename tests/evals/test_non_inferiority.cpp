@@ -164,7 +164,10 @@ TEST_CASE("score difference: the test is McNemar's, or with repeats sees how muc
 TEST_CASE("non-inferiority: repeats have clustered errors, one item decides nothing") {
   const NonInferiority repeats = assess_non_inferiority(
       Values{1, 1, 0, 1, 1, 1}, Values{1, 0, 0, 0, 1, 1}, Ids{0, 0, 1, 1, 2, 2}, 0.02);
-  CHECK(repeats.scores.method == "clustered_t");
+  CHECK(repeats.scores.method == "clustered_t_or_paired_score");
+  const Interval items = paired_score_interval(0, 2, 3);
+  CHECK(repeats.scores.interval->low <= items.low);
+  CHECK(repeats.scores.interval->high >= items.high);
   CHECK(repeats.scores.num_pairs == 6);
   const NonInferiority one = assess_non_inferiority(Values{1, 1}, Values{1, 0}, Ids{0, 0}, 0.02);
   CHECK(one.outcome == GateOutcome::kInconclusive);
