@@ -1,4 +1,4 @@
-// Reading llama-bench's and vLLM's results.
+// Reading llama-bench's and vLLM's results, and telling all tools' files apart.
 #include "reports/import_results.h"
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include "evals/statistics.h"
 #include "kernels/core/error.h"
 #include "kernels/core/hash.h"
+#include "reports/import_scores.h"
 
 namespace moebench {
 namespace {
@@ -240,16 +241,26 @@ ImportedRun import_results_text(std::string_view text, std::string_view where) {
   const Json* first = nullptr;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::string place = fmt::format("{}: [{}]", where, i);
-    require(is_llama_bench(rows[i]) || is_vllm(rows[i]),
-            "{}: neither a result of llama-bench (avg_ts) nor of vllm bench serve "
-            "(request_throughput)",
-            place);
-    if (is_llama_bench(rows[i]) && is_combined(rows[i], place)) continue;
-    Record record = is_llama_bench(rows[i]) ? llama_bench_record(rows[i], place)
-                                            : vllm_record(rows[i], std::string(where), place);
-    record.case_id = hash_hex(content_hash(fmt::format("{} {} {}", where, i, record.label)));
-    run.records.push_back(std::move(record));
-    if (first == nullptr) first = &rows[i];
+    std::vector<Record> records;
+    if (is_llama_bench(rows[i])) {
+      if (!is_combined(rows[i], place)) records.push_back(llama_bench_record(rows[i], place));
+    } else if (is_vllm(rows[i])) {
+      records.push_back(vllm_record(rows[i], std::string(where), place));
+    } else if (is_lm_eval(rows[i])) {
+      records = lm_eval_records(rows[i], place);
+    } else {
+      require(is_simple_evals(rows[i]),
+              "{}: a result neither of llama-bench (avg_ts), vllm bench serve "
+              "(request_throughput), lm-eval (results), nor of gpt_oss.evals or simple-evals "
+              "(score)",
+              place);
+      records.push_back(simple_evals_record(rows[i], std::string(where), place));
+    }
+    for (Record& record : records) {
+      record.case_id = hash_hex(content_hash(fmt::format("{} {} {}", where, i, record.label)));
+      run.records.push_back(std::move(record));
+      if (first == nullptr) first = &rows[i];
+    }
   }
   require(first != nullptr, "{}: it holds no result that has a counterpart here", where);
   run.description = describe(where, *first, run.records);

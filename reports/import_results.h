@@ -2,6 +2,7 @@
 //
 //   llama-bench   -o json, a list, or -o jsonl, one object per line
 //   vLLM          the file of `vllm bench serve --save-result`, or lines of such (--append-result)
+//   lm-eval, gpt_oss.evals, simple-evals    scores of tasks: reports/import_scores.h
 //
 // Missing and extra keys are accepted, for they change from version to version; a key that is there
 // must have its type. What a number counts is not checked: other tools take other prompts, and
@@ -23,7 +24,7 @@ struct ImportedRun {
   std::vector<Record> records;
 };
 
-// Throws Error naming `where` for text that is neither tool's, or holds no result.
+// Throws Error naming `where` for text that is no tool's, or holds no result.
 ImportedRun import_results_text(std::string_view text, std::string_view where);
 // The file's name names the run. Throws Error naming the file.
 ImportedRun import_results(const std::filesystem::path& path);
