@@ -22,6 +22,10 @@
 namespace moebench {
 namespace {
 
+namespace fs = std::filesystem;
+using comparing::object_at;
+using comparing::text_at;
+
 // What answers of the record's task vote for; nothing if its questions are not here.
 VoteOf votes_if_known(const Record& record) {
   try {
@@ -31,10 +35,6 @@ VoteOf votes_if_known(const Record& record) {
     return {};
   }
 }
-
-namespace fs = std::filesystem;
-using comparing::object_at;
-using comparing::text_at;
 
 // A case's record in one of the runs.
 struct Found {
