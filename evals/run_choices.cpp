@@ -121,6 +121,7 @@ std::vector<LedgerLine> run_choices(Engine& engine, const Task& task, const Task
       hooks.on_progress(static_cast<std::int64_t>(lines.size()),
                         static_cast<std::int64_t>(indices.size()));
     }
+    if (finished.contains(data.items[i].id)) continue;
     require_or(ErrorCode::kInterrupted, !hooks.stop_requested || !hooks.stop_requested(),
                "score question '{}': interrupted", data.items[i].id);
     lines.push_back(score_item(engine, data.items[i], settings, hides_text));
