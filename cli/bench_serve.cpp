@@ -14,6 +14,7 @@
 #include "bench/interrupt.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
+#include "cli/run_summary.h"
 #include "cli/table.h"
 #include "kernels/core/append_file.h"
 #include "kernels/core/error.h"
@@ -238,21 +239,11 @@ int run_serve_bench(const ServeBench& bench, const ServeBenchOptions& options) {
     }
   }
   if (definitions.empty() && bench.output == "json") {
-    OrderedJson list = OrderedJson::array();
-    for (const Record& record : records) list.push_back(to_json(record));
-    fmt::print("{}\n", list.dump(2, ' ', false, OrderedJson::error_handler_t::replace));
+    print_as_json(records);
   } else if (definitions.empty()) {
     print_text(records);
   }
-  std::fflush(stdout);
-  bool all_ok = true;
-  for (const Record& record : records) {
-    if (record.status == Status::kOk) continue;
-    all_ok = false;
-    fmt::print(stderr, "error: benchmark {}: {}: {}\n", record.label, status_name(record.status),
-               record.reason);
-  }
-  return all_ok ? kExitOk : kExitFailed;
+  return report_failures(records);
 }
 
 }  // namespace moebench::cli

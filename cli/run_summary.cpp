@@ -125,6 +125,24 @@ std::string summary_table(const std::vector<Record>& records) {
   return table.text();
 }
 
+void print_as_json(const std::vector<Record>& records) {
+  OrderedJson list = OrderedJson::array();
+  for (const Record& record : records) list.push_back(to_json(record));
+  fmt::print("{}\n", list.dump(2, ' ', false, OrderedJson::error_handler_t::replace));
+}
+
+int report_failures(const std::vector<Record>& records) {
+  std::fflush(stdout);
+  bool all_ok = true;
+  for (const Record& record : records) {
+    if (record.status == Status::kOk) continue;
+    all_ok = false;
+    fmt::print(stderr, "error: benchmark {}: {}: {}\n", record.label, status_name(record.status),
+               record.reason);
+  }
+  return all_ok ? kExitOk : kExitFailed;
+}
+
 std::filesystem::path default_out_dir(const std::string& name) {
   return std::filesystem::path("moebench-out") /
          fmt::format("{}-{:%Y%m%d-%H%M%S}", name, fmt::gmtime(std::time(nullptr)));

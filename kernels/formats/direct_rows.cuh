@@ -24,20 +24,17 @@ struct LaneRows {
   const unsigned char* high;
 };
 
-// Formats with 16 bytes for 8 columns or more.
+// Formats of 4 bits: 16 bytes hold 32 columns, and their scales 1 or 2 bytes.
 template <Format kFormat>
 class DirectRows {
   using Weights = DeviceFormat<kFormat>;
   static constexpr int kRun = Weights::kValues;  // columns of a lane's 16 bytes
-  static_assert(kRun >= 8);
+  static_assert(kRun == 32 && Weights::kWordsPerScale > 0);
   static constexpr int kUnits = kRun / 8;  // units of 8 columns in a run
   static constexpr int kPairs = kRun / 2;
-  static constexpr int kRounds = kRun == 32 ? 3 : 4;  // steps of a warp in a piece
-  static constexpr int kScaleBytes =                  // of 32 columns
-      Weights::kWordsPerScale == 0                             ? 0
-      : kFormat == Format::kMxfp4 || kFormat == Format::kMxfp8 ? 1
-                                                               : 2;
-  static constexpr int kScaleLoads = 2;  // of 8 bytes, of a thread
+  static constexpr int kRounds = 3;  // steps of a warp in a piece
+  static constexpr int kScaleBytes = kFormat == Format::kMxfp4 ? 1 : 2;  // of a run
+  static constexpr int kScaleLoads = 2;                                  // of 8 bytes, of a thread
 
  public:
   static constexpr int kWarps = 8;
@@ -47,7 +44,6 @@ class DirectRows {
   static constexpr int kSumStride = kRows + 4;  // conflict-free
   static constexpr std::size_t kStaticSharedBytes =
       sizeof(float) * 2 * kWarps * kTokens * kSumStride;
-  static constexpr bool kHasScales = kScaleBytes > 0;
 
   // Units of 16 bytes of a token's inputs: 8 columns each, up to whole pieces.
   MOEBENCH_HOST_DEVICE static int num_units(int cols) {
@@ -85,18 +81,20 @@ class DirectRows {
     return inputs_ + token * token_stride(cols_);
   }
 
-  // Fills shared memory with the rows of `count` tokens, row(i) being the i-th, and with zeros up
-  // to whole pieces. Rows are floats, or bf16 in the order of decoded weights (pack_inputs). Every
-  // thread; a barrier must follow.
+  // Fills shared memory with the rows of `count` tokens, row(i) being the i-th, of floats, and with
+  // zeros up to whole pieces. Every thread; a barrier must follow.
   template <class Row>
   MOEBENCH_DEVICE void stage_inputs(int count, Row&& row) const {
     const int units = num_units(cols_);
     for (int token = 0; token < count; ++token) {
-      const auto* from = row(token);
+      const float* from = row(token);
       uint4* to = inputs_of(token);
       for (int unit = static_cast<int>(threadIdx.x); unit < units; unit += kThreads) {
         uint4 values = {0, 0, 0, 0};
-        if (8 * unit < cols_) values = read_unit(from, 8 * unit);
+        if (8 * unit < cols_) {
+          const auto* unit_from = reinterpret_cast<const float4*>(from + 8 * unit);
+          values = pack_inputs<kFormat>(unit_from[0], unit_from[1]);
+        }
         to[place_of(unit)] = values;
       }
     }
@@ -129,15 +127,11 @@ class DirectRows {
     if (now.rows > 0) load(walk.rows(now), 0, a);
     Place next = now.rows > 0 ? walk.after(now) : now;
     uint2 words[kScaleLoads];
-    if constexpr (kHasScales) {
-      if (now.rows > 0) load_scales(walk, now, words);
-    }
+    if (now.rows > 0) load_scales(walk, now, words);
     ready();
     if (now.rows == 0) return;
-    if constexpr (kHasScales) {
-      store_scales(words, 0);
-      if (next.rows > 0) load_scales(walk, next, words);
-    }
+    store_scales(words, 0);
+    if (next.rows > 0) load_scales(walk, next, words);
     sync_threads();
 
     LaneRows rows = walk.rows(now);
@@ -168,11 +162,9 @@ class DirectRows {
       MOEBENCH_UNROLL
       for (int j = 0; j < 4; ++j) of_tile[warp][2 * t + j % 2][8 * (j / 2) + g] = sums[j];
       const Place after_next = next.rows > 0 ? walk.after(next) : next;
-      if constexpr (kHasScales) {
-        // Who still reads these of the last tile has not passed that one's barrier.
-        if (next.rows > 0) store_scales(words, parity ^ 1);
-        if (after_next.rows > 0) load_scales(walk, after_next, words);
-      }
+      // Who still reads these of the last tile has not passed that one's barrier.
+      if (next.rows > 0) store_scales(words, parity ^ 1);
+      if (after_next.rows > 0) load_scales(walk, after_next, words);
       sync_threads();
       if (end_thread() < Walk::kFinishThreads) {
         walk.finish(now, end_thread(), early, [&](int row, int token) {
@@ -207,14 +199,7 @@ class DirectRows {
     return (cols + kColumns - 1) / kColumns;
   }
   MOEBENCH_HOST_DEVICE static int scale_stage_bytes(int row_scale_bytes) {
-    return kHasScales ? (kRows * row_scale_bytes + 15) / 16 * 16 : 0;
-  }
-  MOEBENCH_DEVICE static uint4 read_unit(const float* row, int column) {
-    const auto* from = reinterpret_cast<const float4*>(row + column);
-    return pack_inputs<kFormat>(from[0], from[1]);
-  }
-  MOEBENCH_DEVICE static uint4 read_unit(const std::uint16_t* row, int column) {
-    return *reinterpret_cast<const uint4*>(row + column);
+    return (kRows * row_scale_bytes + 15) / 16 * 16;
   }
 
   // The lane's 16 bytes of a row in a warp's round: past the end the last ones again, where inputs
@@ -254,13 +239,11 @@ class DirectRows {
     }
   }
   MOEBENCH_DEVICE std::uint32_t scale_of(const unsigned char* scales, int row, int unit) const {
-    if constexpr (!kHasScales) return 0;
     const unsigned char* of_row = scales + row * row_scale_bytes_;
-    const int block = unit * kRun / 32;
     if constexpr (kScaleBytes == 1) {
-      return of_row[block];
+      return of_row[unit];
     } else {
-      return reinterpret_cast<const std::uint16_t*>(of_row)[block];
+      return reinterpret_cast<const std::uint16_t*>(of_row)[unit];
     }
   }
 

@@ -28,8 +28,7 @@ namespace moebench::moe_experts {
 namespace {
 
 constexpr int kTeams = 4;
-constexpr int kTeamThreads = 128;
-constexpr int kThreads = kTeams * kTeamThreads;
+constexpr int kThreads = kTeams * 4 * gpu::kWarp;
 constexpr int kTile = 64;      // rows
 constexpr int kMostTiles = 8;  // of a block
 constexpr int kMostPairs = 4;  // experts of the token
@@ -42,8 +41,6 @@ constexpr int kBlocks = kUnits / 4;                          // of 32
 constexpr int kUnitRows = 2;                                 // in which rows are dealt out
 constexpr int kMostScaleBytes = kSteps * kStepColumns / 32;  // of a row
 constexpr int kDigitBytes = 256;                             // of a wgmma's B: 8 columns of 32
-
-using Weights = gpu::DeviceFormat<Format::kMxfp4>;
 
 // Some rows of an expert (or of each); none past the end.
 struct Place {

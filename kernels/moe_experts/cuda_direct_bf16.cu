@@ -3,10 +3,10 @@
 //
 // Rows of all selected experts, one expert after the other, are dealt out to two blocks an SM in
 // units of 8 rows, so that each reads as much. The first kernel computes gate and up rows and their
-// activation, the second down rows. Where a step has up to four pairs of a token and a slot (one
-// token of gpt-oss), a tile of the second kernel takes the same four rows of every expert, with
-// the pairs' activations as columns, and adds up the slots itself; else it writes each pair's
-// products, and a third kernel adds up the slots in order.
+// activation, the second down rows. Where a step is one token with up to four slots (as gpt-oss
+// has), a tile of the second kernel takes the same four rows of every expert, with the pairs'
+// activations as columns, and adds up the slots itself; else it writes each pair's products, and a
+// third kernel adds up the slots in order.
 //
 // Columns of a tile are tokens, up to 8 of an expert; an expert with more counts as several. What
 // this is not for runs as cuda_stream_bf16 (Hopper) or cuda_fused_bf16. So do steps of 2 to 8
@@ -89,6 +89,12 @@ struct GroupWalk {
     return {row_of(matrix, at.row + g).data,
             row_of(matrix, at.row + (at.rows > kUnitRows ? g + kUnitRows : g)).data};
   }
+  // Of the group's tokens, the one in the column lane / 4; past the last the last again.
+  MOEBENCH_DEVICE int lane_column(const Place& at) const {
+    const int size = selection->group[at.group].size;
+    const int g = gpu::lane_id() / 4;
+    return g < size ? g : size - 1;
+  }
   MOEBENCH_DEVICE const unsigned char* scales(const Place& at, int word) const {
     const EncodedMatrix matrix = matrix_of(*stack, selection->group[at.group].expert);
     const int words = at.rows * static_cast<int>(matrix.row_scale_bytes) / 8;
@@ -119,10 +125,6 @@ struct GateUpWalk : GroupWalk<kFormat> {
   bool one_token;  // whose inputs are there for all groups
   int staged;      // group
 
-  MOEBENCH_DEVICE int column_of(const Group& group) const {
-    const int g = gpu::lane_id() / 4;
-    return group.first + (g < group.size ? g : group.size - 1);
-  }
   MOEBENCH_DEVICE void stage(int group) {
     const Group& of = this->selection->group[group];
     direct->stage_inputs(of.size, [&](int i) {
@@ -131,13 +133,12 @@ struct GateUpWalk : GroupWalk<kFormat> {
     staged = group;
   }
   MOEBENCH_DEVICE const uint4* enter(const Place& at) {
-    const Group& group = this->selection->group[at.group];
     if (one_token) return direct->inputs_of(0);
     if (staged != at.group) {
       stage(at.group);
       gpu::sync_threads();
     }
-    return direct->inputs_of(column_of(group) - group.first);
+    return direct->inputs_of(this->lane_column(at));
   }
   MOEBENCH_DEVICE Early ahead(const Place& at, int i) const {
     const int gate = i % kGates * 2;
@@ -205,9 +206,7 @@ struct DownWalk : GroupWalk<kFormat> {
       stage(at.group);
       gpu::sync_threads();
     }
-    const int size = this->selection->group[at.group].size;
-    const int g = gpu::lane_id() / 4;
-    return direct->inputs_of(g < size ? g : size - 1);
+    return direct->inputs_of(this->lane_column(at));
   }
   MOEBENCH_DEVICE Early ahead(const Place& at, int i) const {
     const int row = i % Direct::kRows;
@@ -231,8 +230,8 @@ struct DownWalk : GroupWalk<kFormat> {
   }
 };
 
-// Tiles of kFewRows rows of each of up to kFewPairs pairs: row 4 p + r of a tile is row r of pair
-// p's expert, and column p its activations.
+// Of one token: tiles of kFewRows rows of each of up to kFewPairs pairs: row 4 p + r of a tile is
+// row r of pair p's expert, and column p its activations.
 template <Format kFormat>
 struct FewDownWalk {
   using Direct = gpu::DirectRows<kFormat>;
@@ -249,12 +248,10 @@ struct FewDownWalk {
 
   const Stack* stack;
   const Direct* direct;
-  const std::int32_t* expert_ids;
   const float* expert_weights;
   const float* bias;
   float* out;
   int num_pairs;
-  int top_k;
   int end;                // row of the block's last tile
   int expert[kFewPairs];  // of each pair; past the last the last again
 
@@ -304,16 +301,12 @@ struct FewDownWalk {
       const float factor = Weights::row_factor(row_of(matrix_of(*stack, expert_of(pair)), at.row));
       product = early.bias + gpu::multiply(total(i, pair), factor);
     }
-    const int row = i % kFewRows;
-    for (int token = 0; token < num_pairs / top_k; ++token) {
-      float sum = 0;
-      for (int slot = token * top_k; slot < (token + 1) * top_k; ++slot) {
-        const float weight = gpu::shuffle(gpu::kAllLanes, early.weight, slot * kFewRows);
-        sum += weight * gpu::shuffle(gpu::kAllLanes, product, slot * kFewRows + row);
-      }
-      if (i < kFewRows)
-        out[static_cast<std::int64_t>(token) * stack->first.rows + at.row + i] = sum;
+    float sum = 0;
+    for (int slot = 0; slot < num_pairs; ++slot) {
+      const float weight = gpu::shuffle(gpu::kAllLanes, early.weight, slot * kFewRows);
+      sum += weight * gpu::shuffle(gpu::kAllLanes, product, slot * kFewRows + i % kFewRows);
     }
+    if (i < kFewRows) out[at.row + i] = sum;
   }
 };
 
@@ -366,8 +359,7 @@ __global__ void MOEBENCH_BOUNDS(gpu::DirectRows<kFormat>::kThreads, 2)
   using Direct = gpu::DirectRows<kFormat>;
   const Direct direct(down.first.cols, down.first.row_scale_bytes);
   gpu::let_next_kernel_start();
-  FewDownWalk<kFormat> walk{
-      &down, &direct, expert_ids, expert_weights, bias, out, sizes.num_pairs, sizes.top_k, 0, {}};
+  FewDownWalk<kFormat> walk{&down, &direct, expert_weights, bias, out, sizes.num_pairs, 0, {}};
   MOEBENCH_UNROLL
   for (int p = 0; p < kFewPairs; ++p) {
     walk.expert[p] =
