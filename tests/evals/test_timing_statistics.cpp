@@ -253,6 +253,13 @@ TEST_CASE("sign-flip test: exact for few values, level and power by simulation")
   CHECK(sign_flip_test(std::vector<double>{-1, 2, 3}, 1, 1) == Approx(0.5));
   CHECK(sign_flip_test(std::vector<double>{0, 0}, 1, 1) == 1);
   CHECK_THROWS_AS(sign_flip_test(std::vector<double>{1}, 0, 1), Error);
+  // Too many for all patterns, of one size: the sign test, 2 * P(X >= plus) of Binomial(n, 1/2).
+  std::vector<double> ones(20, 1.0);
+  std::fill_n(ones.begin(), 5, -1.0);
+  CHECK(sign_flip_test(ones, 100000, 1) == Approx(0.041389).margin(0.003));
+  ones.assign(40, 1.0);
+  std::fill_n(ones.begin(), 13, -1.0);
+  CHECK(sign_flip_test(ones, 100000, 1) == Approx(0.038475).margin(0.003));
   int alarms = 0;
   int seen = 0;
   constexpr int kRuns = 300;
