@@ -3,7 +3,9 @@
 #   ensure_packages PACKAGE...   installs those that are not there; needs root or sudo only then
 #   build PRESET TARGET...       configures (once) and builds incrementally
 #   $RELEASE_PRESET              release, or what MOEBENCH_RELEASE_PRESET names (ci: the same program, without
-#                                the tests that the preset asan runs)
+#                                the plain SIMT suite)
+#   $ASAN_PRESET                 asan, or what MOEBENCH_ASAN_PRESET names (ci-asan: the same, without the
+#                                tests of bench, reports and cli; their parsers are fuzzed in both)
 #
 # The CUDA toolkit is no Debian package: CUDA kernels are built where nvcc is found, in the PATH or in
 # /usr/local/cuda, and left out elsewhere (see kernels/cuda.cmake).
@@ -14,6 +16,7 @@ BUILD_PACKAGES="g++ cmake ninja-build pkg-config git ca-certificates
 # postgresql: tests start a server of their own. The others read what we write: xmllint, compare.py.
 TEST_PACKAGES="catch2 libvalijson-dev postgresql libxml2-utils libbenchmark-tools python3-scipy python3-yaml"
 RELEASE_PRESET=${MOEBENCH_RELEASE_PRESET:-release}
+ASAN_PRESET=${MOEBENCH_ASAN_PRESET:-asan}
 
 ensure_packages() {
   local missing=() package

@@ -16,8 +16,8 @@ ensure_packages $BUILD_PACKAGES $TEST_PACKAGES
 
 for set in release asan; do
   [ "$which" = all ] || [ "$which" = "$set" ] || continue
-  preset=$set
-  [ "$set" = asan ] || preset=$RELEASE_PRESET
+  preset=$RELEASE_PRESET
+  [ "$set" = release ] || preset=$ASAN_PRESET
   echo "== $preset: build"
   build "$preset" all
   echo "== $preset: test"

@@ -93,6 +93,21 @@ TEST_CASE("layering: within kernels, core knows no op, and formats know only cor
   }
 }
 
+// So compiling the .cpp shows that the header needs nothing before it.
+TEST_CASE("layering: a source file includes the header beside it before any other") {
+  std::set<std::string> seen;
+  int count = 0;
+  for (const Include& i : all_includes()) {
+    if (!i.file.ends_with(".cpp") || !seen.insert(i.file).second) continue;
+    const std::string header = i.file.substr(0, i.file.size() - 3) + "h";
+    if (i.file.starts_with("tests/") || !std::filesystem::exists(source_dir() / header)) continue;
+    ++count;
+    INFO("the first of our headers in " << i.file);
+    CHECK(i.target == header);
+  }
+  CHECK(count > 120);
+}
+
 // The names of the standard library that precompiled headers would provide unasked.
 TEST_CASE(
     "layering: headers name the standard headers they use, or include one of ours that does") {

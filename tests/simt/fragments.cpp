@@ -1,12 +1,10 @@
 // Fragments of mma.sync and ldmatrix.
 #include "tests/simt/fragments.h"
 
-#include <cmath>
 #include <cstring>
-#include <limits>
 
-#include "kernels/core/float_types.h"
 #include "tests/simt/collectives.h"
+#include "tests/simt/products.h"
 #include "tests/simt/scheduler.h"
 
 namespace moebench::simt {
@@ -77,10 +75,8 @@ void multiply_all(void* const* operands, unsigned) {
     for (int n = 0; n < 8; ++n) transposed[k][n] = b[n][k];
   }
   for (int m = 0; m < 16; ++m) {
-    Sum sums[8] = {};
-    for (int k = 0; k < kDepth; ++k) {
-      for (int n = 0; n < 8; ++n) sums[n] += a[m][k] * transposed[k][n];
-    }
+    Sum sums[8];
+    multiply_row(a[m], &transposed[0][0], kDepth, 8, 8, sums);
     for (int n = 0; n < 8; ++n) {
       auto* c = static_cast<Sum*>(static_cast<const Fragments*>(operands[m % 8 * 4 + n / 2])->c);
       c[m / 8 * 2 + n % 2] += sums[n];
@@ -88,33 +84,7 @@ void multiply_all(void* const* operands, unsigned) {
   }
 }
 
-float decode_e4m3(std::uint8_t code) {
-  const int exponent = code >> 3 & 15;
-  const int mantissa = code & 7;
-  float magnitude = std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
-  if (exponent == 0) magnitude = static_cast<float>(mantissa) * 0x1p-9F;
-  if ((code & 127) == 127) magnitude = std::numeric_limits<float>::quiet_NaN();
-  return code >> 7 != 0 ? -magnitude : magnitude;
-}
-
 }  // namespace
-
-template <>
-void decode(Element element, const void* bytes, float* numbers, int count) {
-  for (int i = 0; i < count; ++i) {
-    if (element == Element::kBf16) {
-      std::uint16_t bits;
-      std::memcpy(&bits, static_cast<const std::byte*>(bytes) + 2 * i, sizeof bits);
-      numbers[i] = to_float(bf16{bits});
-    } else {
-      numbers[i] = decode_e4m3(static_cast<const std::uint8_t*>(bytes)[i]);
-    }
-  }
-}
-template <>
-void decode(Element, const void* bytes, std::int32_t* numbers, int count) {
-  for (int i = 0; i < count; ++i) numbers[i] = static_cast<const std::int8_t*>(bytes)[i];
-}
 
 void load_matrices(std::uint32_t (&fragment)[4], const void* row, bool transposed, Where at) {
   if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0) {

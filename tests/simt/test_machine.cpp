@@ -19,9 +19,11 @@ __global__ void count_visits(int* visits) {
 }
 
 TEST_CASE("simt: every thread of every block runs once, whatever the schedule") {
+  const auto workers = GENERATE(1, 3);
+  const auto resident_blocks = GENERATE(1, 4);
   for (simt::Settings settings : schedules()) {
-    settings.workers = GENERATE(1, 3);
-    settings.resident_blocks = GENERATE(1, 4);
+    settings.workers = workers;
+    settings.resident_blocks = resident_blocks;
     INFO(describe(settings) << ", " << settings.workers << " workers");
     const WithSettings with(settings);
     DeviceArray<int> visits(std::vector<int>(3 * 2 * 5 * 40));

@@ -123,10 +123,8 @@ void compute(Block& block, Product& product) {
       read_row(block, operands.a_tile, row, bytes, product.at);
     }
     decode(operands.element, bytes, numbers, depth);
-    float sums[kMaxColumns] = {};
-    for (int k = 0; k < depth; ++k) {
-      for (int n = 0; n < columns; ++n) sums[n] += numbers[k] * b[k][n];
-    }
+    float sums[kMaxColumns];
+    multiply_row(numbers, &b[0][0], depth, columns, kMaxColumns, sums);
     for (int n = 0; n < columns; ++n) {
       const int thread = row / 16 * 32 + row % 8 * 4 + n % 8 / 2;
       float& sum = product.accumulators->of(thread)[n / 8 * 4 + row % 16 / 8 * 2 + n % 2];

@@ -1,0 +1,52 @@
+#include "tests/simt/products.h"
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "kernels/core/float_types.h"
+
+namespace moebench::simt {
+
+namespace {
+
+float decode_e4m3(std::uint8_t code) {
+  const int exponent = code >> 3 & 15;
+  const int mantissa = code & 7;
+  float magnitude = std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+  if (exponent == 0) magnitude = static_cast<float>(mantissa) * 0x1p-9F;
+  if ((code & 127) == 127) magnitude = std::numeric_limits<float>::quiet_NaN();
+  return code >> 7 != 0 ? -magnitude : magnitude;
+}
+
+}  // namespace
+
+template <>
+void decode(Element element, const void* bytes, float* numbers, int count) {
+  for (int i = 0; i < count; ++i) {
+    if (element == Element::kBf16) {
+      std::uint16_t bits;
+      std::memcpy(&bits, static_cast<const std::byte*>(bytes) + 2 * i, sizeof bits);
+      numbers[i] = to_float(bf16{bits});
+    } else {
+      numbers[i] = decode_e4m3(static_cast<const std::uint8_t*>(bytes)[i]);
+    }
+  }
+}
+template <>
+void decode(Element, const void* bytes, std::int32_t* numbers, int count) {
+  for (int i = 0; i < count; ++i) numbers[i] = static_cast<const std::int8_t*>(bytes)[i];
+}
+
+template <class T>
+void multiply_row(const T* row, const T* b, int depth, int columns, int stride, T* sums) {
+  for (int n = 0; n < columns; ++n) sums[n] = 0;
+  for (int k = 0; k < depth; ++k) {
+    for (int n = 0; n < columns; ++n) sums[n] += row[k] * b[k * stride + n];
+  }
+}
+template void multiply_row(const float*, const float*, int, int, int, float*);
+template void multiply_row(const std::int32_t*, const std::int32_t*, int, int, int, std::int32_t*);
+
+}  // namespace moebench::simt
