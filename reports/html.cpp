@@ -4,12 +4,15 @@
 #include "reports/html_definitions.h"
 #include "reports/html_page.h"
 #include "reports/html_text.h"
+#include "reports/item_data.h"
 #include "reports/page_assets.h"
 
 namespace moebench {
 namespace {
 
 using namespace page;
+
+constexpr std::size_t kMostItemBytes = 6'400'000;  // of a page that shall stay below 8 MB
 
 std::string subtitle(const Report& report) {
   std::string models;
@@ -58,10 +61,11 @@ std::string navigation(const std::string& body, std::string_view home) {
 
 std::string render_html(const OrderedJson& json, std::string_view home) {
   const Report report(json);
+  const PackedItems items = pack_items(report, kMostItemBytes);
   std::string body = headline_section(report) + failures_section(report) + summary_section(report) +
                      accuracy_section(report) + trade_off_section(report) + speed_section(report) +
                      serve_section(report) + fidelity_section(report) + memory_section(report) +
-                     items_section(report) + environment_section(report);
+                     items_section(report, items) + environment_section(report);
   body += definitions_section(body);
   const std::string title = escape_html(json.value("title", std::string("run")));
   const OrderedJson& generator = json.at("generator");
@@ -76,14 +80,15 @@ std::string render_html(const OrderedJson& json, std::string_view home) {
       escape_html(generator.value("version", "")), escape_html(generator.value("git_commit", "")),
       escape_html(json.value("generated", "")));
   html += "<script type=\"application/json\" id=data>" + script_json(chart_specifications(report)) +
-          "</script>\n<script>";
-  html += kChartJs;
-  for (const std::string_view script : {kPageScript, kItemScript, kToolScript}) {
-    html += "</script>\n<script>";
+          "</script>\n";
+  // In the order in which a reader misses them: the list of answers, charts, and last what somebody
+  // must open.
+  for (const std::string_view script : {kItemScript, kChartJs, kPageScript, kToolScript}) {
+    html += "<script>";
     html += script;
+    html += "</script>\n";
   }
-  html += "</script></body></html>\n";
-  return html;
+  return html + item_chunks(items) + "</body></html>\n";
 }
 
 }  // namespace moebench

@@ -12,8 +12,7 @@
 namespace moebench::page {
 namespace {
 
-constexpr std::size_t kStaticItems = 30;           // read without JavaScript
-constexpr std::size_t kMostItemBytes = 6'400'000;  // of a page that shall stay below 8 MB
+constexpr std::size_t kStaticItems = 30;  // read without JavaScript
 
 struct Transcript {
   const OrderedJson* answer;       // the first with this text
@@ -140,7 +139,7 @@ std::string item_html(const Report& report, const OrderedJson& item, bool is_ope
 
 }  // namespace
 
-std::string items_section(const Report& report) {
+std::string items_section(const Report& report, const PackedItems& packed) {
   const OrderedJson& items = report.json.at("items");
   if (items.empty()) return "";
   const std::size_t shown = std::min(kStaticItems, items.size());
@@ -169,7 +168,7 @@ std::string items_section(const Report& report) {
                           verdict_name(verdict));
   }
   legend += "<span><i class=\"v-wrong flip\"></i>ringed: differs from the reference</span></p>";
-  const OrderedJson data = pack_items(report, kMostItemBytes);
+  const OrderedJson& data = packed.index;
   std::string left_out =
       shown < items.size()
           ? fmt::format(

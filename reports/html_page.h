@@ -10,6 +10,8 @@
 
 namespace moebench::page {
 
+struct PackedItems;  // item_data.h
+
 // A plan of a model: one row of most tables.
 struct Row {
   std::string model;
@@ -119,7 +121,7 @@ std::string serve_section(const Report& report);
 std::string trade_off_section(const Report& report);
 std::string fidelity_section(const Report& report);
 std::string memory_section(const Report& report);
-std::string items_section(const Report& report);
+std::string items_section(const Report& report, const PackedItems& packed);
 std::string environment_section(const Report& report);
 
 // Charts of accuracy and fidelity, added to those of chart_specifications().

@@ -102,7 +102,7 @@ std::string pack(const OrderedJson& json) {
 
 }  // namespace
 
-OrderedJson pack_items(const Report& report, std::size_t most_bytes) {
+PackedItems pack_items(const Report& report, std::size_t most_bytes) {
   const OrderedJson& items = report.json.at("items");
   Tables tables;
   for (const Row& row : report.rows) {
@@ -110,7 +110,7 @@ OrderedJson pack_items(const Report& report, std::size_t most_bytes) {
     tables.plans.number(visible_text(row.label));
   }
   OrderedJson index = OrderedJson::array();
-  OrderedJson chunks = OrderedJson::array();
+  std::vector<std::string> chunks;
   std::size_t bytes = 0;
   std::size_t without_text = 0;
   for (std::size_t first = 0; first < items.size(); first += kChunkItems) {
@@ -140,18 +140,26 @@ OrderedJson pack_items(const Report& report, std::size_t most_bytes) {
   }
   OrderedJson verdicts = OrderedJson::array();
   for (int v = 0; v < kNumVerdicts; ++v) verdicts.push_back(verdict_name(static_cast<Verdict>(v)));
-  return {{"plans", tables.plans.list()},
-          {"efforts", tables.efforts.list()},
-          {"tasks", tables.tasks.list()},
-          {"categories", tables.categories.list()},
-          {"verdicts", verdicts},
-          {"reference_of", reference_of},
-          {"count", index.size()},
-          {"without_text", without_text},
-          {"left_out", items.size() - index.size()},
-          {"chunk_items", kChunkItems},
-          {"index", pack(index)},
-          {"chunks", chunks}};
+  OrderedJson data = {{"plans", tables.plans.list()},
+                      {"efforts", tables.efforts.list()},
+                      {"tasks", tables.tasks.list()},
+                      {"categories", tables.categories.list()},
+                      {"verdicts", verdicts},
+                      {"reference_of", reference_of},
+                      {"count", index.size()},
+                      {"without_text", without_text},
+                      {"left_out", items.size() - index.size()},
+                      {"chunk_items", kChunkItems},
+                      {"index", pack(index)}};
+  return {std::move(data), std::move(chunks)};
+}
+
+std::string item_chunks(const PackedItems& items) {
+  std::string html;
+  for (const std::string& chunk : items.chunks) {
+    html += fmt::format("<script type=\"text/plain\" class=item-chunk>{}</script>\n", chunk);
+  }
+  return html;
 }
 
 }  // namespace moebench::page

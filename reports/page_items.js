@@ -8,7 +8,7 @@
   const list = document.getElementById("item-list"), form = document.getElementById("filter");
   const search = form.querySelector("input[type=search]"), flippedOnly = form.querySelector("input[type=checkbox]");
   const select = Object.fromEntries([...form.querySelectorAll("select")].map((one) => [one.name, one]));
-  const kRows = 100;  // drawn at a time
+  const kRows = 40;  // drawn at a time
   const isReference = (answer) => data.reference_of[answer[0]] === answer[0];
 
   const make = (tag, attributes = {}, ...children) => {
@@ -18,12 +18,15 @@
     return element;
   };
   async function unpack(base64) {
-    const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+    const text = atob(base64), bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; ++i) bytes[i] = text.charCodeAt(i);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return JSON.parse(await new Response(stream).text());
   }
-  const chunks = data.chunks.map(() => null);
-  const chunk = (i) => (chunks[i] ??= unpack(data.chunks[i]));
+  // The transcripts stand at the page's end, so that the list need not wait for megabytes of them.
+  const parsed = new Promise((resolve) => { if (document.readyState === "loading") addEventListener("DOMContentLoaded", resolve); else resolve(); });
+  const chunks = [];
+  const chunk = (i) => (chunks[i] ??= parsed.then(() => unpack(document.getElementsByClassName("item-chunk")[i].textContent)));
   const itemOf = async (number) => (await chunk(Math.floor(number / data.chunk_items)))[number % data.chunk_items];
 
   // --- one item ---------------------------------------------------------------------------------------------------
@@ -202,7 +205,10 @@
     addEventListener("hashchange", followLink);
     show(index.map((_, i) => i));
     if (list.firstChild && list.firstChild.tagName === "DETAILS") list.firstChild.open = true;
-    followLink();
+    if (location.hash.startsWith("#item=")) {
+      await parsed;  // until then the sections above may still change their height
+      followLink();
+    }
     performance.mark("items");  // for tests: the list answers from here on
     document.documentElement.dataset.items = "ready";
   }
