@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
+#include <numeric>
 
 #include "engine/mapped_file.h"
 #include "kernels/core/append_file.h"
@@ -25,6 +27,16 @@ std::vector<OptionScore> options_from_json(const Json& json, const std::string& 
          fields.required<std::int64_t>("bytes"), fields.required<std::int64_t>("characters")});
   }
   return options;
+}
+
+// Token ids or lengths.
+std::vector<std::int32_t> counts_from_json(JsonFields& fields, std::string_view name) {
+  std::vector<std::int32_t> counts;
+  for (const std::int64_t value : fields.optional<std::vector<std::int64_t>>(name, {})) {
+    counts.push_back(static_cast<std::int32_t>(in_range<std::int64_t>(
+        value, 0, std::numeric_limits<std::int32_t>::max(), fields.path(name))));
+  }
+  return counts;
 }
 
 }  // namespace
@@ -52,6 +64,28 @@ Verdict parse_verdict(std::string_view name, std::string_view where) {
   return static_cast<Verdict>(index_of_name(kVerdictNames, name, where, "verdict"));
 }
 
+std::optional<TokenDivergence> first_divergence(const LedgerLine& reference,
+                                                const LedgerLine& answer) {
+  if (reference.tokens.empty() || answer.token_bytes.empty()) return std::nullopt;
+  const auto [differs, unused] = std::mismatch(answer.tokens.begin(), answer.tokens.end(),
+                                               reference.tokens.begin(), reference.tokens.end());
+  if (differs == answer.tokens.end() && answer.tokens.size() == reference.tokens.size()) {
+    return std::nullopt;
+  }
+  TokenDivergence divergence;
+  divergence.token = differs - answer.tokens.begin();
+  // A marker is not seen, nor is part of a character: what follows is.
+  const auto first = answer.token_bytes.begin() + divergence.token;
+  const auto seen = std::find_if(first, answer.token_bytes.end(), [](auto n) { return n > 0; });
+  divergence.byte = std::accumulate(answer.token_bytes.begin(), first, std::int64_t{0});
+  if (seen != answer.token_bytes.end()) divergence.bytes = *seen;
+  const auto thinking = static_cast<std::int64_t>(answer.analysis.size());
+  divergence.in_final =
+      divergence.byte > thinking || (divergence.byte == thinking && divergence.bytes > 0);
+  if (divergence.in_final) divergence.byte -= thinking;
+  return divergence;
+}
+
 OrderedJson to_json(const LedgerLine& line) {
   OrderedJson json;
   json["item"] = line.item;
@@ -71,6 +105,8 @@ OrderedJson to_json(const LedgerLine& line) {
   json["token_digest"] = line.token_digest;
   json["analysis"] = line.analysis;
   json["final"] = line.final_text;
+  if (!line.tokens.empty()) json["tokens"] = line.tokens;
+  if (!line.token_bytes.empty()) json["token_bytes"] = line.token_bytes;
   if (!line.hidden_text_hash.empty()) json["hidden_text_hash"] = line.hidden_text_hash;
   for (const OptionScore& option : line.options) {
     json["options"].push_back({{"log_probability", option.log_probability},
@@ -106,6 +142,11 @@ LedgerLine ledger_line_from_json(const Json& json, const std::string& where) {
   line.token_digest = fields.optional<std::string>("token_digest", "");
   line.analysis = fields.optional<std::string>("analysis", "");
   line.final_text = fields.optional<std::string>("final", "");
+  line.tokens = counts_from_json(fields, "tokens");
+  line.token_bytes = counts_from_json(fields, "token_bytes");
+  require(line.token_bytes.empty() || line.token_bytes.size() == line.tokens.size(),
+          "{}: {} lengths for {} tokens (one for each, or none)", fields.path("token_bytes"),
+          line.token_bytes.size(), line.tokens.size());
   line.hidden_text_hash = fields.optional<std::string>("hidden_text_hash", "");
   if (const Json* options = fields.find("options"))
     line.options = options_from_json(*options, fields.path("options"));

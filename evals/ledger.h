@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,6 +47,7 @@ struct OptionScore {
 // options.
 std::size_t best_option(const std::vector<OptionScore>& options, std::string_view normalisation);
 
+// One scored answer.
 struct LedgerLine {
   std::string item;
   std::string item_hash;  // of what the model read
@@ -64,6 +66,12 @@ struct LedgerLine {
   std::string token_digest;           // hash of the output tokens
   std::string analysis;
   std::string final_text;
+  // The output tokens, and what each added in bytes to `analysis` followed by `final_text`: 0 for
+  // markers and for the first bytes of a character. Both are empty in ledgers from before there
+  // were any, where texts are left out, and of answers made elsewhere; `token_bytes` alone where
+  // thinking went on after the final message.
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int32_t> token_bytes;
   // The dataset's authors ask that items stay off public pages: `analysis` and `final_text`, which
   // quote them, are left out, and this is their hash. "" where the texts are there.
   std::string hidden_text_hash;
@@ -73,6 +81,18 @@ struct LedgerLine {
 
   bool correct() const { return verdict == Verdict::kCorrect; }
 };
+
+// Where an answer leaves another to the same question.
+struct TokenDivergence {
+  std::int64_t token = 0;  // index of the first output token that is not the same
+  bool in_final = false;   // in `final_text`, else in `analysis`
+  std::int64_t byte = 0;   // of that text: where what differs begins to be seen
+  std::int64_t bytes = 0;  // of the first token that is seen; 0 if the answer ends before
+};
+
+// Nothing if all tokens are the same, or one of the two has none, or `answer` has no token_bytes.
+std::optional<TokenDivergence> first_divergence(const LedgerLine& reference,
+                                                const LedgerLine& answer);
 
 OrderedJson to_json(const LedgerLine& line);
 LedgerLine ledger_line_from_json(const Json& json, const std::string& where);

@@ -24,28 +24,47 @@ struct Parsed {
   std::string final_text;
   AnswerForm form = AnswerForm::kWellFormed;
   std::int64_t reasoning_tokens = 0;
+  std::vector<std::int32_t> token_bytes;  // as in LedgerLine
 };
 
 Parsed parse_answer(const Tokenizer& tokenizer, const std::vector<std::int32_t>& tokens,
                     std::span<const std::int64_t> stop_ids) {
   HarmonyParser parser(tokenizer, Role::kAssistant);
   Parsed parsed;
+  parsed.token_bytes.resize(tokens.size());
+  std::size_t thought = 0;  // bytes of thinking so far
+  std::size_t said = 0;     // and of the final message
+  bool in_order = true;     // all of the thinking before the final message
+  const auto count = [&](std::size_t token, bool thinks, std::size_t bytes) {
+    parsed.token_bytes[token] += static_cast<std::int32_t>(bytes);
+    (thinks ? thought : said) += bytes;
+    in_order = in_order && (!thinks || bytes == 0 || said == 0);
+  };
   const HarmonyTokens special = HarmonyTokens::of(tokenizer);
-  for (const std::int32_t token : tokens) {
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::int32_t token = tokens[i];
     // <|endoftext|> ends an answer too, but is no part of the message grammar.
     const bool foreign_stop = !special.ends_message(token) &&
                               std::find(stop_ids.begin(), stop_ids.end(), token) != stop_ids.end();
     if (foreign_stop) break;
     const Message* before = parser.current();
-    if (before != nullptr && before->channel == "analysis" && !special.ends_message(token)) {
-      ++parsed.reasoning_tokens;
-    }
+    const bool thinks = before != nullptr && before->channel == "analysis";
+    const bool answers = before != nullptr && before->channel == "final";
+    if (thinks && !special.ends_message(token)) ++parsed.reasoning_tokens;
     parser.push(token);
+    if (thinks || answers) count(i, thinks, parser.delta().size());
   }
-  parser.finish();
+  const Message* last = parser.current();
+  const bool ends_thinking = last != nullptr && last->channel == "analysis";
+  parser.finish();  // a character that did not come whole is shown now
+  if (!parser.delta().empty()) count(tokens.size() - 1, ends_thinking, parser.delta().size());
   parsed.analysis = reasoning_text(parser.messages());
   parsed.final_text = final_text(parser.messages());
   parsed.form = parser.answer_form();
+  // Messages that are joined, or stand where none was expected, leave the lengths without meaning.
+  if (!in_order || thought != parsed.analysis.size() || said != parsed.final_text.size()) {
+    parsed.token_bytes.clear();
+  }
   return parsed;
 }
 
@@ -129,6 +148,8 @@ LedgerLine grade(const Engine& engine, const Grading& grading, const Pending& pe
   line.analysis = parsed.analysis;
   line.final_text = parsed.final_text;
   line.reasoning_tokens = parsed.reasoning_tokens;
+  line.tokens = result.tokens;
+  line.token_bytes = parsed.token_bytes;
   std::optional<std::string> answer;
   if (!parsed.final_text.empty())
     answer = extract(grading.protocol.extraction_rule, parsed.final_text).value;
@@ -138,6 +159,8 @@ LedgerLine grade(const Engine& engine, const Grading& grading, const Pending& pe
     line.hidden_text_hash = hash_hex(content_hash(line.final_text, content_hash(line.analysis)));
     line.analysis.clear();
     line.final_text.clear();
+    line.tokens.clear();  // the tokenizer would read the text from them
+    line.token_bytes.clear();
   }
   return line;
 }

@@ -55,6 +55,8 @@ std::string answers_text(const RunResults& run, const Record& record) {
   for (LedgerLine line : run.answers(record.case_id)) {
     line.analysis.clear();
     line.final_text.clear();
+    line.tokens.clear();
+    line.token_bytes.clear();
     text += json_line(to_json(line)) + "\n";
   }
   return text;

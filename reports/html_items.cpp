@@ -2,6 +2,7 @@
 // wrote the same text share a column, so that what differs stands out. Here are the first few for
 // readers without JavaScript; page_items.js puts the whole list, from item_data.h, in their place.
 #include <algorithm>
+#include <optional>
 
 #include "evals/ledger.h"
 #include "reports/html_definitions.h"
@@ -48,13 +49,37 @@ std::vector<Transcript> transcripts_of(const Report& report,
   return columns;
 }
 
-// `text` with everything from the first word that `base` does not have there marked.
-std::string marked(const std::string& text, const std::string* base) {
-  if (base == nullptr || *base == text) return escape_html(text);
+// Where a text leaves the reference's: from `begin` on, and what differs first ends at `end`.
+struct Marked {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+};
+
+// The first word that `base` does not have there; nothing if the texts are the same.
+std::optional<Marked> first_word(const std::string& text, const std::string& base) {
+  if (base == text) return std::nullopt;
   auto at = static_cast<std::size_t>(
-      std::mismatch(text.begin(), text.end(), base->begin(), base->end()).first - text.begin());
+      std::mismatch(text.begin(), text.end(), base.begin(), base.end()).first - text.begin());
   while (at > 0 && text[at - 1] != ' ' && text[at - 1] != '\n') --at;
-  const std::size_t end = std::min(text.find_first_of(" \n", at), text.size());
+  return Marked{at, std::min(text.find_first_of(" \n", at), text.size())};
+}
+
+// The first token that is not the reference's, if it is known and seen in this field; else by text.
+std::optional<Marked> first_difference(const OrderedJson& answer, const OrderedJson& reference,
+                                       const char* field) {
+  const auto text = answer.at(field).get<std::string>();
+  const auto known = answer.find("first_divergence");
+  if (known == answer.end() || known->at("text") != field) {
+    return first_word(text, reference.at(field).get<std::string>());
+  }
+  const std::size_t begin = std::min(known->at("byte").get<std::size_t>(), text.size());
+  return Marked{begin,
+                begin + std::min(known->at("bytes").get<std::size_t>(), text.size() - begin)};
+}
+
+std::string marked_html(const std::string& text, const std::optional<Marked>& marked) {
+  if (!marked) return escape_html(text);
+  const auto [at, end] = *marked;
   std::string html = escape_html(text.substr(0, at));
   if (end > at) html += "<mark class=first>" + escape_html(text.substr(at, end - at)) + "</mark>";
   if (text.size() > end) html += "<mark>" + escape_html(text.substr(end)) + "</mark>";
@@ -66,9 +91,8 @@ std::string transcript_html(const Transcript& column, const OrderedJson* referen
   const bool is_base = reference == nullptr || column.has_reference;
   const auto text = [&](const char* field) { return answer.at(field).get<std::string>(); };
   const auto body = [&](const char* field) {
-    if (is_base) return escape_html(text(field));
-    const auto base = reference->at(field).get<std::string>();
-    return marked(text(field), &base);
+    return marked_html(text(field),
+                       is_base ? std::nullopt : first_difference(answer, *reference, field));
   };
   std::string plans;
   for (const std::string& plan : column.plans) {
@@ -191,7 +215,8 @@ std::string items_section(const Report& report, const PackedItems& packed) {
       "items", "Every answer",
       fmt::format("{} questions; the {} whose answer is right under one plan and wrong under the "
                   "reference come first. Squares are plans in the order of the tables. The first "
-                  "word that differs from the reference is marked, and what follows tinted.",
+                  "token that differs from the reference, or the first word where a run kept no "
+                  "tokens, is marked, and what follows tinted.",
                   items.size(), num_flipped),
       controls + legend + "<div id=item-list>" + body + "</div>" + left_out +
           "<script type=\"application/json\" id=item-data>" + script_json(data) + "</script>");

@@ -46,6 +46,28 @@ int verdict_number(const OrderedJson& answer) {
   return static_cast<int>(parse_verdict(answer.at("verdict").get<std::string>(), "items"));
 }
 
+// How long the page's scripts find a text, of which the page has the visible form: in UTF-16.
+std::size_t script_length(const std::string& text) {
+  std::size_t units = 0;
+  for (const char c : visible_text(text)) {
+    const auto byte = static_cast<unsigned char>(c);
+    units += (byte & 0xC0) == 0x80 ? 0 : byte >= 0xF0 ? 2 : 1;
+  }
+  return units;
+}
+
+// As the last element of an answer; null if it is not known.
+OrderedJson divergence_row(const OrderedJson& answer) {
+  const auto known = answer.find("first_divergence");
+  if (known == answer.end()) return OrderedJson();
+  const auto text = answer.at(known->at("text").get<std::string>()).get<std::string>();
+  const std::size_t begin = std::min(known->at("byte").get<std::size_t>(), text.size());
+  const std::size_t bytes = std::min(known->at("bytes").get<std::size_t>(), text.size() - begin);
+  return OrderedJson::array({known->at("token"), known->at("text") == "final" ? 1 : 0,
+                             script_length(text.substr(0, begin)),
+                             script_length(text.substr(begin, bytes))});
+}
+
 // What the list shows before anything is opened.
 OrderedJson index_row(Tables& tables, const OrderedJson& item) {
   // Those that stand beside each other when the item is opened: one effort and repeat.
@@ -86,6 +108,8 @@ OrderedJson item_row(Tables& tables, const OrderedJson& item, bool with_text) {
          answer.at("repeat"), verdict_number(answer), answer.at("flipped").get<bool>() ? 1 : 0,
          number, answer.at("output_tokens"), std::round(answer.at("e2e_ms").get<double>()),
          text_of(answer, "answer"), text_of(answer, "hidden_text_hash")}));
+    OrderedJson divergence = with_text ? divergence_row(answer) : OrderedJson();
+    if (!divergence.is_null()) answers.back().push_back(std::move(divergence));
   }
   OrderedJson choices = OrderedJson::array();
   for (const OrderedJson& choice : item.value("choices", OrderedJson::array())) {

@@ -23,7 +23,9 @@ namespace moebench::page {
 // In the index, verdicts are one text: for each answer a letter, 'a' + verdict, capital where the
 // verdict differs from the reference's, with a space between efforts and repeats. A text is
 // [analysis, final]; an answer is [plan, effort, repeat, verdict, flipped, text, tokens,
-// milliseconds, answer, hash of a hidden text].
+// milliseconds, answer, hash of a hidden text], and then, if it is known where it leaves the
+// reference, [token, 0 for analysis or 1 for final, where in that text, length], in the units in
+// which JavaScript counts text.
 struct PackedItems {
   OrderedJson index;
   std::vector<std::string> chunks;  // base64: safe in a script as they are

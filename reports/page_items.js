@@ -31,21 +31,26 @@
 
   // --- one item ---------------------------------------------------------------------------------------------------
 
-  // Where `text` leaves `base`: the beginning of the first word that is not the same, or -1.
-  function divergence(text, base) {
-    if (text === base) return -1;
+  // Where `text` leaves `base`, as [begin, end, name] of the first word that is not the same; null if none is.
+  function firstWord(text, base) {
+    if (text === base) return null;
     let at = 0;
     while (at < text.length && at < base.length && text[at] === base[at]) ++at;
     while (at > 0 && !/\s/.test(text[at - 1])) --at;
-    return at;
+    return [at, at + /^\s*\S*/.exec(text.slice(at))[0].length, "word"];
   }
-  function marked(text, at) {
+  // The same in text 0 (thinking) or 1 (final message) of an answer: its first token that differs where that is known.
+  function firstDifference(answer, which, text, base) {
+    const [, field, begin, length] = answer[10] ?? [];
+    return field === which ? [begin, begin + length, "token"] : firstWord(text[which], base[which]);
+  }
+  function marked(text, where) {
     const pre = make("pre", { dir: "auto" });
-    if (at < 0 || at > text.length) { pre.textContent = text; return pre; }
-    const word = /^\s*\S*/.exec(text.slice(at))[0];
-    pre.append(text.slice(0, at));
-    if (word) pre.append(make("mark", { class: "first", title: "the first word that differs from the reference" }, word));
-    if (text.length > at + word.length) pre.append(make("mark", {}, text.slice(at + word.length)));
+    if (!where) { pre.textContent = text; return pre; }
+    const [begin, end, name] = where, first = text.slice(begin, end);
+    pre.append(text.slice(0, begin));
+    if (first) pre.append(make("mark", { class: "first", title: `the first ${name} that differs from the reference` }, first));
+    if (text.length > end) pre.append(make("mark", {}, text.slice(end)));
     return pre;
   }
 
@@ -70,17 +75,17 @@
     const small = make("small", {}, `answer ${first[8] || "–"} · ${first[6]} tokens${first[7] ? ` · ${first[7]} ms` : ""}`);
     const article = make("article", { class: `v-edge-${verdict}` }, header, small);
     if (!text) { article.append(make("p", { class: "none" }, "transcript in report.json")); return article; }
-    const compare = base && !isBase;
-    const analysisAt = compare ? divergence(text[0], base[0]) : -1;
-    if (compare) {
-      const where = analysisAt >= 0 ? ["thinking", text[0], analysisAt] : ["final", text[1], divergence(text[1], base[1])];
-      if (where[2] >= 0) small.append(` · leaves the reference at word ${where[1].slice(0, where[2]).split(/\s+/).filter(Boolean).length + 1} of its ${where[0]}`);
+    const [inThinking, inFinal] = [0, 1].map((which) => (base && !isBase ? firstDifference(first, which, text, base) : null));
+    if (base && !isBase && first[10]) small.append(` · leaves the reference at token ${first[10][0] + 1}`);
+    else if (inThinking || inFinal) {
+      const before = (inThinking ? text[0] : text[1]).slice(0, (inThinking ?? inFinal)[0]);
+      small.append(` · leaves the reference at word ${before.split(/\s+/).filter(Boolean).length + 1} of its ${inThinking ? "thinking" : "final"}`);
     }
-    if (text[0]) article.append(marked(text[0], analysisAt));
+    if (text[0]) article.append(marked(text[0], inThinking));
     let final;
     if (first[9]) final = make("pre", { class: "none" }, "text kept back, as the dataset's authors ask");
     else if (!text[1]) final = make("pre", { class: "none" }, "no final message");
-    else final = marked(text[1], compare ? divergence(text[1], base[1]) : -1);
+    else final = marked(text[1], inFinal);
     final.classList.add("final");
     article.append(final);
     return article;

@@ -212,14 +212,14 @@ OrderedJson collect_items(const Loaded& loaded) {
     std::string expected;
   };
   std::map<std::string, std::map<std::string, Answers>> by_task;  // task -> item -> answers
-  // Correctness of the reference by (model, task, effort, item, repeat).
-  std::map<std::tuple<std::string, std::string, std::string, std::string, std::int64_t>, bool>
+  // The reference's by (model, task, effort, item, repeat).
+  std::map<std::tuple<std::string, std::string, std::string, std::string, std::int64_t>,
+           const LedgerLine*>
       reference;
   for (const TaskCase& task : loaded.tasks) {
     if (task.record.plan != kReferencePlan) continue;
     for (const LedgerLine& line : task.lines) {
-      reference[{task.record.model, task.task, task.effort, line.item, line.repeat}] =
-          line.correct();
+      reference[{task.record.model, task.task, task.effort, line.item, line.repeat}] = &line;
     }
   }
   std::map<std::string, OrderedJson> scenario_of;  // by task; one that includes items, if any does
@@ -235,7 +235,8 @@ OrderedJson collect_items(const Loaded& loaded) {
       if (line.repeat == 0 || answers.expected.empty()) answers.expected = line.expected;
       const auto it =
           reference.find({task.record.model, task.task, task.effort, line.item, line.repeat});
-      const bool flipped = it != reference.end() && it->second != line.correct();
+      const LedgerLine* base = it == reference.end() ? nullptr : it->second;
+      const bool flipped = base != nullptr && base->correct() != line.correct();
       answers.flips += flipped ? 1 : 0;
       answers.list.push_back({{"model", task.record.model},
                               {"plan", task.record.plan},
@@ -250,6 +251,14 @@ OrderedJson collect_items(const Loaded& loaded) {
                               {"final", line.final_text}});
       if (!line.hidden_text_hash.empty()) {
         answers.list.back()["hidden_text_hash"] = line.hidden_text_hash;
+      }
+      if (base == nullptr) continue;
+      if (const auto divergence = first_divergence(*base, line)) {
+        answers.list.back()["first_divergence"] = {
+            {"token", divergence->token},
+            {"text", divergence->in_final ? "final" : "analysis"},
+            {"byte", divergence->byte},
+            {"bytes", divergence->bytes}};
       }
     }
   }

@@ -160,6 +160,10 @@ TEST_CASE("gpqa: ledgers hold hashes in place of texts, unless asked for") {
     CHECK(to_json(hidden[i]).dump().find("made up") == std::string::npos);
     CHECK(shown[i].final_text == "Answer: B");
     CHECK(shown[i].hidden_text_hash.empty());
+    // The tokenizer would read the text from the tokens.
+    CHECK(hidden[i].tokens.empty());
+    CHECK(hidden[i].token_bytes.empty());
+    CHECK(shown[i].tokens.size() == static_cast<std::size_t>(shown[i].output_tokens));
     CHECK(hidden[i].verdict == shown[i].verdict);
     asked.insert(hidden[i].item_hash);
   }

@@ -126,6 +126,36 @@ TEST_CASE("run_task: declining is refused, not unparsed") {
         Verdict::kRefused);
 }
 
+TEST_CASE("run_task: the tokens of an answer are kept, with what each adds to its text") {
+  const auto tokenizer = Tokenizer::load(nano_tokenizer_path());
+  const auto bytes_of = [](const LedgerLine& line) {
+    std::int64_t bytes = 0;
+    for (const std::int32_t n : line.token_bytes) bytes += n;
+    return bytes;
+  };
+  for (const std::string script : {"<|channel|>analysis<|message|>so it is<|return|>",
+                                   "<|channel|>final<|message|>B<|return|>", kSaysB}) {
+    INFO(script);
+    const LedgerLine line = answer_to_first(script);
+    CHECK(line.tokens == tokenizer.encode_with_special(script));
+    REQUIRE(line.token_bytes.size() == line.tokens.size());
+    std::string text;
+    for (std::size_t i = 0; i < line.tokens.size(); ++i) {
+      if (line.token_bytes[i] > 0) text += tokenizer.token_bytes(line.tokens[i]);
+    }
+    CHECK(text == line.analysis + line.final_text);
+    CHECK(bytes_of(line) == static_cast<std::int64_t>(text.size()));
+  }
+  // A character of two tokens, whole and cut in the middle: its bytes come with the last token.
+  const std::string start = "<|channel|>final<|message|>caf";
+  const auto half = static_cast<std::int64_t>(tokenizer.encode_with_special(start).size()) + 1;
+  for (const std::int64_t max_tokens : {half - 1, half, half + 1}) {
+    const LedgerLine line = answer_to_first(start + "\u00e9<|return|>", max_tokens);
+    CHECK(line.token_bytes.size() == static_cast<std::size_t>(max_tokens));
+    CHECK(bytes_of(line) == static_cast<std::int64_t>(line.final_text.size()));
+  }
+}
+
 TEST_CASE("run_task: timings follow their definitions, and tokens are counted") {
   const LedgerLine line = answer_to_first(kSaysB);
   const auto tokenizer = Tokenizer::load(nano_tokenizer_path());

@@ -182,6 +182,47 @@ TEST_CASE("browser: the first word that leaves the reference is marked") {
              Catch::Contains("word 4 of its thinking"));
 }
 
+TEST_CASE("browser: the first token that leaves the reference is marked where tokens are known") {
+  if (no_browser()) return;
+  RunFolder run;
+  LedgerLine base = said("x", true, "a \u00e9\U0001F600\x01 two");
+  base.final_text = "four";
+  base.tokens = {9, 1, 2, 3, 8, 4};
+  base.token_bytes = {0, 2, 7, 4, 0, 4};  // a control character and one of four bytes
+  LedgerLine other = base;
+  other.analysis = "a \u00e9\U0001F600\x01 twofold";
+  other.tokens = {9, 1, 2, 3, 7, 8, 4};
+  other.token_bytes = {0, 2, 7, 4, 4, 0, 4};
+  LedgerLine short_one = base;  // stops thinking early: the marker differs, then the final message
+  short_one.analysis = "a ";
+  short_one.tokens = {9, 1, 8, 4};
+  short_one.token_bytes = {0, 2, 0, 4};
+  run.add_task("reference", {base});
+  run.add_task("int4", {other});
+  run.add_task("int3", {short_one});
+  const PageFile page(build_report({run.path()}, {}));
+  Browser browser;
+  browser.open(page.path(), "#item=nano/x");
+  REQUIRE(browser.wait_for(kReady));
+  REQUIRE(browser.wait_for("document.querySelectorAll('.item[open] article').length === 3"));
+  const auto of = [&](int article, const std::string& what) {
+    return browser.value(
+        fmt::format("(() => {{ const a = document.querySelectorAll('.item[open] article')[{}]; "
+                    "return {}; }})()",
+                    article, what));
+  };
+  CHECK(of(1, "a.querySelector('mark.first').textContent") == "fold");
+  CHECK(of(1, "a.querySelector('mark.first').title") ==
+        "the first token that differs from the reference");
+  CHECK(of(1, "a.querySelectorAll('mark').length") == 1);
+  CHECK_THAT(of(1, "a.querySelector('small').textContent").get<std::string>(),
+             Catch::EndsWith("leaves the reference at token 5"));
+  CHECK(of(2, "a.querySelector('mark.first').textContent") == "four");
+  CHECK_THAT(of(2, "a.querySelector('small').textContent").get<std::string>(),
+             Catch::EndsWith("leaves the reference at token 3"));
+  CHECK(browser.problems() == std::vector<std::string>{});
+}
+
 TEST_CASE("browser: keys search, walk and help; a table copies as Markdown") {
   if (no_browser()) return;
   const PageFile page(small_report());

@@ -70,6 +70,8 @@ void gives_back_what_was_added(const std::string& url) {
   RunFolder folder;
   LedgerLine wrong = answer("q2", false);
   wrong.analysis = "thinking";
+  wrong.tokens = {1, 2};
+  wrong.token_bytes = {5, 3};
   wrong.token_digest = "0123456789abcdef";
   const Record task = folder.add_task("reference", {answer("q1", true), wrong});
   const RunResults run = read_run_results(folder.path());
@@ -86,6 +88,7 @@ void gives_back_what_was_added(const std::string& url) {
   REQUIRE(lines.size() == 2);
   CHECK(lines[0].verdict == Verdict::kCorrect);
   CHECK(lines[1].token_digest == "0123456789abcdef");
+  CHECK(lines[1].tokens.empty());
   CHECK(lines[1].analysis == "");  // texts stay where they were written
   CHECK(lines[1].final_text == "");
   // The same run again is the same row, whatever it is called.

@@ -196,6 +196,32 @@ TEST_CASE("report: p-values are adjusted for all comparisons of the report") {
   CHECK(only(report.at("comparisons"), "plan", "b").at("p_value_holm") == 1);
 }
 
+TEST_CASE("report: answers say at which token they leave the reference, if tokens are known") {
+  RunFolder run;
+  LedgerLine base = answer("x", true);
+  base.analysis = "two and two";
+  base.final_text = "four";
+  base.tokens = {9, 1, 2, 1, 8, 4};
+  base.token_bytes = {0, 4, 4, 3, 0, 4};
+  LedgerLine other = base;
+  other.analysis = "two or two";
+  other.tokens[2] = 3;
+  other.token_bytes = {0, 4, 3, 3, 0, 4};
+  LedgerLine old = answer("y", true);
+  run.add_task("reference", {base, old});
+  run.add_task("int4", {other, old});
+  const OrderedJson report = build_report({run.path()}, {});
+  CHECK(report_errors(report) == "");
+  const OrderedJson& items = report.at("items");
+  const OrderedJson& x = items.at(0).at("answers");
+  CHECK_FALSE(x.at(0).contains("first_divergence"));
+  CHECK(Json(x.at(1).at("first_divergence")) ==
+        Json({{"token", 2}, {"text", "analysis"}, {"byte", 4}, {"bytes", 3}}));
+  CHECK_FALSE(items.at(1).at("answers").at(1).contains("first_divergence"));
+  // The page for readers without JavaScript marks the token.
+  CHECK_THAT(render_html(report), Catch::Contains("two <mark class=first>or </mark><mark>two"));
+}
+
 TEST_CASE("report: only answers that were asked in the same way are compared") {
   for (const OrderedJson& other : std::vector<OrderedJson>{
            {{"effort", "high"}}, {{"temperature", 1.0}}, {{"seed", 9}}, {{"max_tokens", 5}}}) {
