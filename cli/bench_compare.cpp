@@ -220,6 +220,7 @@ CompareResult compare(const ComparedTests& tests, const CompareOptions& options,
   return result_of(run_paired(host, paired));
 }
 
+// reports/bench_comparison.schema.json describes it.
 OrderedJson comparison_json(const ComparedTests& tests, const CompareOptions& options,
                             const CompareResult& result) {
   const PairedTiming& timing = result.timing;
@@ -251,7 +252,7 @@ OrderedJson comparison_json(const ComparedTests& tests, const CompareOptions& op
   };
   OrderedJson samples = OrderedJson::array();
   for (const TimedSample& sample : timing.samples) samples.push_back(to_json(sample));
-  return {{"schema", "moebench.comparison/1"},
+  return {{"schema", "moebench.bench_comparison/1"},
           {"model", tests.model},
           {"environment", to_json(read_environment())},
           {"budget_s", budget_of(tests, options)},

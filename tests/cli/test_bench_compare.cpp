@@ -10,6 +10,7 @@
 #include "kernels/core/json_fields.h"
 #include "tests/support/files.h"
 #include "tests/support/process.h"
+#include "tests/support/schema.h"
 
 namespace moebench::test {
 namespace {
@@ -21,6 +22,10 @@ std::string quick(const std::string& more) {
   return "bench --model " + tiny() + " -p 0 -n 4 -r 4 --block 0.01 --seed 7 " + more;
 }
 
+std::string comparison_errors(const Json& json) {
+  return schema_errors(read_json(source_dir() / "reports" / "bench_comparison.schema.json"), json);
+}
+
 }  // namespace
 
 TEST_CASE("cli bench: two plans are timed in turns, and every sample is told") {
@@ -29,7 +34,15 @@ TEST_CASE("cli bench: two plans are timed in turns, and every sample is told") {
   INFO(result.err);
   REQUIRE(result.exit_code == 0);
   const Json json = Json::parse(result.out);
-  CHECK(json.at("schema") == "moebench.comparison/1");
+  CHECK(json.at("schema") == "moebench.bench_comparison/1");
+  CHECK(comparison_errors(json) == "");
+  // Files from before this name, and no other form that had the old one.
+  Json old = json;
+  old["schema"] = "moebench.comparison/1";
+  CHECK(comparison_errors(old) == "");
+  old.erase("samples");
+  CHECK(comparison_errors(old) != "");
+  CHECK(schema_errors(read_json(source_dir() / "reports" / "comparison.schema.json"), json) != "");
   CHECK(json.at("seed") == 7);
   REQUIRE(json.at("arms").size() == 3);
   CHECK(json.at("arms")[0].at("base") == true);
@@ -85,7 +98,9 @@ TEST_CASE("cli bench: rows of arms timed in turns are those of llama-bench, and 
   CHECK(text.exit_code == 4);
   CHECK_THAT(text.out, Catch::Contains("against reference") && Catch::Contains("INCONCLUSIVE") &&
                            Catch::Contains("self-test") && Catch::Contains("2 sessions"));
-  CHECK(Json::parse(read_file(out + "/compare.json")).at("samples").size() == 12);
+  const Json written = Json::parse(read_file(out + "/compare.json"));
+  CHECK(written.at("samples").size() == 12);
+  CHECK(comparison_errors(written) == "");
   CHECK(run_moebench(quick("--plan reference --plan int4 --fail-if-slower --inconclusive-ok"))
             .exit_code == 0);
 }

@@ -3,6 +3,7 @@
 
 #include "tests/support/process.h"
 #include "tests/support/run_folder.h"
+#include "tests/support/schema.h"
 
 namespace moebench::test {
 namespace {
@@ -38,6 +39,10 @@ struct Command {
   }
 };
 
+std::string errors_of(const char* schema, const Json& json) {
+  return schema_errors(read_json(source_dir() / "reports" / schema), json);
+}
+
 }  // namespace
 
 TEST_CASE("cli history: add, list, show, prune") {
@@ -51,6 +56,10 @@ TEST_CASE("cli history: add, list, show, prune") {
   CHECK_THAT(history.output("history add " + first.text()), Catch::StartsWith("there already"));
   const Json list = Json::parse(history.output("history list --json"));
   REQUIRE(list.size() == 2);
+  CHECK(errors_of("history_list.schema.json", list) == "");
+  Json damaged = list;
+  damaged[0]["good"] = "yes";
+  CHECK(errors_of("history_list.schema.json", damaged) != "");
   CHECK(list[0].at("started") == "2026-03-02T12:00:00Z");
   CHECK(list[0].at("good") == true);
   const std::string id = list[1].at("id");
@@ -96,6 +105,13 @@ TEST_CASE("cli history: a level that became worse is found, with the run it bega
                         Catch::Contains("points since commit11 (worse)"));
   const Json json = Json::parse(history.output("history trend --metric accuracy --json"));
   REQUIRE(json.size() == 1);
+  CHECK(errors_of("history_trend.schema.json", json) == "");
+  // Also of two runs, of which neither noise nor change is known.
+  CHECK(errors_of("history_trend.schema.json",
+                  Json::parse(history.output("history trend --json --last 2"))) == "");
+  Json damaged = json;
+  damaged[0]["points"] = Json::array();
+  CHECK(errors_of("history_trend.schema.json", damaged) != "");
   CHECK(json[0].at("points").size() == 14);
   CHECK(json[0].at("changes").size() == 1);
   CHECK(json[0].at("changes")[0].at("index") == 10);
