@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "bench/scenario.h"
 #include "reports/html_page.h"
+#include "reports/html_published.h"
 #include "reports/html_text.h"
 #include "reports/published_scores.h"
 
@@ -60,35 +60,14 @@ std::string verdict_bar(const OrderedJson& verdicts) {
 
 // What is published for the task and the models of these rows, as rows of their own, marked.
 std::string published_rows(const Report& report, const std::string& title) {
-  std::vector<std::string_view> models;
-  const OrderedJson* scenario = nullptr;
-  for (const Row& row : report.rows) {
-    const OrderedJson* record = record_of(report, row, "task", title);
-    if (record == nullptr) continue;
-    scenario = &record->at("scenario");
-    for (const OrderedJson& run : report.json.at("runs")) {
-      for (const OrderedJson& model : run.at("models")) {
-        const auto published = published_model(model.value("parameters", 0.0));
-        if (model.value("name", "") != row.model || published.empty() ||
-            std::find(models.begin(), models.end(), published) != models.end()) {
-          continue;
-        }
-        models.push_back(published);
-      }
-    }
-  }
   std::string rows;
-  for (const std::string_view model : models) {
-    const PublishedScore* score = published_score(
-        task_title(scenario->value("task", ""), scenario->value("protocol", "")), model);
-    if (score == nullptr) continue;
-    const double value = score->of_effort(scenario->value("effort", ""));
-    if (!std::isfinite(value)) continue;
+  for (const PublishedPoint& point : published_points(report, title)) {
     rows += fmt::format(
         "<tr class=published><th scope=row>☆ published</th>{}<td>{}</td><td>{}</td><td>{}</td>"
         "<td>{}</td><td class=wide><small>not measured here: {}, {}; {}</small></td></tr>",
-        bar_cell(escape_html(format_percent(value)), value), kNoValue, kNoValue, kNoValue, kNoValue,
-        escape_html(model), escape_html(score->benchmark), escape_html(kPublishedSource));
+        bar_cell(escape_html(format_percent(point.value)), point.value), kNoValue, kNoValue,
+        kNoValue, kNoValue, escape_html(point.model), escape_html(point.benchmark),
+        escape_html(kPublishedSource));
   }
   return rows;
 }

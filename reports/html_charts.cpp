@@ -7,6 +7,7 @@
 #include "kernels/core/error.h"
 #include "reports/html_answers.h"
 #include "reports/html_page.h"
+#include "reports/html_published.h"
 
 namespace moebench::page {
 namespace {
@@ -46,6 +47,14 @@ OrderedJson accuracy_chart(const Report& report) {
   OrderedJson series = OrderedJson::array();
   for (const std::string& title : scenario_titles(report, "task")) {
     series.push_back({{"name", title}, {"points", points_of(report, "task", title, "accuracy")}});
+    if (published_points(report, title).empty()) continue;
+    OrderedJson published = OrderedJson::array();
+    for (const Row& row : report.rows) {
+      const auto point = published_point(report, row, title);
+      published.push_back(point ? OrderedJson{{"v", point->value}, {"text", point->text()}}
+                                : OrderedJson());
+    }
+    series.back()["published"] = std::move(published);
   }
   return {{"kind", "dots"}, {"percent", true}, {"series", series}};
 }
@@ -235,7 +244,7 @@ OrderedJson trade_off_chart(const Report& report, const TradeOff& t) {
   return {{"kind", "pareto"},          {"x_title", t.x_title},
           {"y_title", t.y_title},      {"x_better", t.x_higher_is_better ? "right" : "left"},
           {"y_percent", t.y_is_share}, {"y_log", t.y_is_logarithmic},
-          {"points", points}};
+          {"published", t.published},  {"points", points}};
 }
 
 // The times of whole answers in milliseconds, by "task effort" and row of the report.

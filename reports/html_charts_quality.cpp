@@ -4,6 +4,7 @@
 
 #include "reports/html_answers.h"
 #include "reports/html_page.h"
+#include "reports/html_published.h"
 
 namespace moebench::page {
 namespace {
@@ -85,7 +86,10 @@ void add_quality_charts(const Report& report, OrderedJson& charts) {
   const auto titles = scenario_titles(report, "task");
   for (std::size_t i = 0; i < titles.size(); ++i) {
     const auto known = answers.find(titles[i]);
-    if (known != answers.end()) charts[chart_id("budget", i)] = budget_chart(known->second);
+    if (known == answers.end()) continue;
+    OrderedJson chart = budget_chart(known->second);
+    chart["published"] = published_lines(report, titles[i]);
+    charts[chart_id("budget", i)] = std::move(chart);
   }
   charts["kl-by-position"] = position_chart(report);
 }

@@ -101,6 +101,7 @@ struct TradeOff {
   std::vector<OrderedJson> x;  // metric of each row of the report, or null
   std::vector<OrderedJson> y;
   std::vector<bool> front;
+  OrderedJson published = OrderedJson::array();  // of y: [{"value", "text"}...]
 };
 std::vector<TradeOff> trade_offs(const Report& report);
 

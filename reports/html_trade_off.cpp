@@ -1,8 +1,10 @@
-// Pareto fronts: what accuracy and fidelity cost in speed and bytes.
+// Pareto fronts: what accuracy and fidelity cost in speed, energy and bytes.
+#include <algorithm>
 #include <cmath>
 
 #include "bench/record.h"
 #include "reports/html_page.h"
+#include "reports/html_published.h"
 #include "reports/html_text.h"
 #include "reports/pareto.h"
 
@@ -38,11 +40,19 @@ std::vector<TradeOff> trade_offs(const Report& report) {
     bool higher_is_better;
     bool is_share = false;
     bool is_logarithmic = false;
+    OrderedJson published = OrderedJson::array();
   };
   std::vector<Axis> costs;
   if (const auto titles = scenario_titles(report, "decode"); !titles.empty()) {
     costs.push_back({titles.front() + ", tokens/s", "decode speed",
                      column(report, "decode", titles.front(), rate_metric("decode")), true});
+  }
+  if (const auto titles = scenario_titles(report, "decode"); !titles.empty()) {
+    Axis joules{titles.front() + ", joules per token", "energy",
+                column(report, "decode", titles.front(), "joules_per_token"), false};
+    const bool measured = std::any_of(joules.values.begin(), joules.values.end(),
+                                      [](const OrderedJson& metric) { return value_of(metric); });
+    if (measured) costs.push_back(std::move(joules));
   }
   if (const auto titles = scenario_titles(report, "load"); !titles.empty()) {
     costs.push_back({"weights, bytes", "bytes",
@@ -52,7 +62,8 @@ std::vector<TradeOff> trade_offs(const Report& report) {
   if (const auto titles = scenario_titles(report, "task"); !titles.empty()) {
     // The last effort of a suite is the one that thinks most: there damage has most room to show.
     gains.push_back({titles.back() + ", accuracy", titles.back() + " accuracy",
-                     column(report, "task", titles.back(), "accuracy"), true, true});
+                     column(report, "task", titles.back(), "accuracy"), true, true, false,
+                     published_lines(report, titles.back())});
   }
   if (const auto titles = scenario_titles(report, "fidelity"); !titles.empty()) {
     std::vector<OrderedJson> kl = column(report, "fidelity", titles.front(), "mean_kl");
@@ -77,6 +88,7 @@ std::vector<TradeOff> trade_offs(const Report& report) {
       t.y_is_logarithmic = gain.is_logarithmic;
       t.x = cost.values;
       t.y = gain.values;
+      t.published = gain.published;
       mark_front(t);
       result.push_back(std::move(t));
     }

@@ -102,6 +102,15 @@
         whiskers: { x: shown.map(({ p }) => { const r = range(p); return r && [at(r[0]), r[1]]; }) },
       };
     });
+    // What others published for the same, as stars in the lane of what was measured.
+    spec.series.forEach((s, i) => {
+      if (!s.published) return;
+      sets.push({
+        label: `☆ published, ${s.name}`, pointStyle: "star", pointRadius: 7, pointHoverRadius: 8, pointBorderWidth: 2, clip: 10,
+        borderColor: color(palette[i % palette.length]), backgroundColor: color(palette[i % palette.length]),
+        data: s.published.map((p, row) => ({ p, row })).filter(({ p }) => p).map(({ p, row }) => ({ x: p.v, y: sets[i].data.find((d) => d.row === row)?.y ?? row, published: p.text, row })),
+      });
+    });
     return {
       type: "scatter", data: { datasets: sets }, plugins: [whiskers],
       options: base({
@@ -111,7 +120,8 @@
           y: axis("", { min: -0.5, max: data.labels.length - 0.5, reverse: true, afterBuildTicks: (a) => { a.ticks = data.labels.map((_, value) => ({ value })); },
             grid: { display: false, borderColor: color("line") }, ticks: { color: color("ink"), callback: (v) => data.labels[v], autoSkip: false } }),
         },
-        plugins: { legend: legend(lanes > 1), tooltip: { callbacks: { label: (c) => {
+        plugins: { legend: legend(sets.length > 1), tooltip: { callbacks: { label: (c) => {
+          if (c.raw.published) return `published, not measured here: ${c.raw.published}`;
           const { p, row } = c.raw, r = range(p);
           return `${data.labels[row]}, ${c.dataset.label}: ${text(p.v, spec.percent)}${r ? ` [${text(r[0], spec.percent)}, ${text(r[1], spec.percent)}]` : ""}`;
         } } } },
@@ -147,10 +157,33 @@
     };
   }
 
+  // Dashed lines across the picture at what must not be passed.
+  const limits = {
+    id: "limits",
+    afterDatasetsDraw(chart) {
+      const { ctx, chartArea: area, scales } = chart;
+      for (const limit of chart.config.options.limits ?? []) {
+        const y = scales.y.getPixelForValue(limit.value);
+        if (!(y > area.top && y < area.bottom)) continue;
+        ctx.save();
+        ctx.strokeStyle = ctx.fillStyle = color(limit.color ?? "bad");
+        ctx.setLineDash(limit.color ? [2, 3] : [6, 4]);
+        ctx.beginPath(); ctx.moveTo(area.left, y); ctx.lineTo(area.right, y); ctx.stroke();
+        ctx.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+        ctx.fillText(limit.text, area.left + 8, y - 6);
+        ctx.restore();
+      }
+    },
+  };
+
+  // What others published, as lines at a score.
+  const publishedLines = (spec) => (spec.published ?? []).map((line) => ({ ...line, color: "muted" }));
+
   function pareto(spec) {
     const positive = spec.points.filter((p) => p.y.v > 0).map((p) => p.y.v);
     const floor = spec.y_log ? 10 ** Math.floor(Math.log10(Math.min(...positive, 1)) - 0.5) : 0;
-    const lows = spec.points.map((p) => p.y.lo ?? p.y.v), highs = spec.points.map((p) => p.y.hi ?? p.y.v);
+    const lines = publishedLines(spec), heights = lines.map((line) => line.value);
+    const lows = spec.points.map((p) => p.y.lo ?? p.y.v).concat(heights), highs = spec.points.map((p) => p.y.hi ?? p.y.v).concat(heights);
     const pad = 0.08 * (Math.max(...highs) - Math.min(...lows) || 0.1);
     const y = (v) => (spec.y_log ? Math.max(v, floor) : v);
     const isBytes = spec.x_title.endsWith("bytes");
@@ -158,7 +191,7 @@
     const points = spec.points.map((p) => ({ x: p.x.v, y: y(p.y.v), p }));
     const xs = spec.points.map((p) => p.x.v), span = Math.max(...xs) - Math.min(...xs) || Math.max(...xs);
     return {
-      type: "scatter", plugins: [whiskers, names],
+      type: "scatter", plugins: [whiskers, limits, names],
       data: { datasets: [
         { label: "plans", data: points, names: spec.points.map((p) => data.labels[p.row]), pointStyle: spec.points.map((p) => shape(p.row)), pointRadius: 6, pointHoverRadius: 7,
           backgroundColor: spec.points.map((p) => (p.front ? planColor(p.row) : color("surface"))), borderColor: spec.points.map((p) => planColor(p.row)), borderWidth: 2,
@@ -168,6 +201,7 @@
           stepped: spec.x_better === "right" ? "after" : "before" },
       ] },
       options: base({
+        limits: lines,
         scales: {
           x: axis(`${spec.x_title} (${spec.x_better === "right" ? "more" : "less"} is better)`, { min: Math.max(0, Math.min(...xs) - 0.12 * span), max: Math.max(...xs) + 0.25 * span,
             ticks: { color: color("muted"), maxTicksLimit: 7, callback: (v) => (isBytes ? bytes(v) : text(v)) } }),
@@ -201,37 +235,19 @@
     };
   }
 
-  // Dashed lines across the picture at what must not be passed.
-  const limits = {
-    id: "limits",
-    afterDatasetsDraw(chart) {
-      const { ctx, chartArea: area, scales } = chart;
-      for (const limit of chart.config.options.limits ?? []) {
-        const y = scales.y.getPixelForValue(limit.value);
-        if (!(y > area.top && y < area.bottom)) continue;
-        ctx.save();
-        ctx.strokeStyle = ctx.fillStyle = color("bad");
-        ctx.setLineDash([6, 4]);
-        ctx.beginPath(); ctx.moveTo(area.left, y); ctx.lineTo(area.right, y); ctx.stroke();
-        ctx.font = `12px ${getComputedStyle(document.body).fontFamily}`;
-        ctx.fillText(limit.text, area.left + 8, y - 6);
-        ctx.restore();
-      }
-    },
-  };
-
   function curve(spec) {
     const isKnee = (s, i) => s.knee === i;
-    const scale = (title, isLog, isPercent) => axis(title, isLog
+    const lines = publishedLines(spec);
+    const scale = (title, isLog, isPercent, shown = []) => axis(title, isLog
       ? { type: "logarithmic", ticks: { color: color("muted"), callback: (v) => logTick(v, isPercent) } }
-      : { type: "linear", beginAtZero: true, ticks: { color: color("muted"), callback: (v) => tick(v, isPercent) } });
+      : { type: "linear", beginAtZero: true, suggestedMax: shown.length ? Math.max(...shown.map((line) => line.value)) * 1.04 : undefined, ticks: { color: color("muted"), callback: (v) => tick(v, isPercent) } });
     return {
       type: "line", plugins: [limits],
       data: { datasets: spec.series.map((s) => ({ ...lineOf(s), stepped: spec.stepped ? "after" : false,
         pointStyle: s.points.map((_, i) => (isKnee(s, i) ? "star" : shape(s.row))), pointRadius: s.points.map((_, i) => (spec.stepped ? 0 : isKnee(s, i) ? 9 : 3.5)),
         pointBorderWidth: s.points.map((_, i) => (isKnee(s, i) ? 2.5 : 1)) })) },
-      options: base({ parsing: false, limits: spec.limits, interaction: { mode: "nearest", intersect: false },
-        scales: { x: scale(spec.x_title, spec.x_log), y: scale(spec.y_title, spec.y_log, spec.y_percent) },
+      options: base({ parsing: false, limits: (spec.limits ?? []).concat(lines), interaction: { mode: "nearest", intersect: false },
+        scales: { x: scale(spec.x_title, spec.x_log), y: scale(spec.y_title, spec.y_log, spec.y_percent, lines) },
         plugins: { legend: legend(true), tooltip: { callbacks: { title: () => "", label: (c) => `${c.dataset.label}: ${text(c.raw.x)}, ${text(c.raw.y, spec.y_percent)}${spec.series[c.datasetIndex].knee === c.dataIndex ? " (knee)" : ""}` } } } }),
     };
   }

@@ -44,6 +44,13 @@ std::string without_scripts(const std::string& page) {
   return without(page, "<script", "</script>");
 }
 
+// What the charts of a page show, by their ids.
+Json charts_of(const std::string& page) {
+  const std::string begin = "<script type=\"application/json\" id=data>";
+  const std::size_t at = page.find(begin) + begin.size();
+  return Json::parse(page.substr(at, page.find("</script>", at) - at)).at("charts");
+}
+
 // What every page must be.
 void check_page(const std::string& page) {
   CHECK_THAT(page.substr(0, 15), Catch::Equals("<!doctype html>", Catch::CaseSensitive::No));
@@ -321,15 +328,85 @@ TEST_CASE("html: the banner says what a reader must know first") {
 TEST_CASE("html: a published score stands beside a model of its size, and says that it is one") {
   RunFolder run;
   run.add_task("reference", {answer("x", true)}, {{"task", "gpqa_diamond"}, {"effort", "high"}});
-  CHECK(page_of(build_report({run.path()}, {})).find("☆ published") == std::string::npos);
+  const auto markup = [&] { return without_scripts(page_of(build_report({run.path()}, {}))); };
+  CHECK(markup().find("☆ published") == std::string::npos);
+  CHECK_FALSE(charts_of(page_of(build_report({run.path()}, {})))
+                  .at("accuracy")
+                  .at("series")
+                  .at(0)
+                  .contains("published"));
   Json description = read_json(run.path() / "run.json");
   description["models"][0]["parameters"] = 116'830'000'000;
   write_file(run.path() / "run.json", description.dump());
   const std::string page = page_of(build_report({run.path()}, {}));
   check_page(page);
-  CHECK(count_of(page, "☆ published") == 1);
+  CHECK(count_of(without_scripts(page), "☆ published") == 1);
   CHECK(page.find("80.1 %") != std::string::npos);  // arXiv 2508.10925, Table 3
   CHECK(page.find("not measured here: gpt-oss-120b, GPQA Diamond, no tools") != std::string::npos);
+
+  // In the charts: a star where the plan stands, and a line across what has accuracy as its height.
+  Record decode;
+  decode.case_id = "00000000000000d1";
+  decode.label = "reference / decode batch 1, context 8";
+  decode.model = "m";
+  decode.plan = "reference";
+  decode.kind = "decode";
+  decode.scenario = {{"kind", "decode"}, {"batch", 1}, {"context", 8}, {"tokens", 8}};
+  decode.metrics["decode_tokens_per_second"].value = 50;
+  decode.metrics["decode_tokens_per_second"].unit = "tokens/s";
+  run.add(decode);
+  run.add_task("reference", {answer("x", true)}, {{"task", "gpqa_diamond"}, {"effort", "low"}});
+  run.add_task("reference", {answer("x", true)});
+  const Json charts = charts_of(page_of(build_report({run.path()}, {})));
+  const Json& series = charts.at("accuracy").at("series");
+  REQUIRE(series.size() == 1);  // labels by hand are the same; their first record counts
+  CHECK(series.at(0).at("published").at(0).at("v").get<double>() == Approx(0.801));
+  CHECK(series.at(0).at("published").at(0).at("text") ==
+        "GPQA Diamond, no tools: 80.1 %, gpt-oss-120b");
+  REQUIRE(charts.at("pareto-0").at("published").size() == 1);
+  CHECK(charts.at("pareto-0").at("published").at(0).at("value").get<double>() == Approx(0.801));
+}
+
+TEST_CASE("html: joules are a side of the trade-off only where they were measured") {
+  RunFolder run;
+  const auto add = [&](const std::string& plan, std::optional<double> joules) {
+    run.add_task(plan, {answer("x", true), answer("y", false)});
+    Record decode;
+    decode.case_id = "d0000000000000" + fmt::format("{:02x}", plan.size());
+    decode.label = plan + " / decode batch 1, context 8";
+    decode.model = "m";
+    decode.plan = plan;
+    decode.kind = "decode";
+    decode.scenario = {{"kind", "decode"}, {"batch", 1}, {"context", 8}, {"tokens", 8}};
+    Metric& rate = decode.metrics["decode_tokens_per_second"];
+    rate.value = 50;
+    rate.unit = "tokens/s";
+    Metric& energy = decode.metrics["joules_per_token"];
+    energy.unit = "J/token";
+    energy.better = "lower";
+    energy.absent = !joules;
+    energy.value = joules.value_or(0);
+    run.add(decode);
+  };
+  const auto joule_charts = [&] {
+    std::vector<Json> found;
+    for (const Json& chart : charts_of(page_of(build_report({run.path()}, {})))) {
+      if (chart.value("x_title", "").ends_with("joules per token")) found.push_back(chart);
+    }
+    return found;
+  };
+  add("reference", std::nullopt);
+  CHECK(joule_charts().empty());
+  add("int4", 0.5);
+  add("int8ish", 0.8);
+  REQUIRE(joule_charts().size() == 1);
+  const Json chart = joule_charts().front();
+  CHECK(chart.at("x_better") == "left");
+  REQUIRE(chart.at("points").size() == 2);  // not the one that was not measured
+  CHECK(chart.at("points").at(0).at("x").at("v") == 0.5);
+  CHECK(chart.at("points").at(0).at("front") == true);
+  CHECK(chart.at("points").at(1).at("front") == false);
+  check_page(page_of(build_report({run.path()}, {})));
 }
 
 TEST_CASE("html: what differs between the machines of two runs is marked") {
