@@ -167,20 +167,17 @@ Table trend_table(const std::vector<Trend>& trends) {
 int run_trend(const HistoryOptions& options) {
   std::vector<std::string> known;
   for (const auto& [name, rule] : default_gate().metrics) known.push_back(name);
-  const std::vector<std::string> metrics = options.metrics.empty() ? known : options.metrics;
   for (const std::string& metric : options.metrics) {
     require_or(ErrorCode::kUsage, !metric.empty(), "read --metric: it is empty");
   }
   History history(options.db, false);
-  std::vector<Trend> trends;
-  for (HistorySeries& series : history.series(options.filter, metrics)) {
+  const auto wanted = [&](const HistorySeries& series) {
     const auto& plans = options.plans;
-    if (!plans.empty() && std::find(plans.begin(), plans.end(), series.plan) == plans.end()) {
-      continue;
-    }
-    if (series.scenario.find(options.scenario) == std::string::npos) continue;
-    trends.push_back(trend_of(std::move(series)));
-  }
+    const bool of_plan =
+        plans.empty() || std::find(plans.begin(), plans.end(), series.plan) != plans.end();
+    return of_plan && series.scenario.find(options.scenario) != std::string::npos;
+  };
+  const std::vector<Trend> trends = read_trends(history, options.filter, options.metrics, wanted);
   require(!trends.empty(),
           "show the trend: no good run has such a metric (see `moebench history list`; {})",
           options.metrics.empty() ? "nothing was measured"

@@ -5,15 +5,22 @@
 
 #include "cli/command.h"
 #include "kernels/core/error.h"
+#include "reports/history.h"
 #include "reports/site.h"
+#include "reports/trend.h"
 
 namespace moebench::cli {
 namespace {
+
+// What a small picture still shows.
+constexpr std::int64_t kTrendRuns = 200;
 
 struct PublishOptions {
   std::vector<std::string> runs;
   std::string out = "site";
   std::string gate;
+  std::string history;  // URL
+  std::string history_name = "main";
   SiteOptions site;
 };
 
@@ -23,6 +30,17 @@ int run_publish(const PublishOptions& options) {
   const auto& url = site_options.url;
   require(url.empty() || url.starts_with("https://") || url.starts_with("http://"),
           "publish: '{}' is no address of a site (https://name.github.io/project/)", url);
+  if (!options.history.empty()) {
+    History history(options.history, false);
+    HistoryFilter filter;
+    filter.name = options.history_name;
+    filter.last = kTrendRuns;
+    site_options.trends = read_trends(history, filter);
+    require(!site_options.trends.empty(),
+            "publish: the history {} has no good run of the name '{}' with a metric that is "
+            "compared (see `moebench history list`)",
+            options.history, options.history_name);
+  }
   const std::vector<std::filesystem::path> runs(options.runs.begin(), options.runs.end());
   const OrderedJson site = write_site(runs, options.out, site_options);
   std::size_t regressions = 0;
@@ -63,7 +81,16 @@ void add_publish(CLI::App& app, Action& action) {
       ->type_name("FILE");
   command->add_flag("!--no-items", options->site.include_items,
                     "Leave questions and transcripts out of the runs' pages");
+  command
+      ->add_option("--history", options->history,
+                   "A history, for the trend of each metric: a file of SQLite, or "
+                   "postgresql://USER@HOST/NAME")
+      ->type_name("URL");
+  command->add_option("--history-name", options->history_name, "Of its runs those of this name")
+      ->type_name("NAME")
+      ->capture_default_str();
   add_examples(command, {"moebench publish moebench-out -o site",
+                         "moebench publish runs/* -o site --history history.db",
                          "moebench publish runs/* -o site --url https://name.github.io/project/"});
 }
 

@@ -138,6 +138,12 @@ std::string format_points(double difference) {
   return fmt::format("{}{:.1f}", points < 0 ? kMinus : "+", std::fabs(points));
 }
 
+std::string format_value(double value, std::string_view unit) {
+  if (unit == "share") return format_percent(value);
+  if (unit == "bytes") return format_size(value);
+  return format_number(value);
+}
+
 std::string format_p_value(double p) {
   return p < 0.001 ? "< 0.001" : fmt::format("{:.{}f}", p, p < 0.1 ? 3 : 2);
 }

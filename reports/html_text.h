@@ -28,6 +28,9 @@ std::string format_size(double bytes);
 std::string format_percent(double share);
 // "+1.5" or "−0.5": percentage points, of a difference of shares.
 std::string format_points(double difference);
+// By a metric's unit: a share as percent, bytes as a size, anything else as a number, without the
+// unit's name.
+std::string format_value(double value, std::string_view unit);
 // "0.032", or "< 0.001".
 std::string format_p_value(double p);
 

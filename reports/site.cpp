@@ -226,7 +226,7 @@ OrderedJson build_site(const std::vector<RunResults>& runs, const std::vector<st
                       {"medium", score.medium},
                       {"high", score.high}});
   }
-  return {
+  OrderedJson site = {
       {"schema", kSiteSchema},
       {"title", options.title},
       {"url", options.url},
@@ -240,6 +240,9 @@ OrderedJson build_site(const std::vector<RunResults>& runs, const std::vector<st
         {"url", kPublishedUrl},
         {"note", kPublishedNote},
         {"scores", std::move(scores)}}}};
+  if (!options.trends.empty()) site["trends"] = OrderedJson::array();
+  for (const Trend& trend : options.trends) site["trends"].push_back(to_json(trend));
+  return site;
 }
 
 OrderedJson write_site(const std::vector<std::filesystem::path>& paths,

@@ -1,7 +1,7 @@
 // A site of runs: what `moebench publish` writes, as plain files that any static server can give
 // out.
 //
-//   index.html        leaderboard, regressions, runs, published scores
+//   index.html        leaderboard, regressions, trends, runs, published scores
 //   index.json        the same as data (site.schema.json)
 //   leaderboard.csv   one number a line
 //   feed.xml          RSS 2.0: the regressions, newest first
@@ -17,6 +17,7 @@
 #include "reports/gate.h"
 #include "reports/report.h"
 #include "reports/run_results.h"
+#include "reports/trend.h"
 
 namespace moebench {
 
@@ -27,6 +28,7 @@ struct SiteOptions {
   std::string url;  // where the site will be, "https://...": links of the feed need it
   Gate gate = default_gate();
   bool include_items = true;  // questions and transcripts in the runs' pages
+  std::vector<Trend> trends;  // of a history, for a picture of each; none: no such section
 };
 
 // What index.json holds. `runs` in any order. Runs of one suite are compared, each with the one
@@ -40,6 +42,7 @@ std::vector<std::string> site_names(const std::vector<RunResults>& runs);
 
 // Parts of the site, made from index.json.
 std::string site_page(const OrderedJson& site);
+std::string site_trends(const OrderedJson& site);  // a section of the page; "" without trends
 std::string site_feed(const OrderedJson& site);
 std::string site_csv(const OrderedJson& site);
 // File name and content of each.

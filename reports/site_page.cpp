@@ -17,14 +17,8 @@ std::string text_of(const OrderedJson& json, const char* field) {
   return escape_html(json.at(field).get<std::string>());
 }
 
-std::string number_text(double value, const std::string& unit) {
-  if (unit == "share") return format_percent(value);
-  if (unit == "bytes") return format_size(value);
-  return format_number(value);
-}
-
 std::string value_text(const OrderedJson& number, const char* field) {
-  return number_text(number.at(field).get<double>(), number.at("unit").get<std::string>());
+  return format_value(number.at(field).get<double>(), number.at("unit").get<std::string>());
 }
 
 // What a column of the leaderboard holds: a metric of a scenario.
@@ -241,7 +235,7 @@ std::string published_section(const OrderedJson& site) {
                         text_of(score, "benchmark"), text_of(score, "model"));
     for (const char* effort : {"low", "medium", "high"}) {
       body += fmt::format("<td>{}</td>",
-                          escape_html(number_text(score.at(effort).get<double>(), unit)));
+                          escape_html(format_value(score.at(effort).get<double>(), unit)));
     }
     body += fmt::format("<td>{}</td></tr>", score.at("task") == ""
                                                 ? std::string(page::kNoValue)
@@ -287,11 +281,12 @@ std::string banner(const OrderedJson& site) {
 
 std::string site_page(const OrderedJson& site) {
   std::string body = banner(site) + leaderboard_section(site) + regressions_section(site) +
-                     runs_section(site) + published_section(site);
+                     site_trends(site) + runs_section(site) + published_section(site);
   body += page::definitions_section(body);
   const std::string title = text_of(site, "title");
   std::string links = "<a href=\"#leaderboard\">Leaderboard</a>";
   if (!site.at("comparisons").empty()) links += "<a href=\"#regressions\">Regressions</a>";
+  if (site.contains("trends")) links += "<a href=\"#trends\">Trends</a>";
   links +=
       "<a href=\"#runs\">Runs</a><a href=\"#published\">Published</a><a "
       "href=\"#definitions\">Definitions</a><a href=\"leaderboard.csv\">CSV</a><a "

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "evals/two_sample.h"
+#include "reports/gate.h"
 
 namespace moebench {
 
@@ -58,6 +59,19 @@ Trend trend_of(HistorySeries series) {
   }
   trend.series = std::move(series);
   return trend;
+}
+
+std::vector<Trend> read_trends(History& history, const HistoryFilter& filter,
+                               std::vector<std::string> metrics,
+                               const std::function<bool(const HistorySeries&)>& wanted) {
+  if (metrics.empty()) {
+    for (const auto& [name, rule] : default_gate().metrics) metrics.push_back(name);
+  }
+  std::vector<Trend> trends;
+  for (HistorySeries& series : history.series(filter, metrics)) {
+    if (!wanted || wanted(series)) trends.push_back(trend_of(std::move(series)));
+  }
+  return trends;
 }
 
 OrderedJson to_json(const Trend& trend) {

@@ -1,6 +1,7 @@
 // One series of a history, read as levels and steps between them.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -36,6 +37,12 @@ struct Trend {
 
 // `series` has one value at least.
 Trend trend_of(HistorySeries series);
+
+// The trends of these metrics, by default those that are compared, in good runs of a history: of
+// the series that are wanted, or of all.
+std::vector<Trend> read_trends(History& history, const HistoryFilter& filter,
+                               std::vector<std::string> metrics = {},
+                               const std::function<bool(const HistorySeries&)>& wanted = {});
 
 OrderedJson to_json(const Trend& trend);
 

@@ -50,6 +50,28 @@ const OrderedJson& number(const OrderedJson& site, const std::string& plan) {
   throw std::runtime_error("no number of " + plan);
 }
 
+// Twenty runs of a metric, the last eight at another level.
+HistorySeries series_of(const std::string& plan, double before, double after) {
+  HistorySeries series{"m",
+                       plan,
+                       "decode batch 1",
+                       "decode_tokens_per_second",
+                       "tokens/s",
+                       "higher",
+                       "a machine",
+                       {},
+                       {},
+                       {},
+                       {}};
+  for (int i = 0; i < 20; ++i) {
+    series.values.push_back((i < 12 ? before : after) + 0.1 * (i % 3));
+    series.commits.push_back(fmt::format("<b>{}", i));
+    series.started.push_back(fmt::format("2026-03-{:02}T12:00:00Z", i + 1));
+    series.ids.push_back(fmt::format("{:032x}", i));
+  }
+  return series;
+}
+
 // A run where int4 was right, and one where it is not.
 struct TwoRuns {
   RunFolder before;
@@ -188,6 +210,58 @@ TEST_CASE("site: names of folders become safe and different; tables quote what n
   CHECK(site_badges(site).front().first == "m-a-b-c-nano-low-accuracy.json");
 }
 
+TEST_CASE("site: a history gives each metric a picture, those whose level changed first") {
+  RunFolder run;
+  run.add_task("reference", answers(4, true));
+  CHECK_FALSE(site_of({&run}, {"run"}).contains("trends"));
+  CHECK(site_trends(site_of({&run}, {"run"})).empty());
+  SiteOptions options;
+  options.trends.push_back(trend_of(series_of("steady", 50, 50)));
+  options.trends.push_back(trend_of(series_of("slower<script>", 50, 40)));
+  HistorySeries one = series_of("new", 50, 50);
+  for (auto* list : {&one.commits, &one.started, &one.ids}) list->resize(1);
+  one.values.resize(1);
+  options.trends.push_back(trend_of(one));
+  const OrderedJson site = site_of({&run}, {"run"}, options);
+  CHECK(schema_errors_of(site) == "");
+  CHECK(schema_errors(read_json(source_dir() / "reports" / "history_trend.schema.json"),
+                      Json::parse(site.at("trends").dump())) == "");
+  const std::string trends = site_trends(site);
+  const auto place = [&](const char* text) { return trends.find(text); };
+  CHECK(trends.find("<b>1") == std::string::npos);
+  CHECK(trends.find("<script") == std::string::npos);
+  CHECK(place("slower&lt;script&gt;") < place("2 without a change of level"));
+  CHECK(place("2 without a change of level") < place("steady"));
+  CHECK_THAT(trends, Catch::Contains("▼ −20.0 % since &lt;b&gt;12 (worse)"));
+  CHECK_THAT(trends, Catch::Contains("20 runs since 2026-03-01, from 40.0 to 50.2"));
+  CHECK_THAT(trends, Catch::Contains("1 run since 2026-03-01"));
+  CHECK(trends.find("nan") == std::string::npos);
+  CHECK(trends.find("inf") == std::string::npos);
+  // One line of all values in each picture, and a line at each level.
+  const auto count = [&](const std::string& text) {
+    std::size_t n = 0;
+    for (std::size_t at = 0; (at = trends.find(text, at)) != std::string::npos; ++at) ++n;
+    return n;
+  };
+  CHECK(count("<polyline") == 3);
+  CHECK(count("<path class=level") == 4);
+  CHECK(count("<path class=worse") == 1);
+
+  if (browser_path().empty()) return;
+  const TemporaryDirectory folder;
+  write_file(folder.path() / "index.html", site_page(site));
+  Browser browser;
+  for (const int width : {1280, 360}) {
+    browser.set_size(width, 900);
+    browser.open(folder.path() / "index.html", "#trends");
+    CHECK(browser.value("document.documentElement.scrollWidth") == width);
+    CHECK(browser.value("document.querySelectorAll('.trend svg').length") == 3);
+    CHECK(browser.value("document.querySelector('.trend svg').getBoundingClientRect().width")
+              .get<double>() > 200);
+    CHECK(browser.problems() == std::vector<std::string>{});
+  }
+}
+
 TEST_CASE("site: what is written holds together, link by link, and opens in a browser") {
   const std::string hostile = "</script><img src=x onerror=alert(1)>\"'&";
   TwoRuns runs;
@@ -248,6 +322,17 @@ TEST_CASE("site: the command writes it, and names what it cannot read") {
   CHECK(good.exit_code == 0);  // publishing is no gate
   CHECK_THAT(good.out, Catch::Contains("2 runs") && Catch::Contains("1 of 1 comparisons"));
   CHECK(std::filesystem::exists(out + "/index.html"));
+  const std::string db = (folder.path() / "history.db").string();
+  const std::string with_history =
+      fmt::format("publish {} -o {} --history {}", runs.before.path().string(), out, db);
+  CHECK(run_moebench(with_history).exit_code == 2);  // there is none
+  CHECK(run_moebench(fmt::format("history add {} --db {}", runs.before.path().string(), db))
+            .exit_code == 0);
+  CHECK(run_moebench(with_history).exit_code == 0);
+  CHECK(read_json(out + "/index.json").at("trends").size() >= 2);
+  const ProcessResult nobody = run_moebench(with_history + " --history-name nobody");
+  CHECK(nobody.exit_code == 2);
+  CHECK_THAT(nobody.err, Catch::Contains("'nobody'"));
   const ProcessResult missing = run_moebench("publish /nowhere -o " + out);
   CHECK(missing.exit_code == 2);
   CHECK_THAT(missing.err, Catch::StartsWith("error: ") && Catch::Contains("/nowhere"));
