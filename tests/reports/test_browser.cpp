@@ -1,15 +1,13 @@
 // report.html in a real browser: what a reader sees and can do, and what a transcript cannot.
-//
-// MOEBENCH_SCREENSHOTS=DIR keeps pictures of the page: light, dark and narrow.
+// Pictures of it, light, dark and narrow, are kept in the build's folder.
 #include <catch2/catch.hpp>
-#include <cstdlib>
 
 #include "evals/ledger.h"
 #include "reports/html.h"
 #include "reports/html_text.h"
 #include "reports/report.h"
 #include "tests/support/browser.h"
-#include "tests/support/run_folder.h"
+#include "tests/support/sample_run.h"
 
 namespace moebench::test {
 namespace {
@@ -42,6 +40,13 @@ class PageFile {
  private:
   TemporaryDirectory folder_;
 };
+
+struct Look {
+  const char* name;
+  int width;
+  bool dark;
+};
+constexpr Look kLooks[] = {{"light", 1280, false}, {"dark", 1280, true}, {"narrow", 360, false}};
 
 std::string quoted(const std::string& text) { return Json(text).dump(-1, ' ', true); }
 
@@ -94,15 +99,9 @@ const std::vector<std::string> kHostile = {
 
 TEST_CASE("browser: the page opens without errors or requests, in light, dark and narrow") {
   if (no_browser()) return;
-  const PageFile page(small_report());
+  const PageFile page(build_report({SampleRun().path()}, {}));
   Browser browser;
-  struct Look {
-    const char* name;
-    int width;
-    bool dark;
-  };
-  for (const Look& look :
-       {Look{"light", 1280, false}, Look{"dark", 1280, true}, Look{"narrow", 360, false}}) {
+  for (const Look& look : kLooks) {
     INFO(look.name);
     browser.set_size(look.width, 1600);
     browser.set_dark(look.dark);
@@ -110,12 +109,13 @@ TEST_CASE("browser: the page opens without errors or requests, in light, dark an
     CHECK(browser.wait_for(kReady));
     // Nothing is wider than the window; wide tables scroll inside their frames.
     CHECK(browser.value("document.documentElement.scrollWidth") == look.width);
+    // The charts; then all of them, however far down.
     CHECK(browser.wait_for("Chart.getChart(document.querySelector('canvas'))"));
     const Json background = browser.value("getComputedStyle(document.body).backgroundColor");
     CHECK((background == "rgb(20, 22, 26)") == look.dark);
-    if (const char* folder = std::getenv("MOEBENCH_SCREENSHOTS")) {
-      browser.screenshot(std::filesystem::path(folder) / fmt::format("{}.png", look.name));
-    }
+    browser.screenshot(screenshot_folder() / fmt::format("report-{}.png", look.name));
+    CHECK(browser.value("[...document.querySelectorAll('figure[data-chart] canvas')].filter("
+                        "c => !Chart.getChart(c)).length") == 0);
     CHECK(browser.problems() == std::vector<std::string>{});
   }
 }

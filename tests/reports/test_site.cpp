@@ -255,6 +255,7 @@ TEST_CASE("site: a history gives each metric a picture, those whose level change
     browser.set_size(width, 900);
     browser.open(folder.path() / "index.html", "#trends");
     CHECK(browser.value("document.documentElement.scrollWidth") == width);
+    browser.screenshot(screenshot_folder() / fmt::format("site-{}.png", width));
     CHECK(browser.value("document.querySelectorAll('.trend svg').length") == 3);
     CHECK(browser.value("document.querySelector('.trend svg').getBoundingClientRect().width")
               .get<double>() > 200);

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <stdexcept>
 #include <thread>
 
@@ -37,6 +38,14 @@ std::string browser_path() {
     if (std::filesystem::exists(path)) return path;
   }
   return "";
+}
+
+std::filesystem::path screenshot_folder() {
+  const char* given = std::getenv("MOEBENCH_SCREENSHOTS");
+  // build/PRESET/bin/moebench
+  return given != nullptr && *given != '\0'
+             ? std::filesystem::path(given)
+             : std::filesystem::path(MOEBENCH_PROGRAM).parent_path().parent_path() / "screenshots";
 }
 
 struct Browser::Process {
@@ -165,6 +174,7 @@ void Browser::note(const Json& event) {
 }
 
 void Browser::set_size(int width, int height) {
+  width_ = width;
   call("Emulation.setDeviceMetricsOverride",
        {{"width", width}, {"height", height}, {"deviceScaleFactor", 1}, {"mobile", width < 500}});
 }
@@ -216,6 +226,13 @@ void Browser::press(const std::string& key) {
 }
 
 void Browser::screenshot(const std::filesystem::path& file) {
+  constexpr int kMostHeight = 16000;  // what a picture can have
+  const auto height = value("document.documentElement.scrollHeight").get<int>();
+  set_size(width_, std::min(height, kMostHeight));
+  // Charts are drawn when they come near.
+  wait_for(
+      "typeof Chart === 'undefined' || [...document.querySelectorAll('figure[data-chart] canvas')]"
+      ".every(c => Chart.getChart(c) || c.getBoundingClientRect().top > innerHeight)");
   std::filesystem::create_directories(file.parent_path());
   write_file(file, decode_base64(call("Page.captureScreenshot").at("data")));
 }

@@ -10,6 +10,10 @@
 
 namespace moebench::test {
 
+// Where pictures of pages are kept for people to look at: screenshots/ in the build's folder, or
+// $MOEBENCH_SCREENSHOTS.
+std::filesystem::path screenshot_folder();
+
 // Where Chromium is, or "": tests of pages then say so and pass.
 std::string browser_path();
 
@@ -30,6 +34,7 @@ class Browser {
   // Waits up to ten seconds for an expression to become true.
   bool wait_for(const std::string& expression);
   void press(const std::string& key);
+  // The whole page, with all its charts.
   void screenshot(const std::filesystem::path& file);
 
   // What went wrong since the last open(): exceptions, console messages, what the browser logged,
@@ -44,6 +49,7 @@ class Browser {
   TemporaryDirectory folder_;
   std::unique_ptr<Process> process_;
   int last_id_ = 0;
+  int width_ = 800;
   std::string session_;
   std::string page_;
   std::vector<std::string> problems_;
