@@ -14,6 +14,13 @@ using namespace page;
 
 constexpr std::size_t kMostItemBytes = 6'400'000;  // of a page that shall stay below 8 MB
 
+// "20.9 billion"
+std::string count_in_words(double count) {
+  if (count >= 1e9) return format_number(count / 1e9) + " billion";
+  if (count >= 1e6) return format_number(count / 1e6) + " million";
+  return format_number(count);
+}
+
 std::string subtitle(const Report& report) {
   std::string models;
   std::string machine;
@@ -21,7 +28,7 @@ std::string subtitle(const Report& report) {
   for (const OrderedJson& run : report.json.at("runs")) {
     for (const OrderedJson& model : run.at("models")) {
       const std::string text = fmt::format("{} ({} parameters)", model.value("name", ""),
-                                           format_number(model.value("parameters", 0.0)));
+                                           count_in_words(model.value("parameters", 0.0)));
       if (models.find(text) == std::string::npos) models += (models.empty() ? "" : ", ") + text;
     }
     const OrderedJson& e = run.at("environment");

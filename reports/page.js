@@ -48,6 +48,17 @@
   };
   const whiskers = { id: "whiskers", beforeDatasetsDraw: (chart) => drawWhiskers(chart, true), afterDatasetsDraw: (chart) => drawWhiskers(chart, false) };
 
+  // Text over lines stays readable on a rim of the page's colour.
+  const rimmedText = (ctx, words, x, y, ink) => {
+    ctx.lineJoin = "round";
+    ctx.lineWidth = 4;
+    ctx.strokeStyle = color("surface");
+    ctx.strokeText(words, x, y);
+    ctx.fillStyle = ink;
+    ctx.fillText(words, x, y);
+  };
+  const plainFont = () => `12px ${getComputedStyle(document.body).fontFamily}`;
+
   // Names beside points, moved up or down until they do not overlap.
   const names = {
     id: "names",
@@ -55,7 +66,8 @@
       const { ctx, chartArea: area } = chart;
       const taken = chart.data.datasets.flatMap((set, i) => (set.names ? chart.getDatasetMeta(i).data.map((e) => [e.x - 6, e.x + 6, e.y]) : []));
       ctx.save();
-      ctx.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+      ctx.font = plainFont();
+      for (const line of chart.config.options.limits ?? []) taken.push([area.left + 8, area.left + 8 + ctx.measureText(line.text).width, chart.scales.y.getPixelForValue(line.value) - 10]);
       chart.data.datasets.forEach((set, i) => {
         if (!set.names) return;
         chart.getDatasetMeta(i).data.forEach((element, k) => {
@@ -68,9 +80,8 @@
             if (free && y > area.top + 6 && y < area.bottom - 6) break;
           }
           taken.push([left, left + width, y]);
-          ctx.fillStyle = color("ink");
           ctx.textBaseline = "middle";
-          ctx.fillText(set.names[k], left, y);
+          rimmedText(ctx, set.names[k], left, y, color("ink"));
         });
       });
       ctx.restore();
@@ -85,6 +96,23 @@
   const range = (p) => (p && p.lo !== undefined ? [p.lo, p.hi] : null);
   const base = (options) => Object.assign({ responsive: true, maintainAspectRatio: false, animation: false }, options);
   const legend = (display) => ({ display, position: "bottom", labels: { color: color("muted"), usePointStyle: true, boxHeight: 7 } });
+
+  // Stars in place of the marks of a set.
+  const stars = {
+    id: "stars",
+    afterDatasetsDraw(chart) {
+      const { ctx } = chart;
+      ctx.save();
+      ctx.font = `17px ${getComputedStyle(document.body).fontFamily}`;
+      ctx.textAlign = "center";
+      ctx.textBaseline = "middle";
+      chart.data.datasets.forEach((set, i) => {
+        if (!set.stars || chart.getDatasetMeta(i).hidden) return;
+        for (const element of chart.getDatasetMeta(i).data) rimmedText(ctx, "☆", element.x, element.y, set.stars);
+      });
+      ctx.restore();
+    },
+  };
 
   function dots(spec) {
     // Several series share a row: each gets its own lane around the row's middle.
@@ -106,13 +134,12 @@
     spec.series.forEach((s, i) => {
       if (!s.published) return;
       sets.push({
-        label: `☆ published, ${s.name}`, pointStyle: "star", pointRadius: 7, pointHoverRadius: 8, pointBorderWidth: 2, clip: 10,
-        borderColor: color(palette[i % palette.length]), backgroundColor: color(palette[i % palette.length]),
+        label: `☆ published, ${s.name}`, stars: color(palette[i % palette.length]), pointRadius: 7, pointHoverRadius: 7, borderColor: "transparent", backgroundColor: "transparent",
         data: s.published.map((p, row) => ({ p, row })).filter(({ p }) => p).map(({ p, row }) => ({ x: p.v, y: sets[i].data.find((d) => d.row === row)?.y ?? row, published: p.text, row })),
       });
     });
     return {
-      type: "scatter", data: { datasets: sets }, plugins: [whiskers],
+      type: "scatter", data: { datasets: sets }, plugins: [whiskers, stars],
       options: base({
         scales: {
           x: axis("", { type: spec.log ? "logarithmic" : "linear", beginAtZero: spec.percent, min: spec.log ? floor : undefined, max: spec.percent ? 1 : spec.log ? Math.max(1.5 * highest, 10 * floor) : undefined,
@@ -166,11 +193,12 @@
         const y = scales.y.getPixelForValue(limit.value);
         if (!(y > area.top && y < area.bottom)) continue;
         ctx.save();
-        ctx.strokeStyle = ctx.fillStyle = color(limit.color ?? "bad");
+        ctx.strokeStyle = color(limit.color ?? "bad");
         ctx.setLineDash(limit.color ? [2, 3] : [6, 4]);
         ctx.beginPath(); ctx.moveTo(area.left, y); ctx.lineTo(area.right, y); ctx.stroke();
-        ctx.font = `12px ${getComputedStyle(document.body).fontFamily}`;
-        ctx.fillText(limit.text, area.left + 8, y - 6);
+        ctx.setLineDash([]);
+        ctx.font = plainFont();
+        rimmedText(ctx, limit.text, area.left + 8, y - 6, color(limit.color ?? "bad"));
         ctx.restore();
       }
     },
@@ -204,10 +232,10 @@
         limits: lines,
         scales: {
           x: axis(`${spec.x_title} (${spec.x_better === "right" ? "more" : "less"} is better)`, { min: Math.max(0, Math.min(...xs) - 0.12 * span), max: Math.max(...xs) + 0.25 * span,
-            ticks: { color: color("muted"), maxTicksLimit: 7, callback: (v) => (isBytes ? bytes(v) : text(v)) } }),
+            ticks: { color: color("muted"), maxTicksLimit: 7, includeBounds: false, callback: (v) => (isBytes ? bytes(v) : text(v)) } }),
           y: axis(spec.y_title, { type: spec.y_log ? "logarithmic" : "linear", reverse: spec.y_log,
             min: spec.y_log ? floor : Math.max(0, Math.min(...lows) - pad), max: spec.y_log ? Math.max(2 * Math.max(...highs), 10 * floor) : Math.min(spec.y_percent ? 1 : Infinity, Math.max(...highs) + pad),
-            ticks: { color: color("muted"), callback: (v) => (spec.y_log ? (v === floor ? "0" : Math.abs(Math.log10(v) % 1) < 1e-9 ? text(v) : null) : tick(v, spec.y_percent)) } }),
+            ticks: { color: color("muted"), includeBounds: Boolean(spec.y_log), callback: (v) => (spec.y_log ? (v === floor ? "0" : Math.abs(Math.log10(v) % 1) < 1e-9 ? text(v) : null) : tick(v, spec.y_percent)) } }),
         },
         plugins: { legend: legend(false), tooltip: { filter: (c) => c.datasetIndex === 0, callbacks: { label: (c) => {
           const p = c.raw.p;

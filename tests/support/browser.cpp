@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -26,7 +27,10 @@ std::string decode_base64(const std::string& text) {
                                    reinterpret_cast<const unsigned char*>(text.data()),
                                    static_cast<int>(text.size()));
   if (size < 0) throw std::runtime_error("the browser's picture is not base64");
-  bytes.resize(static_cast<std::size_t>(size));
+  // Padding is decoded too.
+  const auto padding = static_cast<std::size_t>(
+      std::count(text.end() - std::min<std::ptrdiff_t>(2, std::ssize(text)), text.end(), '='));
+  bytes.resize(static_cast<std::size_t>(size) - padding);
   return bytes;
 }
 
@@ -208,7 +212,7 @@ Json Browser::value(const std::string& expression) {
 }
 
 bool Browser::wait_for(const std::string& expression) {
-  for (const auto until = Clock::now() + std::chrono::seconds(10); Clock::now() < until;) {
+  for (const auto until = Clock::now() + kPatience; Clock::now() < until;) {
     if (value("Boolean(" + expression + ")") == true) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }

@@ -31,7 +31,7 @@ class Browser {
   // The value of a JavaScript expression; promises are awaited. An exception becomes
   // {"exception": text}.
   Json value(const std::string& expression);
-  // Waits up to ten seconds for an expression to become true.
+  // Waits up to a minute, on a loaded machine, for an expression to become true.
   bool wait_for(const std::string& expression);
   void press(const std::string& key);
   // The whole page, with all its charts.
