@@ -2,7 +2,6 @@
 #include "bench/case_runner.h"
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <new>
 #include <numeric>
@@ -85,44 +84,29 @@ OrderedJson kl_by_trace_json(const std::vector<Trace>& traces, const FidelityRes
   return list;
 }
 
-// How far the plan is at each stage of an answer: the mean divergence of the tokens [from, to) of
-// all answers, in stages that double, since most happens early.
-OrderedJson kl_by_position_json(const std::vector<Trace>& traces, const FidelityResult& result) {
-  std::vector<std::pair<double, std::int64_t>> stages;  // sum and count; stage s begins at 2^s - 1
-  auto kl = result.kl_by_position.begin();
-  for (const Trace& trace : traces) {
-    const auto positions = static_cast<std::int64_t>(trace.tokens.size()) - trace.first;
-    for (std::int64_t i = 0; i < positions; ++i, ++kl) {
-      const auto stage =
-          static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(i) + 1) - 1);
-      if (stage >= stages.size()) stages.resize(stage + 1);
-      stages[stage].first += *kl;
-      ++stages[stage].second;
-    }
+// {"positions", "mean_kl", "low", "high"} added to what names the positions.
+OrderedJson with_mean_kl(OrderedJson json, const MeanEstimate& mean_kl) {
+  json["positions"] = mean_kl.num_values;
+  json["mean_kl"] = mean_kl.mean;
+  if (mean_kl.interval) {
+    json["low"] = mean_kl.interval->low;
+    json["high"] = mean_kl.interval->high;
   }
+  return json;
+}
+
+OrderedJson kl_groups_json(const std::vector<KlGroup>& groups) {
   OrderedJson list = OrderedJson::array();
-  for (std::size_t s = 0; s < stages.size(); ++s) {
-    const std::int64_t from = (std::int64_t{1} << s) - 1;
-    list.push_back({{"from", from},
-                    {"to", 2 * from + 1},
-                    {"positions", stages[s].second},
-                    {"mean_kl", stages[s].first / static_cast<double>(stages[s].second)}});
+  for (const KlGroup& group : groups) {
+    list.push_back(with_mean_kl(OrderedJson::object({{"name", group.name}}), group.mean_kl));
   }
   return list;
 }
 
-// Divergence of groups of positions: [{"name", "positions", "mean_kl", "low", "high"}].
-OrderedJson kl_groups_json(const std::vector<KlGroup>& groups) {
+OrderedJson kl_stages_json(const std::vector<KlStage>& stages) {
   OrderedJson list = OrderedJson::array();
-  for (const KlGroup& group : groups) {
-    OrderedJson json = {{"name", group.name},
-                        {"positions", group.mean_kl.num_values},
-                        {"mean_kl", group.mean_kl.mean}};
-    if (group.mean_kl.interval) {
-      json["low"] = group.mean_kl.interval->low;
-      json["high"] = group.mean_kl.interval->high;
-    }
-    list.push_back(std::move(json));
+  for (const KlStage& stage : stages) {
+    list.push_back(with_mean_kl({{"from", stage.from}, {"to", stage.to}}, stage.mean_kl));
   }
   return list;
 }
@@ -522,10 +506,9 @@ void CaseRunner::run_fidelity_case(const Case& one, const FidelityScenario& scen
   record.details["traces"] = result.num_traces;
   record.details["positions"] = positions;
   record.details["kl_by_trace"] = kl_by_trace_json(traces, result);
-  record.details["kl_by_position"] = kl_by_position_json(traces, result);
+  record.details["kl_by_position"] = kl_stages_json(kl_by_stage(result, traces));
   record.details["kl_by_channel"] = kl_groups_json(
       kl_by_label(result, channel_by_position(state_->engine.require_tokenizer(), traces)));
-  record.details["kl_by_place"] = kl_groups_json(kl_by_label(result, place_by_position(traces)));
   record.details["traces_hash"] = hash_hex(content_hash(traces_text(traces)));
   record.details["router_flip_rate_by_layer"] = result.router_flip_rate_by_layer;
   record.details["first_divergence"] = result.first_divergence;

@@ -94,7 +94,7 @@ OrderedJson result_json(const FidelityOptions& options, const FidelityResult& r)
 // The divergence's parts, as the options ask for them.
 struct Parts {
   std::vector<KlGroup> by_channel;  // empty for plain text
-  std::vector<KlGroup> by_place;
+  std::vector<KlStage> by_stage;
   std::vector<Attribution> attribution;
 };
 
@@ -103,6 +103,17 @@ OrderedJson groups_json(const std::vector<KlGroup>& groups) {
   for (const KlGroup& group : groups) {
     OrderedJson json = {{"name", group.name}, {"positions", group.mean_kl.num_values}};
     json.update(estimate_json(group.mean_kl));
+    list.push_back(std::move(json));
+  }
+  return list;
+}
+
+OrderedJson stages_json(const std::vector<KlStage>& stages) {
+  OrderedJson list = OrderedJson::array();
+  for (const KlStage& stage : stages) {
+    OrderedJson json = {
+        {"from", stage.from}, {"to", stage.to}, {"positions", stage.mean_kl.num_values}};
+    json.update(estimate_json(stage.mean_kl));
     list.push_back(std::move(json));
   }
   return list;
@@ -122,7 +133,7 @@ OrderedJson parts_json(const Parts& parts) {
     attribution.push_back(std::move(json));
   }
   return {{"kl_by_channel", groups_json(parts.by_channel)},
-          {"kl_by_place", groups_json(parts.by_place)},
+          {"kl_by_position", stages_json(parts.by_stage)},
           {"attribution", std::move(attribution)}};
 }
 
@@ -217,7 +228,7 @@ int run_fidelity(const FidelityOptions& options) {
     parts.by_channel =
         kl_by_label(result, channel_by_position(reference.require_tokenizer(), traces));
   }
-  parts.by_place = kl_by_label(result, place_by_position(traces));
+  parts.by_stage = kl_by_stage(result, traces);
   if (options.attribute) {
     parts.attribution =
         attribute_divergence(options.common.model, parse_plan(options.against), reference,
@@ -230,7 +241,14 @@ int run_fidelity(const FidelityOptions& options) {
   } else {
     print_result(options, result);
     print_groups("channel", parts.by_channel);
-    print_groups("token of the answer", parts.by_place);
+    std::vector<KlGroup> stages;
+    for (const KlStage& stage : parts.by_stage) {
+      stages.push_back({stage.to == stage.from + 1
+                            ? fmt::format("{}", stage.from)
+                            : fmt::format("{} to {}", stage.from, stage.to - 1),
+                        stage.mean_kl});
+    }
+    print_groups("token of the answer", stages);
     print_attribution(parts.attribution);
   }
   return kExitOk;

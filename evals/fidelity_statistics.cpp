@@ -2,6 +2,7 @@
 #include "evals/fidelity_statistics.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <functional>
 
@@ -164,18 +165,29 @@ std::vector<std::string> channel_by_position(const Tokenizer& tokenizer,
   return channels;
 }
 
-std::vector<std::string> place_by_position(const std::vector<Trace>& traces) {
-  constexpr std::int64_t kFirst = 16;
-  std::vector<std::string> places;
+std::vector<KlStage> kl_by_stage(const FidelityResult& result, const std::vector<Trace>& traces) {
+  struct Positions {
+    std::vector<double> kl;
+    std::vector<std::int64_t> traces;
+  };
+  std::vector<Positions> stages;  // stage s begins at 2^s - 1
+  std::size_t position = 0;
   for (const Trace& trace : traces) {
     const auto count = static_cast<std::int64_t>(trace.tokens.size()) - trace.first;
-    for (std::int64_t at = 0; at < count; ++at) {
-      std::int64_t end = kFirst;
-      while (end <= at) end *= 2;
-      places.push_back(fmt::format("{} to {}", end == kFirst ? 0 : end / 2, end - 1));
+    for (std::int64_t i = 0; i < count; ++i, ++position) {
+      const auto stage =
+          static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(i) + 1) - 1);
+      if (stage >= stages.size()) stages.resize(stage + 1);
+      stages[stage].kl.push_back(result.kl_by_position[position]);
+      stages[stage].traces.push_back(result.trace_by_position[position]);
     }
   }
-  return places;
+  std::vector<KlStage> out;
+  for (std::size_t s = 0; s < stages.size(); ++s) {
+    const std::int64_t from = (std::int64_t{1} << s) - 1;
+    out.push_back({from, 2 * from + 1, mean_kl_estimate(stages[s].kl, stages[s].traces)});
+  }
+  return out;
 }
 
 }  // namespace moebench

@@ -2,8 +2,9 @@
 // prints, under its names, and the divergence by channel and by position of the answer.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "engine/tokenizer.h"
@@ -41,7 +42,15 @@ std::vector<KlGroup> kl_by_label(const FidelityResult& result,
 std::vector<std::string> channel_by_position(const Tokenizer& tokenizer,
                                              const std::vector<Trace>& traces);
 
-// For each counted position its place in the answer, by powers of two: "0 to 15", "16 to 31", ...
-std::vector<std::string> place_by_position(const std::vector<Trace>& traces);
+// Tokens [from, to) of all answers, counted from each answer's first.
+struct KlStage {
+  std::int64_t from = 0;
+  std::int64_t to = 0;
+  MeanEstimate mean_kl;  // as in KlGroup
+};
+
+// How far a plan is at each stage of an answer. Stages double, since most happens early: [0, 1),
+// [1, 3), [3, 7), ...
+std::vector<KlStage> kl_by_stage(const FidelityResult& result, const std::vector<Trace>& traces);
 
 }  // namespace moebench

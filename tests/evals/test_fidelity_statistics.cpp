@@ -106,15 +106,25 @@ TEST_CASE("divergence by label: each group has its own mean, in order of appeara
   CHECK_THROWS_AS(kl_by_label(by_hand(), {"x"}), Error);
 }
 
-TEST_CASE("divergence by place: powers of two, counted from each answer's first token") {
-  Trace trace{"t", std::vector<std::int32_t>(3 + 40), 3};
-  const auto places = place_by_position({trace, {"u", {1, 2}, 1}});
-  REQUIRE(places.size() == 41);
-  CHECK(places[0] == "0 to 15");
-  CHECK(places[15] == "0 to 15");
-  CHECK(places[16] == "16 to 31");
-  CHECK(places[32] == "32 to 63");
-  CHECK(places[40] == "0 to 15");
+TEST_CASE("divergence by stage: stages double from each answer's first token, traces are units") {
+  // Answers of five tokens after a prompt of three, and of one.
+  const std::vector<Trace> traces = {{"t", std::vector<std::int32_t>(3 + 5), 3}, {"u", {1, 2}, 1}};
+  FidelityResult result;
+  result.kl_by_position = {1, 2, 4, 8, 16, 5};
+  result.trace_by_position = {0, 0, 0, 0, 0, 1};
+  const auto stages = kl_by_stage(result, traces);
+  REQUIRE(stages.size() == 3);
+  const std::int64_t bounds[] = {0, 1, 3, 7};
+  const double means[] = {3, 3, 12};  // (1 + 5) / 2, (2 + 4) / 2, (8 + 16) / 2
+  const std::int64_t counts[] = {2, 2, 2};
+  for (std::size_t s = 0; s < 3; ++s) {
+    CHECK(stages[s].from == bounds[s]);
+    CHECK(stages[s].to == bounds[s + 1]);
+    CHECK(stages[s].mean_kl.mean == Approx(means[s]));
+    CHECK(stages[s].mean_kl.num_values == counts[s]);
+  }
+  CHECK_FALSE(stages[2].mean_kl.interval);  // one trace has no spread
+  CHECK(kl_by_stage(FidelityResult{}, {}).empty());
 }
 
 TEST_CASE("divergence by channel: contents of analysis and final, and what lies between") {
