@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bench/scenario.h"
 #include "reports/html_page.h"
 #include "reports/html_published.h"
 #include "reports/html_text.h"
@@ -15,9 +16,10 @@ const OrderedJson kNull;
 // The comparison of a row with the reference on (task, effort), or null.
 const OrderedJson& comparison_of(const Report& report, const Row& row,
                                  const OrderedJson& scenario) {
+  const std::string task = task_title(scenario.value("task", ""), scenario.value("protocol", ""));
   for (const OrderedJson& c : report.json.at("comparisons")) {
-    if (c.at("model") == row.model && c.at("plan") == row.plan &&
-        c.at("task") == scenario.at("task") && c.at("effort") == scenario.at("effort")) {
+    if (c.at("model") == row.model && c.at("plan") == row.plan && c.at("task") == task &&
+        c.at("effort") == scenario.at("effort")) {
       return c;
     }
   }

@@ -325,6 +325,17 @@ TEST_CASE("html: the banner says what a reader must know first") {
   CHECK_THAT(banner(broken), Catch::Contains("is-bad") && Catch::Contains("One case failed"));
 }
 
+TEST_CASE("html: the difference from the reference is shown also of a task's other protocol") {
+  RunFolder run;
+  for (const char* plan : {"reference", "int4"}) {
+    run.add_task(plan, {answer("x", true), answer("y", plan[0] == 'r')},
+                 {{"task", "mmlu"}, {"protocol", "lm-eval"}});
+  }
+  const OrderedJson report = build_report({run.path()}, {});
+  REQUIRE(report.at("comparisons").at(0).at("task") == "mmlu (lm-eval)");
+  CHECK_THAT(page_of(report), Catch::Contains("<td>0 / 1</td>"));  // gained and lost
+}
+
 TEST_CASE("html: a published score stands beside a model of its size, and says that it is one") {
   RunFolder run;
   run.add_task("reference", {answer("x", true)}, {{"task", "gpqa_diamond"}, {"effort", "high"}});
