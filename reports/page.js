@@ -67,7 +67,7 @@
       const taken = chart.data.datasets.flatMap((set, i) => (set.names ? chart.getDatasetMeta(i).data.map((e) => [e.x - 6, e.x + 6, e.y]) : []));
       ctx.save();
       ctx.font = plainFont();
-      for (const line of chart.config.options.limits ?? []) taken.push([area.left + 8, area.left + 8 + ctx.measureText(line.text).width, chart.scales.y.getPixelForValue(line.value) - 10]);
+      for (const line of (chart.config.options.limits ?? []).filter((one) => one.textAt !== undefined)) taken.push([area.left + 8, area.left + 8 + ctx.measureText(line.text).width, line.textAt]);
       chart.data.datasets.forEach((set, i) => {
         if (!set.names) return;
         chart.getDatasetMeta(i).data.forEach((element, k) => {
@@ -97,10 +97,10 @@
   const base = (options) => Object.assign({ responsive: true, maintainAspectRatio: false, animation: false }, options);
   const legend = (display) => ({ display, position: "bottom", labels: { color: color("muted"), usePointStyle: true, boxHeight: 7 } });
 
-  // Stars in place of the marks of a set.
+  // Stars in place of the marks of a set, under those of what was measured.
   const stars = {
     id: "stars",
-    afterDatasetsDraw(chart) {
+    beforeDatasetsDraw(chart) {
       const { ctx } = chart;
       ctx.save();
       ctx.font = `17px ${getComputedStyle(document.body).fontFamily}`;
@@ -108,7 +108,7 @@
       ctx.textBaseline = "middle";
       chart.data.datasets.forEach((set, i) => {
         if (!set.stars || chart.getDatasetMeta(i).hidden) return;
-        for (const element of chart.getDatasetMeta(i).data) rimmedText(ctx, "☆", element.x, element.y, set.stars);
+        for (const element of chart.getDatasetMeta(i).data) { ctx.fillStyle = set.stars; ctx.fillText("☆", element.x, element.y); }
       });
       ctx.restore();
     },
@@ -184,28 +184,36 @@
     };
   }
 
-  // Dashed lines across the picture at what must not be passed.
+  // Dashed lines across the picture: what must not be passed, or what to compare with.
+  function drawLimits(chart, wanted) {
+    const { ctx, chartArea: area, scales } = chart;
+    for (const limit of (chart.config.options.limits ?? []).filter(wanted)) {
+      const y = scales.y.getPixelForValue(limit.value);
+      if (!(y > area.top && y < area.bottom)) continue;
+      const ink = color(limit.published ? "muted" : "bad");
+      ctx.save();
+      ctx.strokeStyle = ink;
+      ctx.setLineDash(limit.published ? [2, 3] : [6, 4]);
+      ctx.beginPath(); ctx.moveTo(area.left, y); ctx.lineTo(area.right, y); ctx.stroke();
+      ctx.setLineDash([]);
+      ctx.font = plainFont();
+      // Above the line, unless a mark is there and none below.
+      const right = area.left + 8 + ctx.measureText(limit.text).width;
+      const marks = chart.data.datasets.flatMap((set, i) => (set.names ? chart.getDatasetMeta(i).data : [])).filter((e) => e.x < right + 8);
+      const isFree = (middle) => marks.every((e) => Math.abs(e.y - middle) > 13);
+      limit.textAt = !isFree(y - 10) && isFree(y + 11) ? y + 11 : y - 10;
+      ctx.textBaseline = "middle";
+      rimmedText(ctx, limit.text, area.left + 8, limit.textAt, ink);
+      ctx.restore();
+    }
+  }
   const limits = {
     id: "limits",
-    afterDatasetsDraw(chart) {
-      const { ctx, chartArea: area, scales } = chart;
-      for (const limit of chart.config.options.limits ?? []) {
-        const y = scales.y.getPixelForValue(limit.value);
-        if (!(y > area.top && y < area.bottom)) continue;
-        ctx.save();
-        ctx.strokeStyle = color(limit.color ?? "bad");
-        ctx.setLineDash(limit.color ? [2, 3] : [6, 4]);
-        ctx.beginPath(); ctx.moveTo(area.left, y); ctx.lineTo(area.right, y); ctx.stroke();
-        ctx.setLineDash([]);
-        ctx.font = plainFont();
-        rimmedText(ctx, limit.text, area.left + 8, y - 6, color(limit.color ?? "bad"));
-        ctx.restore();
-      }
-    },
+    beforeDatasetsDraw: (chart) => drawLimits(chart, (limit) => limit.published),
+    afterDatasetsDraw: (chart) => drawLimits(chart, (limit) => !limit.published),
   };
-
-  // What others published, as lines at a score.
-  const publishedLines = (spec) => (spec.published ?? []).map((line) => ({ ...line, color: "muted" }));
+  // What others published, as lines at a score, under what was measured.
+  const publishedLines = (spec) => (spec.published ?? []).map((line) => ({ ...line, published: true }));
 
   function pareto(spec) {
     const positive = spec.points.filter((p) => p.y.v > 0).map((p) => p.y.v);
