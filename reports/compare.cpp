@@ -18,16 +18,9 @@ namespace {
 
 using comparing::CasePair;
 using comparing::element_of;
+using comparing::same_case_key;
 using comparing::text_at;
 using Side = std::vector<RunResults>;
-
-// What must be equal for two cases to be the same one: how often it was repeated need not.
-OrderedJson same_case_key(const Record& record) {
-  OrderedJson key = record.scenario.is_object() ? record.scenario : OrderedJson::object();
-  for (const char* free : {"repetitions", "limit", "repeats", "settle", "settle_against"}) key.erase(free);
-  key["kind"] = record.kind;
-  return key;
-}
 
 // The record of a case in one run, or nullptr.
 const Record* find_record(const RunResults& run, const std::string& model, const std::string& plan,

@@ -36,6 +36,16 @@ const OrderedJson& element_of(const RunResults& run, const char* list, const std
   return kNone;
 }
 
+OrderedJson same_case_key(const Record& record) {
+  OrderedJson key = record.scenario.is_object() ? record.scenario : OrderedJson::object();
+  for (const char* free :
+       {"repetitions", "limit", "repeats", "settle", "settle_against", "include_items"}) {
+    key.erase(free);
+  }
+  key["kind"] = record.kind;
+  return key;
+}
+
 namespace {
 
 std::string hash_difference(const char* what, const std::string& a, const std::string& b) {

@@ -19,6 +19,10 @@ const OrderedJson& object_at(const OrderedJson& object, const char* name);
 // The element of the run's list ("models", "plans") with this name, or null.
 const OrderedJson& element_of(const RunResults& run, const char* list, const std::string& name);
 
+// What must be equal for two cases to be the same one: how often it was repeated need not, nor
+// whether its texts were written down.
+OrderedJson same_case_key(const Record& record);
+
 // One case on both sides; `base` and `candidate` have a record for each run that has it in order,
 // one at least.
 struct CasePair {

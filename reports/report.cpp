@@ -2,6 +2,7 @@
 #include "reports/report.h"
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <set>
 
@@ -10,11 +11,11 @@
 #include "bench/record.h"
 #include "bench/scenario.h"
 #include "evals/answer_pairs.h"
-#include "evals/non_inferiority.h"
 #include "evals/statistics.h"
 #include "evals/task.h"
 #include "kernels/core/append_file.h"
 #include "kernels/core/error.h"
+#include "reports/compare_metrics.h"
 #include "reports/html.h"
 #include "reports/plan_verdicts.h"
 #include "reports/run_results.h"
@@ -33,6 +34,7 @@ struct PlanKey {
 
 // One task case with its answers.
 struct TaskCase {
+  const RunResults* run;
   Record record;
   std::vector<LedgerLine> lines;
   std::string task;
@@ -40,8 +42,8 @@ struct TaskCase {
 };
 
 struct Loaded {
-  std::vector<OrderedJson> runs;  // run.json of each
-  std::vector<Record> records;
+  std::deque<RunResults> runs;  // in place: cases refer to them. Their records have moved to
+  std::vector<Record> records;  // here.
   std::vector<TaskCase> tasks;
   std::vector<PlanKey> plans;
   OrderedJson verdicts = OrderedJson::array();
@@ -72,19 +74,18 @@ Loaded load_runs(const std::vector<std::filesystem::path>& runs) {
   Loaded loaded;
   std::set<PlanKey> seen;
   for (const std::filesystem::path& path : runs) {
-    RunResults run = read_run_results(path);
+    RunResults& run = loaded.runs.emplace_back(read_run_results(path));
     for (OrderedJson& verdict : plan_verdicts(run)) loaded.verdicts.push_back(std::move(verdict));
     for (Record& record : run.records) {
       const PlanKey key{record.model, record.plan};
       if (seen.insert(key).second) loaded.plans.push_back(key);
       if (record.kind == "task") {
-        TaskCase task{record, run.answers(record.case_id), title_of(record),
+        TaskCase task{&run, record, run.answers(record.case_id), title_of(record),
                       record.scenario.value("effort", "")};
         loaded.tasks.push_back(std::move(task));
       }
       loaded.records.push_back(std::move(record));
     }
-    loaded.runs.push_back(std::move(run.description));
   }
   return loaded;
 }
@@ -155,43 +156,46 @@ OrderedJson summarise(const Loaded& loaded, const PlanKey& key) {
   return row;
 }
 
-// Paired by (item, repeat): only answers that both plans gave count.
+// Paired by (item, repeat): only answers that both plans gave count. The numbers are those of
+// `moebench compare`; null where it does not compare the two.
 OrderedJson compare_tasks(const TaskCase& baseline, const TaskCase& candidate) {
-  const AnswerPairs pairs = pair_answers(baseline.lines, candidate.lines);
-  if (pairs.size() == 0) return OrderedJson();
-  const ScoreDifference scores =
-      compare_scores(pairs.base_correct, pairs.candidate_correct, pairs.item_numbers);
+  const CompareOptions options;
+  comparing::CasePair pair{candidate.record.model,
+                           {{baseline.run, &baseline.record}},
+                           {{candidate.run, &candidate.record}},
+                           pair_answers(baseline.lines, candidate.lines)};
+  const MetricComparison accuracy =
+      comparing::compare_metric("accuracy", options.gate.metrics.at("accuracy"), pair, options);
+  if (accuracy.outcome == Outcome::kNotComparable || !accuracy.p_value) return OrderedJson();
   OrderedJson json = {{"model", candidate.record.model}, {"task", candidate.task},
                       {"effort", candidate.effort},      {"baseline", baseline.record.plan},
-                      {"plan", candidate.record.plan},   {"answers", pairs.size()},
-                      {"difference", scores.difference}};
-  if (scores.interval) json["interval"] = to_json(*scores.interval);
-  json["interval_method"] = scores.method;
-  json["gained"] = pairs.num_gained;  // answers that became right
-  json["lost"] = pairs.num_lost;      // answers that became wrong
+                      {"plan", candidate.record.plan},   {"answers", accuracy.count},
+                      {"difference", accuracy.change}};
+  if (accuracy.interval) json["interval"] = to_json(*accuracy.interval);
+  json["interval_method"] = accuracy.method;
+  json["gained"] = pair.answers->num_gained;  // answers that became right
+  json["lost"] = pair.answers->num_lost;      // answers that became wrong
   // By item: the repeats of one question are no evidence of their own.
-  json["p_value"] = scores.p_value;
+  json["p_value"] = *accuracy.p_value;
   return json;
 }
 
 OrderedJson compare_all(const Loaded& loaded) {
   OrderedJson rows = OrderedJson::array();
   std::vector<double> p_values;
-  // Like with like: the same questions, asked in the same way.
-  const auto setting = [](const TaskCase& task) {
-    OrderedJson json = task.record.scenario;
-    json.erase("limit");  // pairs are made of the answers that both gave
-    json.erase("repeats");
-    json.erase("include_items");
-    json["dataset_hash"] = task.record.details.value("dataset_hash", "");
-    return json;
+  const auto has_accuracy = [](const TaskCase& task) {
+    return task.record.status == Status::kOk && task.record.metrics.contains("accuracy");
   };
   for (const TaskCase& candidate : loaded.tasks) {
-    const auto same_question = [&](const TaskCase& other) {
-      return other.record.model == candidate.record.model && other.record.plan == kReferencePlan &&
-             setting(other) == setting(candidate);
-    };
-    const auto baseline = std::find_if(loaded.tasks.begin(), loaded.tasks.end(), same_question);
+    if (!has_accuracy(candidate)) continue;
+    // Like with like: the same questions, asked in the same way.
+    const OrderedJson key = comparing::same_case_key(candidate.record);
+    const auto baseline =
+        std::find_if(loaded.tasks.begin(), loaded.tasks.end(), [&](const TaskCase& other) {
+          return other.record.model == candidate.record.model &&
+                 other.record.plan == kReferencePlan && has_accuracy(other) &&
+                 comparing::same_case_key(other.record) == key;
+        });
     if (baseline == loaded.tasks.end() || &*baseline == &candidate) continue;
     OrderedJson row = compare_tasks(*baseline, candidate);
     if (row.is_null()) continue;
@@ -287,9 +291,9 @@ OrderedJson collect_items(const Loaded& loaded) {
 
 std::string default_title(const Loaded& loaded) {
   std::string title;
-  for (const OrderedJson& run : loaded.runs) {
-    title +=
-        fmt::format("{}{}", title.empty() ? "" : " + ", run.value("suite", std::string("run")));
+  for (const RunResults& run : loaded.runs) {
+    title += fmt::format("{}{}", title.empty() ? "" : " + ",
+                         run.description.value("suite", std::string("run")));
   }
   return title;
 }
@@ -304,7 +308,8 @@ OrderedJson build_report(const std::vector<std::filesystem::path>& runs,
       {"title", options.title.empty() ? default_title(loaded) : options.title},
       {"generated", utc_now()},
       {"generator", {{"version", build_info::kVersion}, {"git_commit", build_info::kGitCommit}}},
-      {"runs", loaded.runs}};
+      {"runs", OrderedJson::array()}};
+  for (const RunResults& run : loaded.runs) report["runs"].push_back(run.description);
   OrderedJson summary = OrderedJson::array();
   for (const PlanKey& key : loaded.plans) summary.push_back(summarise(loaded, key));
   report["summary"] = std::move(summary);

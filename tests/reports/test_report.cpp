@@ -160,6 +160,41 @@ TEST_CASE("report: gained and lost answers, and an exact p-value, by hand") {
   CHECK(report.at("items").at(11).at("flips") == 0);
 }
 
+TEST_CASE("report: differences of accuracy are those of the verdicts, however they were found") {
+  // Two of forty answers differ; and a plan all of whose tokens are the reference's.
+  RunFolder run;
+  std::vector<LedgerLine> before;
+  std::vector<LedgerLine> after;
+  std::vector<LedgerLine> same;
+  for (int i = 0; i < 40; ++i) {
+    before.push_back(answer(fmt::format("item {}", i), i < 30));
+    before.back().token_digest = fmt::format("{:016x}", i);
+    after.push_back(answer(fmt::format("item {}", i), i < 28));
+    same.push_back(before.back());
+  }
+  run.add_task("reference", before);
+  run.add_task("int4", after, {{"settle", 0.02}, {"include_items", true}});
+  run.add_task("fast", same);
+  const Json report = build_report({run.path()}, {});
+  CHECK(report_errors(report) == "");
+  REQUIRE(report.at("comparisons").size() == 2);
+  for (const Json& c : report.at("comparisons")) {
+    const auto is_same_metric = [&](const Json& v) {
+      return v.at("plan") == c.at("plan") && v.at("metric") == "accuracy";
+    };
+    const auto& verdicts = report.at("verdicts");
+    const auto verdict = std::find_if(verdicts.begin(), verdicts.end(), is_same_metric);
+    REQUIRE(verdict != verdicts.end());
+    CHECK(c.at("difference") == verdict->at("change"));
+    CHECK(c.at("interval") == verdict->at("interval"));
+  }
+  const Json& fast = only(report.at("comparisons"), "plan", "fast");
+  CHECK(fast.at("interval").at("low") == 0);
+  CHECK(fast.at("interval").at("high") == 0);
+  CHECK(fast.at("p_value") == 1);
+  CHECK(only(report.at("comparisons"), "plan", "int4").at("interval").at("low") < -0.05);
+}
+
 TEST_CASE("report: repeats of one question are no new evidence about others") {
   // Five items, each lost in all of its eight repeats: 40 lost answers, but five items.
   RunFolder run;
