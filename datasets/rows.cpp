@@ -1,4 +1,4 @@
-// CSV, TSV, JSON and JSON lines to rows.
+// Files of five formats to rows.
 #include "datasets/rows.h"
 
 #include <algorithm>
@@ -6,24 +6,15 @@
 #include <set>
 
 #include "datasets/csv.h"
+#include "datasets/parquet.h"
 #include "kernels/core/error.h"
 #include "kernels/core/suggest.h"
 
 namespace moebench {
 namespace {
 
-constexpr std::array<std::string_view, 4> kFormatNames = {"csv", "tsv", "json", "jsonl"};
+constexpr std::array<std::string_view, 5> kFormatNames = {"csv", "tsv", "json", "jsonl", "parquet"};
 constexpr int kMaxDepth = 16;
-
-// JSON that is parsed is checked by its parser; a table's bytes are checked here.
-void require_utf8(std::string_view text, std::string_view where) {
-  try {
-    static_cast<void>(Json(text).dump());
-  } catch (const Json::exception&) {
-    fail(ErrorCode::kParse, "read {}: it is not UTF-8 (convert it, with iconv for instance)",
-         where);
-  }
-}
 
 std::vector<DataRow> rows_of_table(std::string_view text, char separator, std::string_view where) {
   require_utf8(text, where);
@@ -61,16 +52,20 @@ std::vector<DataRow> rows_of_json(std::string_view text, std::string_view where)
 
 }  // namespace
 
+void require_utf8(std::string_view text, std::string_view where) {
+  try {
+    static_cast<void>(Json(text).dump());
+  } catch (const Json::exception&) {
+    fail(ErrorCode::kParse, "read {}: it is not UTF-8 (convert it, with iconv for instance)",
+         where);
+  }
+}
+
 std::string_view data_format_name(DataFormat format) {
   return kFormatNames[static_cast<std::size_t>(format)];
 }
 
 DataFormat data_format_from_name(std::string_view name, std::string_view where) {
-  require_or(ErrorCode::kUnsupported, name != "parquet",
-             "{}: Parquet cannot be read: no library for it is in the distribution (csv, tsv, json "
-             "and jsonl can: write the table as one of these, with pandas for instance: "
-             "read_parquet(FILE).to_json(OUT, orient='records', lines=True))",
-             where);
   return static_cast<DataFormat>(index_of_name(kFormatNames, name, where, "data format"));
 }
 
@@ -82,6 +77,9 @@ DataFormat data_format_of_file(std::string_view file_name) {
 }
 
 std::vector<DataRow> parse_rows(std::string_view text, DataFormat format, std::string_view where) {
+  require_or(ErrorCode::kParse, format == DataFormat::kParquet || !text.starts_with("PAR1"),
+             "read {}: it is a Parquet file, not {} (name it .parquet, or give the format parquet)",
+             where, data_format_name(format));
   std::vector<DataRow> rows;
   switch (format) {
     case DataFormat::kCsv:
@@ -97,6 +95,9 @@ std::vector<DataRow> parse_rows(std::string_view text, DataFormat format, std::s
       for_each_json_line(text, where, kMaxDepth, [&](const Json& json, const std::string& place) {
         rows.push_back({json, place});
       });
+      break;
+    case DataFormat::kParquet:
+      rows = parse_parquet(text, where);
       break;
   }
   for (const DataRow& row : rows) {

@@ -9,13 +9,16 @@
 
 namespace moebench {
 
-enum class DataFormat { kCsv, kTsv, kJson, kJsonl };
-std::string_view data_format_name(DataFormat format);  // "csv", "tsv", "json", "jsonl"
+enum class DataFormat { kCsv, kTsv, kJson, kJsonl, kParquet };
+std::string_view data_format_name(DataFormat format);  // "csv", "tsv", "json", "jsonl", "parquet"
 
-// Throws Error(kInvalidArgument) naming `where` and what works; says why for "parquet".
+// Throws Error(kInvalidArgument) naming `where` and what works.
 DataFormat data_format_from_name(std::string_view name, std::string_view where);
 // By the extension of a file's name.
 DataFormat data_format_of_file(std::string_view file_name);
+
+// Throws Error(kParse) unless `text` is UTF-8.
+void require_utf8(std::string_view text, std::string_view where);
 
 struct DataRow {
   Json fields;
@@ -24,7 +27,7 @@ struct DataRow {
 
 // CSV and TSV: the first record names the columns, each row must have as many fields, and all
 // values are strings. JSON: a list of objects, or an object with one field that is such a list.
-// JSONL: one object per line. Throws Error naming `where` and the row.
+// JSONL: one object per line. Parquet: datasets/parquet.h. Throws Error naming `where` and the row.
 std::vector<DataRow> parse_rows(std::string_view text, DataFormat format, std::string_view where);
 
 // The value of a column as text: strings as they are, integers and booleans as JSON writes them.

@@ -12,7 +12,7 @@
 
 BUILD_PACKAGES="g++ cmake ninja-build pkg-config git ca-certificates
   libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev libbenchmark-dev libboost-math-dev libjs-chart.js
-  libcurl4-openssl-dev libarchive-dev libssl-dev libsoci-dev zlib1g-dev"
+  libcurl4-openssl-dev libarchive-dev libssl-dev libsoci-dev zlib1g-dev libsnappy-dev libzstd-dev"
 # postgresql: tests start a server of their own. The others read what we write: xmllint, compare.py.
 TEST_PACKAGES="catch2 libvalijson-dev postgresql libxml2-utils libbenchmark-tools python3-scipy python3-yaml"
 RELEASE_PRESET=${MOEBENCH_RELEASE_PRESET:-release}

@@ -247,14 +247,11 @@ TEST_CASE("mmlu and mmlu_pro: prompts, groups, examples of the subject") {
   folder.add("mmlu", "mmlu.csv", "Question,A,B,C,D,Answer,Subject\nWhat?,w,x,y,z,E,anatomy\n");
   check_error([] { find_task("mmlu").load(); }, ErrorCode::kInvalidArgument, {"row 1", "'E'"});
 
-  folder.add(
-      "mmlu_pro", "test.jsonl",
-      R"({"question_id": 7, "question": "Q?", "options": ["a", "b", "c"], "answer": "B", "category": "law"})");
-  folder.add(
-      "mmlu_pro", "validation.jsonl",
-      R"({"question_id": 0, "question": "V?", "options": ["p", "q"], "answer": "A", "category": "law", "cot_content": "A: Let's think step by step. p. The answer is (A)."})"
-      "\n"
-      R"({"question_id": 1, "question": "W?", "options": ["p", "q"], "answer": "A", "category": "math", "cot_content": "A: no"})");
+  for (const std::string split : {"test", "validation"}) {
+    folder.add(
+        "mmlu_pro", split + ".parquet",
+        read_file(source_dir() / "tests/datasets/parquet" / ("mmlu_pro_" + split + ".parquet")));
+  }
   CHECK(
       find_task("mmlu_pro").load().items[0].user_message ==
       "The following are multiple choice questions (with answers) about law. Think step by step "
