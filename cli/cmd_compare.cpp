@@ -233,7 +233,8 @@ void add_compare(CLI::App& app, Action& action) {
                   run_compare);
   command
       ->add_option("base", options->base,
-                   "A run's folder, or a folder that holds several runs of one suite")
+                   "A run's folder, a folder that holds several runs of one suite, or results of "
+                   "lm-eval or another tool")
       ->type_name("BASE");
   command
       ->add_option("new", options->candidates,

@@ -79,9 +79,10 @@ void add_report(CLI::App& app, Action& action) {
   CLI::App* command = add_command(
       app, action, "report", "Make one HTML page from the folders of runs", options, run_report);
   command
-      ->add_option("runs", options->runs,
-                   "Folders of runs; results of llama-bench (JSON), vllm bench serve, lm-eval, "
-                   "gpt_oss.evals or simple-evals")
+      ->add_option(
+          "runs", options->runs,
+          "Folders of runs; results of llama-bench (JSON), vllm bench serve, lm-eval (with "
+          "the samples beside them), gpt_oss.evals or simple-evals")
       ->type_name("RUN...")
       ->required();
   command->add_option("-o,--out", options->out, "The page")

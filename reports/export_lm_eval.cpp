@@ -14,21 +14,11 @@
 namespace moebench {
 namespace {
 
-// lm-eval's sanitize_model_name: what may stand in a path.
-std::string sanitized(std::string name) {
-  for (char& c : name) {
-    const bool bad = std::string_view("\"<>:/|\\?*[] ").find(c) != std::string_view::npos ||
-                     static_cast<unsigned char>(c) < 0x20;
-    if (bad) c = '_';
-  }
-  return name.empty() || name.front() == '.' ? "_" + name : name;
-}
-
 // "2026-01-31T12-00-00.000000" of "2026-01-31T12:00:00Z".
 std::string file_time(const Record& record) {
   std::string time = record.started.substr(0, 19);
   std::replace(time.begin(), time.end(), ':', '-');
-  return sanitized(time) + ".000000";
+  return lm_eval_file_name(time) + ".000000";
 }
 
 struct TaskCase {
@@ -225,13 +215,22 @@ OrderedJson results_json(const std::string& model, const std::string& plan,
           {"task_hashes", OrderedJson::object()},
           {"model_source", "moebench"},
           {"model_name", fmt::format("{} ({})", model, plan)},
-          {"model_name_sanitized", sanitized(model + "__" + plan)},
+          {"model_name_sanitized", lm_eval_file_name(model + "__" + plan)},
           {"system_instruction", nullptr},
           {"chat_template", nullptr},
           {"total_evaluation_time_seconds", fmt::format("{}", seconds)}};
 }
 
 }  // namespace
+
+std::string lm_eval_file_name(std::string name) {
+  for (char& c : name) {
+    const bool bad = std::string_view("\"<>:/|\\?*[] ").find(c) != std::string_view::npos ||
+                     static_cast<unsigned char>(c) < 0x20;
+    if (bad) c = '_';
+  }
+  return name.empty() || name.front() == '.' ? "_" + name : name;
+}
 
 std::vector<std::filesystem::path> export_lm_eval(const RunResults& run,
                                                   const std::filesystem::path& folder) {
@@ -261,7 +260,7 @@ std::vector<std::filesystem::path> export_lm_eval(const RunResults& run,
         task.name += fmt::format("_{}", number + 1);
       }
     }
-    const std::filesystem::path own = folder / sanitized(key.first + "__" + key.second);
+    const std::filesystem::path own = folder / lm_eval_file_name(key.first + "__" + key.second);
     std::filesystem::create_directories(own);
     const std::string time = file_time(*tasks.front().record);
     const auto write = [&](const std::string& name, const std::string& text) {
@@ -273,7 +272,8 @@ std::vector<std::filesystem::path> export_lm_eval(const RunResults& run,
                   .dump(2, ' ', false, OrderedJson::error_handler_t::replace) +
               "\n");
     for (const TaskCase& task : tasks) {
-      write(fmt::format("samples_{}_{}.jsonl", sanitized(task.name), time), samples_text(task));
+      write(fmt::format("samples_{}_{}.jsonl", lm_eval_file_name(task.name), time),
+            samples_text(task));
     }
   }
   return written;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 #include <vector>
 
 #include "reports/run_results.h"
@@ -19,5 +20,9 @@ namespace moebench {
 // there is no such case.
 std::vector<std::filesystem::path> export_lm_eval(const RunResults& run,
                                                   const std::filesystem::path& folder);
+
+// What lm-eval makes of a model's or task's name where it becomes part of a path: its
+// sanitize_model_name.
+std::string lm_eval_file_name(std::string name);
 
 }  // namespace moebench

@@ -11,12 +11,15 @@
 #include "evals/statistics.h"
 #include "kernels/core/error.h"
 #include "kernels/core/hash.h"
+#include "reports/export_lm_eval.h"
+#include "reports/import_samples.h"
 #include "reports/import_scores.h"
 
 namespace moebench {
 namespace {
 
 constexpr std::size_t kMostResults = 100'000;
+constexpr std::size_t kMostBytes = std::size_t{256} << 20;
 
 // A key that may be absent or null, but has its type otherwise.
 std::optional<double> number(const Json& json, const char* key, const std::string& where) {
@@ -217,6 +220,78 @@ OrderedJson describe(std::string_view where, const Json& row, const std::vector<
           {"cases", OrderedJson::array()}};
 }
 
+// A file of samples alone: the answers are all there is.
+std::vector<Record> sample_records(const std::vector<Json>& rows, std::string_view where,
+                                   ImportedRun& run) {
+  const std::string task = task_of_samples_file(where);
+  SampleReader reader(task);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    reader.add(rows[i], fmt::format("{}: [{}]", where, i));
+  }
+  std::vector<Record> records;
+  for (auto& [filter, answers] : reader.finish()) {
+    require(!answers.lines.empty(), "{}: the answers of filter {} cannot be told apart: {}", where,
+            filter, answers.reason);
+    Record record = lm_eval_samples_record(task, filter);
+    record.case_id = hash_hex(content_hash(fmt::format("{} {}", where, record.label)));
+    add_answer_scores(answers.lines, record);
+    run.answers[record.case_id] = std::move(answers.lines);
+    records.push_back(std::move(record));
+  }
+  return records;
+}
+
+// What lm-eval says of a filter's score must be what its samples say, or they are of another run.
+std::string why_not_of(const Record& record, const LoggedAnswers& answers) {
+  if (answers.lines.empty()) return answers.reason;
+  const auto right = std::count_if(answers.lines.begin(), answers.lines.end(),
+                                   [](const LedgerLine& line) { return line.correct(); });
+  const double mean = static_cast<double>(right) / static_cast<double>(answers.lines.size());
+  const auto accuracy = record.metrics.find("accuracy");
+  const bool agrees =
+      accuracy != record.metrics.end() && std::abs(accuracy->second.value - mean) <= 1e-6;
+  return agrees ? "" : fmt::format("their mean is {:.6g}, which is not the score", mean);
+}
+
+// The samples beside results_<time>.json, of the same time.
+void add_samples_beside(const std::filesystem::path& path, ImportedRun& run) {
+  constexpr std::string_view kPrefix = "results_";
+  const std::string stem = path.stem().string();
+  if (!stem.starts_with(kPrefix)) return;
+  const std::string ending = "_" + stem.substr(kPrefix.size()) + ".jsonl";
+  std::map<std::string, std::filesystem::path> samples;  // by task
+  for (const auto& entry : std::filesystem::directory_iterator(
+           path.has_parent_path() ? path.parent_path() : std::filesystem::path("."))) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_regular_file() && name.ends_with(ending)) {
+      samples[task_of_samples_file(name)] = entry.path();
+    }
+  }
+  std::map<std::string, std::map<std::string, LoggedAnswers>> read;
+  for (Record& record : run.records) {
+    const auto about = record.details.find("lm_eval");
+    if (about == record.details.end()) continue;
+    const auto task = about->at("task").get<std::string>();
+    const auto file = samples.find(lm_eval_file_name(task));
+    if (file == samples.end()) continue;
+    if (!read.contains(task)) {
+      SampleReader reader(task);
+      for_each_json_line(
+          read_text_file(file->second, kMostBytes), file->second.filename().string(), 64,
+          [&](const Json& json, const std::string& place) { reader.add(json, place); });
+      read[task] = reader.finish();
+    }
+    LoggedAnswers& answers = read[task][about->at("filter").get<std::string>()];
+    const std::string reason = why_not_of(record, answers);
+    if (!reason.empty()) {
+      record.details["samples_left_out"] = reason;
+      continue;
+    }
+    add_answer_details(answers.lines, record);
+    run.answers[record.case_id] = std::move(answers.lines);
+  }
+}
+
 // One value, a list of them, or lines.
 std::vector<Json> rows_of(std::string_view text, std::string_view where) {
   std::vector<Json> rows;
@@ -239,6 +314,12 @@ ImportedRun import_results_text(std::string_view text, std::string_view where) {
   require(rows.size() <= kMostResults, "{}: more than {} results", where, kMostResults);
   ImportedRun run;
   const Json* first = nullptr;
+  if (!rows.empty() && is_lm_eval_sample(rows.front())) {
+    run.records = sample_records(rows, where, run);
+    require(!run.records.empty(), "{}: its samples have neither acc nor exact_match", where);
+    run.description = describe(where, rows.front(), run.records);
+    return run;
+  }
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::string place = fmt::format("{}: [{}]", where, i);
     std::vector<Record> records;
@@ -251,7 +332,8 @@ ImportedRun import_results_text(std::string_view text, std::string_view where) {
     } else {
       require(is_simple_evals(rows[i]),
               "{}: a result neither of llama-bench (avg_ts), vllm bench serve "
-              "(request_throughput), lm-eval (results), nor of gpt_oss.evals or simple-evals "
+              "(request_throughput), lm-eval (results, or its samples), nor of gpt_oss.evals or "
+              "simple-evals "
               "(score)",
               place);
       records.push_back(simple_evals_record(rows[i], std::string(where), place));
@@ -268,8 +350,9 @@ ImportedRun import_results_text(std::string_view text, std::string_view where) {
 }
 
 ImportedRun import_results(const std::filesystem::path& path) {
-  constexpr std::size_t kMostBytes = std::size_t{256} << 20;
-  return import_results_text(read_text_file(path, kMostBytes), path.filename().string());
+  ImportedRun run = import_results_text(read_text_file(path, kMostBytes), path.filename().string());
+  add_samples_beside(path, run);
+  return run;
 }
 
 }  // namespace moebench

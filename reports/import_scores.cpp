@@ -192,10 +192,18 @@ std::vector<Record> lm_eval_records(const Json& json, const std::string& where) 
       }
       if (record.metrics.empty()) continue;
       record.details["imported"] = "lm-eval " + text_of(json, "lm_eval_version");
+      record.details["lm_eval"] = {{"task", task}, {"filter", filter}};
       records.push_back(std::move(record));
     }
   }
   return records;
+}
+
+Record lm_eval_samples_record(const std::string& task, const std::string& filter) {
+  Record record = task_record("", "lm-eval", task.empty() ? "a task" : task,
+                              filter == "none" ? "" : filter, "");
+  record.details["imported"] = "lm-eval samples";
+  return record;
 }
 
 Record simple_evals_record(const Json& json, const std::string& file, const std::string& where) {

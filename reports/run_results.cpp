@@ -20,7 +20,8 @@ RunResults read_run_results(const std::filesystem::path& path) {
   if (std::filesystem::is_regular_file(path)) {
     ImportedRun imported = import_results(path);
     imported.description["folder"] = path.filename().string();
-    return {path, std::move(imported.description), std::move(imported.records)};
+    return {path, std::move(imported.description), std::move(imported.records),
+            std::move(imported.answers)};
   }
   const std::filesystem::path file = path / "run.json";
   require_or(ErrorCode::kIo, std::filesystem::exists(file),

@@ -16,15 +16,14 @@ struct RunResults {
   std::filesystem::path path;
   OrderedJson description;  // run.json, and "folder": the folder's own name
   std::vector<Record> records;
-  // Of a run that is no folder (reports/history.h), by case id.
+  // Of a run that is no folder (reports/history.h, or another tool's), by case id.
   std::map<std::string, std::vector<LedgerLine>, std::less<>> kept_answers = {};
 
   // The answers of a task case of this run.
   std::vector<LedgerLine> answers(std::string_view case_id) const;
 };
 
-// `path` may also be a file of another tool's results (reports/import_results.h), which has no
-// answers. Throws Error(kIo / kParse / kInvalidArgument) naming the file that is missing, broken or
+// `path` may also be a file of another tool's results (reports/import_results.h). Throws Error(kIo / kParse / kInvalidArgument) naming the file that is missing, broken or
 // of another version. Files that a killed run left in the middle of a line are fine.
 RunResults read_run_results(const std::filesystem::path& path);
 

@@ -1,5 +1,5 @@
-// Fuzz entry for results of other tools. Whatever the bytes, a record made from them can be written
-// and read again as the same.
+// Fuzz entry for results of other tools. Whatever the bytes, a record and an answer made from them
+// can be written and read again as the same.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -24,6 +24,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     // Compared as values: what is read again has its keys in another order.
     const auto again = moebench::record_from_json(json, "written by us");
     if (moebench::Json(moebench::to_json(again)) != json) std::abort();
+  }
+  for (const auto& [case_id, lines] : run.answers) {
+    for (const moebench::LedgerLine& line : lines) {
+      const std::string written = moebench::json_line(moebench::to_json(line));
+      const moebench::Json json = moebench::parse_json(written, "written by us");
+      const auto again = moebench::ledger_line_from_json(json, "written by us");
+      if (moebench::Json(moebench::to_json(again)) != json || line.item.empty()) std::abort();
+    }
   }
   return 0;
 }

@@ -67,6 +67,24 @@ TEST_CASE("export lm-eval: scores, errors and samples by its keys") {
   REQUIRE(again.records.size() == 1);
   CHECK(again.records[0].label == "lm-eval (moebench) / nano low");
   CHECK(again.records[0].metrics.at("accuracy").value == 0.75);
+  CHECK(again.answers.empty());  // half a question is no answer
+}
+
+TEST_CASE("export lm-eval: read back, its samples are the same questions, right and wrong") {
+  RunFolder run;
+  run.add_task("int4", {answer("q1", true), answer("q2", false)}, {{"protocol", "other way"}});
+  const TemporaryDirectory folder;
+  const auto files = export_lm_eval(read_run_results(run.path()), folder.path());
+  const ImportedRun again = import_results(files[0]);
+  REQUIRE(again.records.size() == 1);
+  const auto& lines = again.answers.at(again.records[0].case_id);
+  REQUIRE(lines.size() == 2);
+  CHECK(lines[0].item == "q1");
+  CHECK(lines[0].correct());
+  CHECK(lines[1].item == "q2");
+  CHECK(lines[1].answer == "B");
+  CHECK(lines[1].category == "made up");
+  CHECK_FALSE(lines[1].correct());
 }
 
 TEST_CASE("export lm-eval: likelihoods, efforts and plans apart") {
