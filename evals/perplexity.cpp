@@ -96,4 +96,46 @@ PerplexityResult measure_perplexity(
   return result;
 }
 
+RatioEstimate perplexity_ratio(std::span<const double> base_nll_by_block,
+                               std::span<const double> candidate_nll_by_block,
+                               std::int64_t num_tokens, std::int64_t block, double level) {
+  const auto count = static_cast<std::int64_t>(base_nll_by_block.size());
+  require(count > 0 && candidate_nll_by_block.size() == base_nll_by_block.size(),
+          "compare perplexities: {} blocks of the base, {} of the candidate", count,
+          candidate_nll_by_block.size());
+  // All are whole but the last.
+  require(block > 0 && num_tokens > 0 && (num_tokens - 1) / block + 1 == count,
+          "compare perplexities: {} tokens in {} blocks of {}", num_tokens, count, block);
+  std::vector<double> differences;
+  double sum = 0;
+  for (std::size_t i = 0; i < base_nll_by_block.size(); ++i) {
+    differences.push_back(candidate_nll_by_block[i] - base_nll_by_block[i]);
+    sum += differences.back();
+  }
+  require(std::isfinite(sum), "compare perplexities: the difference of the sums is {}", sum);
+  const auto tokens = static_cast<double>(num_tokens);
+  const double per_token = sum / tokens;
+  RatioEstimate estimate;
+  estimate.ratio = std::exp(per_token);
+  std::vector<std::int64_t> numbers;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t length = std::min(block, num_tokens - i * block);
+    differences[static_cast<std::size_t>(i)] -= per_token * static_cast<double>(length);
+    numbers.push_back(i);
+  }
+  const MeanEstimate mean = mean_with_clustered_interval(differences, numbers, level);
+  if (!mean.standard_error) {
+    estimate.reason =
+        count == 1 ? "a text of one block shows no error" : "the blocks show no spread";
+    return estimate;
+  }
+  estimate.standard_error = *mean.standard_error * static_cast<double>(count) / tokens;
+  estimate.degrees = static_cast<double>(count - 1);
+  const double half = estimate.standard_error * t_quantile(estimate.degrees, (1 - level) / 2);
+  estimate.interval = Interval{std::exp(per_token - half), std::exp(per_token + half), level};
+  estimate.p_value = t_p_value(per_token, estimate.standard_error, estimate.degrees);
+  estimate.method = "paired_blocks";
+  return estimate;
+}
+
 }  // namespace moebench

@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "engine/engine.h"
 #include "evals/statistics.h"
+#include "evals/two_sample.h"
 
 namespace moebench {
 
@@ -54,5 +56,14 @@ PerplexityResult measure_perplexity(
     Engine& engine, std::string_view text, const PerplexitySettings& settings,
     const std::function<void(std::int64_t done, std::int64_t total)>& on_progress = {},
     const std::function<bool()>& stop_requested = {});
+
+// How the perplexities of two models on one text relate, candidate over base, from the sums of the
+// same blocks (PerplexityResult's nll_by_block, `block` and num_tokens). The text's hard passages
+// are hard for both: what they differ by is told far better than either. The interval is Student's
+// t of the differences by block, as a ratio; method "paired_blocks". Throws Error(kInvalidArgument)
+// for blocks that do not fit num_tokens, or sums that are not finite.
+RatioEstimate perplexity_ratio(std::span<const double> base_nll_by_block,
+                               std::span<const double> candidate_nll_by_block,
+                               std::int64_t num_tokens, std::int64_t block, double level = 0.95);
 
 }  // namespace moebench

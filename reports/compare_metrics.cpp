@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "evals/non_inferiority.h"
+#include "evals/perplexity.h"
 #include "evals/swap_test.h"
 #include "evals/two_sample.h"
 
@@ -68,6 +69,10 @@ std::string difference_of_cases(const CasePair& pair) {
   if (why.empty()) {
     why = hash_difference("prompts", text_at(object_at(base->details, "content_hashes"), "prompts"),
                           text_at(object_at(candidate->details, "content_hashes"), "prompts"));
+  }
+  if (why.empty()) {
+    why = hash_difference("texts", text_at(object_at(base->details, "content_hashes"), "text"),
+                          text_at(object_at(candidate->details, "content_hashes"), "text"));
   }
   for (const char* hash : {"dataset_hash", "traces_hash"}) {
     if (why.empty()) {
@@ -252,6 +257,63 @@ void compare_traces(MetricComparison& metric, const CasePair& pair, double level
   }
 }
 
+// What a perplexity was measured from: nothing where the record does not hold all of it.
+struct Blocks {
+  std::vector<double> nll;
+  std::int64_t tokens = 0;
+  std::int64_t block = 0;
+};
+
+std::optional<Blocks> blocks_of(const Record& record) {
+  Blocks blocks;
+  const OrderedJson& nll = object_at(record.details, "nll_by_block");
+  const OrderedJson& tokens = object_at(record.details, "tokens");
+  const OrderedJson& block = object_at(record.details, "block_tokens");
+  if (!nll.is_array() || !tokens.is_number_integer() || !block.is_number_integer()) {
+    return std::nullopt;
+  }
+  for (const OrderedJson& sum : nll) {
+    if (!sum.is_number()) return std::nullopt;
+    blocks.nll.push_back(sum.get<double>());
+  }
+  blocks.tokens = tokens.get<std::int64_t>();
+  blocks.block = block.get<std::int64_t>();
+  const bool fits =
+      blocks.tokens > 0 && blocks.block > 0 &&
+      (blocks.tokens - 1) / blocks.block + 1 == static_cast<std::int64_t>(blocks.nll.size());
+  return fits ? std::optional(std::move(blocks)) : std::nullopt;
+}
+
+void compare_blocks(MetricComparison& metric, const CasePair& pair, double level) {
+  metric.counted = "tokens";
+  const Record& base = pair.base_record();
+  const Record& candidate = pair.candidate_record();
+  for (const char* name : {"window", "stride", "tokens", "block_tokens", "prefix_token"}) {
+    const OrderedJson& before = object_at(base.details, name);
+    const OrderedJson& after = object_at(candidate.details, name);
+    if (before == after) continue;
+    metric.outcome = Outcome::kNotComparable;
+    metric.reason = fmt::format("its {} is {} and {}", name, before.dump(), after.dump());
+    return;
+  }
+  const std::optional<Blocks> before = blocks_of(base);
+  const std::optional<Blocks> after = blocks_of(candidate);
+  if (!before || !after) {
+    metric.outcome = Outcome::kNotComparable;
+    metric.reason = "the records hold no sums by block";
+    return;
+  }
+  metric.count = before->tokens;
+  if (before->nll == after->nll) {
+    metric.interval = Interval{0, 0, level};
+    metric.p_value = 1;
+    metric.method = "equal in every block";
+    return;
+  }
+  use_ratio(metric, perplexity_ratio(before->nll, after->nll, before->tokens, before->block, level),
+            level);
+}
+
 void compare_samples(MetricComparison& metric, const CasePair& pair, double level) {
   const auto samples_of = [&](const auto& records) {
     std::vector<std::vector<double>> runs;
@@ -338,6 +400,9 @@ MetricComparison compare_metric(const std::string& name, const MetricRule& rule,
       break;
     case Pairing::kTraces:
       compare_traces(metric, pair, level);
+      break;
+    case Pairing::kBlocks:
+      compare_blocks(metric, pair, level);
       break;
     case Pairing::kRuns:
       compare_samples(metric, pair, level);

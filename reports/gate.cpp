@@ -88,6 +88,10 @@ Gate default_gate() {
   kl.floor = 1e-6;  // nats: what rounding of float32 in another order does
   m["mean_kl"] = kl;
 
+  MetricRule perplexity = exact_rule("fidelity", 0.01);
+  perplexity.pairing = Pairing::kBlocks;
+  m["perplexity"] = perplexity;
+
   m["weights_bytes"] = exact_rule("memory", 0.001);
   // What allocators and page tables do weighs only on models of a few megabytes.
   for (const auto& [name, margin] : {std::pair{"device_bytes", 0.03}, {"peak_rss_bytes", 0.05}}) {

@@ -26,6 +26,7 @@ enum class Pairing {
   kAnswers,  // same question, same repeat
   kTokens,   // the same, of the answers' lengths
   kTraces,   // same sequence of tokens
+  kBlocks,   // same stretch of a text
   kRuns,     // samples of one side against those of the other
   kExact,    // the value itself, which has no spread
 };

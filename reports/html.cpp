@@ -43,17 +43,11 @@ std::string subtitle(const Report& report) {
 
 // Links only to sections that are there.
 std::string navigation(const std::string& body, std::string_view home) {
-  static constexpr std::pair<const char*, const char*> kLinks[] = {{"failures", "Failures"},
-                                                                   {"summary", "Summary"},
-                                                                   {"accuracy", "Accuracy"},
-                                                                   {"trade-off", "Trade-off"},
-                                                                   {"speed", "Speed"},
-                                                                   {"serving", "Serving"},
-                                                                   {"fidelity", "Fidelity"},
-                                                                   {"memory", "Memory"},
-                                                                   {"items", "Every answer"},
-                                                                   {"environment", "Measured on"},
-                                                                   {"definitions", "Definitions"}};
+  static constexpr std::pair<const char*, const char*> kLinks[] = {
+      {"failures", "Failures"},     {"summary", "Summary"},         {"accuracy", "Accuracy"},
+      {"perplexity", "Perplexity"}, {"trade-off", "Trade-off"},     {"speed", "Speed"},
+      {"serving", "Serving"},       {"fidelity", "Fidelity"},       {"memory", "Memory"},
+      {"items", "Every answer"},    {"environment", "Measured on"}, {"definitions", "Definitions"}};
   std::string links;
   if (!home.empty()) links = fmt::format("<a href=\"{}\">‹ All runs</a>", escape_html(home));
   for (const auto& [id, text] : kLinks) {
@@ -70,8 +64,9 @@ std::string render_html(const OrderedJson& json, std::string_view home) {
   const Report report(json);
   const PackedItems items = pack_items(report, kMostItemBytes);
   std::string body = headline_section(report) + failures_section(report) + summary_section(report) +
-                     accuracy_section(report) + trade_off_section(report) + speed_section(report) +
-                     serve_section(report) + fidelity_section(report) + memory_section(report) +
+                     accuracy_section(report) + perplexity_section(report) +
+                     trade_off_section(report) + speed_section(report) + serve_section(report) +
+                     fidelity_section(report) + memory_section(report) +
                      items_section(report, items) + environment_section(report);
   body += definitions_section(body);
   const std::string title = escape_html(json.value("title", std::string("run")));

@@ -102,6 +102,18 @@ constexpr Definition kDefinitions[] = {
     {"joules per token", "joules per token",
      "Energy of the whole package by its counters, over output tokens."},
     {"unexplained", "unexplained", "Step as measured minus the sum of its ops, each timed alone."},
+    {"against the reference", "perplexity against the reference",
+     "How much higher the perplexity is than the reference's on the same text. The interval is of "
+     "the "
+     "differences between the same blocks of neighbouring tokens (Student's t)."},
+    {"bits per byte", "bits per byte",
+     "Bits that the text's tokens cost under the plan, over the text's bytes: comparable between "
+     "models of different vocabularies, as perplexity is not."},
+    {"tokens scored", "tokens scored", "Tokens of the text whose probability counts; each once."},
+    {"perplexity", "perplexity",
+     "Exponential of the mean negative log-probability of a token of the text: among how many "
+     "tokens "
+     "the model is undecided. The interval draws blocks of neighbouring tokens with replacement."},
     {"correct", "correct", "The answer that was read from the final message is right."},
     {"wrong", "wrong", "An answer was read from the final message, and it is not right."},
     {"unparsed", "unparsed", "There is a final message, but no answer could be read from it."},

@@ -120,6 +120,7 @@ std::string accuracy_section(const Report& report);
 std::string speed_section(const Report& report);
 std::string serve_section(const Report& report);
 std::string trade_off_section(const Report& report);
+std::string perplexity_section(const Report& report);
 std::string fidelity_section(const Report& report);
 std::string memory_section(const Report& report);
 std::string items_section(const Report& report, const PackedItems& packed);

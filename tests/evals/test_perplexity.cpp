@@ -106,4 +106,35 @@ TEST_CASE("perplexity: short texts and impossible windows are refused") {
               ErrorCode::kInterrupted, {"interrupted"});
 }
 
+TEST_CASE("perplexity: the ratio of two models is of the same blocks") {
+  const std::vector<double> base = {30, 20, 25, 28};
+  const std::vector<double> candidate = {31, 22, 28, 30};  // 1, 2, 3, 2 more in ten tokens each
+  const RatioEstimate ratio = perplexity_ratio(base, candidate, 40, 10);
+  CHECK(ratio.ratio == Approx(std::exp(0.2)));
+  // By hand: the error of the mean of -1, 0, 1, 0 is sqrt(2/3/4), of a token a tenth of it; t of 3
+  // degrees is 3.182446 at 97.5 %, and p has a closed form.
+  CHECK(ratio.standard_error == Approx(0.0408248).epsilon(1e-5));
+  REQUIRE(ratio.interval);
+  CHECK(ratio.interval->low == Approx(1.072591).epsilon(1e-5));
+  CHECK(ratio.interval->high == Approx(1.390861).epsilon(1e-5));
+  CHECK(*ratio.p_value == Approx(0.0162766).epsilon(1e-4));
+  // A last block of half the length, and half the difference.
+  const RatioEstimate cut = perplexity_ratio(base, std::vector<double>{31, 22, 28, 29}, 35, 10);
+  CHECK(cut.ratio == Approx(std::exp(0.2)));
+  CHECK(cut.standard_error == Approx(0.0466569).epsilon(1e-5));
+
+  CHECK(perplexity_ratio(std::vector<double>{3}, std::vector<double>{4}, 5, 10)
+            .reason.find("one block") != std::string::npos);
+  CHECK_FALSE(perplexity_ratio(base, base, 40, 10).interval);
+  const auto bad = [&](std::vector<double> other, std::int64_t tokens, std::int64_t block) {
+    check_error([&] { perplexity_ratio(base, other, tokens, block); }, ErrorCode::kInvalidArgument,
+                {"compare perplexities"});
+  };
+  bad({1, 2, 3}, 40, 10);
+  bad(candidate, 41, 10);
+  bad(candidate, 30, 10);
+  bad(candidate, 40, 0);
+  bad({1, 2, 3, NAN}, 40, 10);
+}
+
 }  // namespace moebench::test

@@ -65,6 +65,35 @@ Record fidelity_record(const std::vector<double>& sums, const std::string& trace
   return record;
 }
 
+// A text of 400 tokens in 20 blocks, which cost `per_block` nats each, and a little more or less.
+Record perplexity_record(double per_block, double spread = 0.5, const std::string& text = "0") {
+  Record record = record_of("fast", "perplexity", {{"text", "a.txt"}, {"window", 0}});
+  OrderedJson blocks = OrderedJson::array();
+  double sum = 0;
+  for (int i = 0; i < 20; ++i) {
+    // Hard and easy passages, the same for everyone; then what is this record's own.
+    const double nats = per_block + 20 * (i % 5) + (i % 2 == 0 ? spread : -spread);
+    blocks.push_back(nats);
+    sum += nats;
+  }
+  Metric perplexity;
+  perplexity.value = std::exp(sum / 400);
+  perplexity.unit = "per token";
+  perplexity.better = "lower";
+  perplexity.count = 400;
+  perplexity.interval = Interval{perplexity.value / 2, perplexity.value * 2};
+  record.metrics["perplexity"] = perplexity;
+  record.metrics["bits_per_byte"] = perplexity;
+  record.details = {{"content_hashes", {{"text", text}}},
+                    {"window", 128},
+                    {"stride", 64},
+                    {"tokens", 400},
+                    {"prefix_token", nullptr},
+                    {"block_tokens", 20},
+                    {"nll_by_block", blocks}};
+  return record;
+}
+
 // Both folders as sides, with the margins as they are.
 RunComparison compare(const RunFolder& base, const RunFolder& candidate,
                       const CompareOptions& options = {}) {
@@ -252,6 +281,42 @@ TEST_CASE("compare: divergences below the floor are the same whatever their rati
   candidate.add(fidelity_record({1e-7, 3e-7, 2e-7}));
   CHECK(only_metric(compare(base, candidate)).outcome == Outcome::kSame);
   CHECK(compare(base, candidate).verdict() == Outcome::kSame);
+}
+
+TEST_CASE("compare: perplexity is paired by block of the text") {
+  RunFolder base;
+  base.add(perplexity_record(20));
+  const auto verdict = [&](const Record& record) {
+    RunFolder candidate;
+    candidate.add(record);
+    return only_metric(compare(base, candidate));  // and not of bits per byte as well
+  };
+  // Two nats more in 20 tokens: a tenth per token.
+  const MetricComparison worse = verdict(perplexity_record(22, 0.6));
+  CHECK(worse.metric == "perplexity");
+  CHECK(worse.outcome == Outcome::kRegressed);
+  CHECK(worse.change == Approx(std::exp(0.1) - 1));
+  CHECK(worse.candidate / worse.base == Approx(std::exp(0.1)));
+  CHECK(worse.count == 400);
+  CHECK(worse.counted == "tokens");
+  REQUIRE(worse.interval);
+  // Differences are 2.1 and 1.9 in turns: far sharper than the texts' own intervals.
+  CHECK(worse.interval->low > std::exp(0.097) - 1);
+  CHECK(worse.interval->high < std::exp(0.103) - 1);
+  CHECK(verdict(perplexity_record(18, 0.6)).outcome == Outcome::kImproved);
+  CHECK(verdict(perplexity_record(20.05, 0.6)).outcome == Outcome::kSame);
+  CHECK(verdict(perplexity_record(20, 0.5)).method == "equal in every block");
+  CHECK(verdict(perplexity_record(20.3, 9)).outcome == Outcome::kInconclusive);
+
+  CHECK(verdict(perplexity_record(22, 0.6, "1")).reason.find("texts differ") != std::string::npos);
+  Record other = perplexity_record(22);
+  other.details["stride"] = 32;
+  CHECK(verdict(other).reason == "its stride is 64 and 32");
+  other = perplexity_record(22);
+  other.details["nll_by_block"] = OrderedJson::array({1, "x"});
+  CHECK(verdict(other).outcome == Outcome::kNotComparable);
+  other.details["nll_by_block"] = OrderedJson::array({1, 2});
+  CHECK(verdict(other).reason.find("by block") != std::string::npos);
 }
 
 TEST_CASE("compare: sides that are equal in every pair are the same, not without a spread") {

@@ -1,5 +1,6 @@
 // report.html: one file that needs nothing else, and in which nothing a model wrote is markup.
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <map>
 #include <regex>
 #include <set>
@@ -433,6 +434,42 @@ TEST_CASE("html: what differs between the machines of two runs is marked") {
   CHECK(count_of(page, "<tr class=differs><th scope=row>processor</th>") == 1);
   CHECK(count_of(page, "<tr><th scope=row>system</th>") == 1);
   CHECK(page.find("The 2 runs differ in 1 of these lines") != std::string::npos);
+}
+
+TEST_CASE("html: perplexity stands with its interval and its change on the same text") {
+  RunFolder run;
+  const auto add = [&](const std::string& plan, double nats, double interval_high) {
+    Record record;
+    record.case_id = plan == "int4" ? "00000000000000e4" : "00000000000000e3";
+    record.label = plan + " / perplexity a.txt";
+    record.model = "m";
+    record.plan = plan;
+    record.kind = "perplexity";
+    record.scenario = {{"kind", "perplexity"}, {"text", "a.txt"}};
+    Metric& perplexity = record.metrics["perplexity"];
+    perplexity.value = std::exp(nats);
+    perplexity.unit = "per token";
+    perplexity.better = "lower";
+    perplexity.count = 20;
+    perplexity.interval = Interval{7, interval_high};
+    record.metrics["bits_per_byte"] = perplexity;
+    record.metrics["bits_per_byte"].value = 1.25;
+    record.details = {{"tokens", 20}, {"block_tokens", 10}};
+    record.details["nll_by_block"] = {10 * nats - 0.1, 10 * nats + (plan == "int4" ? 0.3 : 0.1)};
+    run.add(record);
+  };
+  add("reference", 2, 8);
+  add("int4", 2.1, 9);
+  const std::string page = page_of(build_report({run.path()}, {}));
+  check_page(page);
+  CHECK(count_of(page, "<section id=perplexity>") == 1);
+  CHECK(page.find("<a href=\"#perplexity\">Perplexity</a>") != std::string::npos);
+  CHECK(page.find("perplexity a.txt") != std::string::npos);
+  CHECK(page.find("7.389") != std::string::npos);  // exp(2)
+  CHECK(page.find("[7, 9]") != std::string::npos);
+  // exp((1 + 1.2) / 20) - 1: more nats in each of the two blocks of ten tokens.
+  CHECK(page.find("+11.63 %<small>[") != std::string::npos);
+  CHECK(page.find("1.25") != std::string::npos);
 }
 
 TEST_CASE("html: fidelity shows flips by layer, and divergence by position") {
