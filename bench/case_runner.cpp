@@ -462,6 +462,27 @@ void CaseRunner::run_task_case(const Case& one, const TaskScenario& scenario, Sa
   record.details["ledger"] = std::filesystem::relative(path, options_.out_dir).string();
 }
 
+namespace {
+
+// Whether an answer that left the reference's path came to another end.
+void add_diverged_answers(const std::vector<DivergedAnswer>& answers, const FidelityResult& result,
+                          Record& record) {
+  std::vector<double> changed(static_cast<std::size_t>(result.num_traces), 0.0);
+  std::vector<std::int64_t> traces(changed.size());
+  std::iota(traces.begin(), traces.end(), std::int64_t{0});
+  OrderedJson list = OrderedJson::array();
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    const DivergedAnswer& one = answers[i];
+    changed[i] = one.changed ? 1 : 0;  // which of the traces does not matter to the share
+    list.push_back(to_json(one));
+  }
+  record.metrics["changed_answers"] =
+      estimate_metric(mean_with_clustered_interval(changed, traces), "share", "lower");
+  record.details["diverged_answers"] = std::move(list);
+}
+
+}  // namespace
+
 void CaseRunner::run_fidelity_case(const Case& one, const FidelityScenario& scenario,
                                    Record& record) {
   const Task task = find_task(scenario.task);
@@ -492,6 +513,7 @@ void CaseRunner::run_fidelity_case(const Case& one, const FidelityScenario& scen
   record.metrics["top1_agreement"] = estimate_metric(result.top1_agreement, "share", "higher");
   record.metrics["router_flip_rate"] =
       plain_metric(result.router_flip_rate, "share", "lower", positions);
+  record.metrics["gate_mass_moved"] = estimate_metric(result.gate_mass_moved, "share", "lower");
   record.metrics["mean_abs_delta_p"] =
       plain_metric(result.mean_abs_delta_p, "probability", "lower", positions);
   record.metrics["perplexity_ratio"] = plain_metric(
@@ -511,7 +533,11 @@ void CaseRunner::run_fidelity_case(const Case& one, const FidelityScenario& scen
       kl_by_label(result, channel_by_position(state_->engine.require_tokenizer(), traces)));
   record.details["traces_hash"] = hash_hex(content_hash(traces_text(traces)));
   record.details["router_flip_rate_by_layer"] = result.router_flip_rate_by_layer;
+  record.details["gate_mass_moved_by_layer"] = result.gate_mass_moved_by_layer;
   record.details["first_divergence"] = result.first_divergence;
+  add_diverged_answers(follow_divergences(state_->engine, task, traces, result, scenario.max_tokens,
+                                          options_.stop_requested),
+                       result, record);
 }
 
 void CaseRunner::run_invariance_case(const InvarianceScenario& scenario, Record& record) {

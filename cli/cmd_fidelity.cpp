@@ -1,8 +1,11 @@
 // moebench fidelity: how far a plan's distributions are from the reference's.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
+#include <span>
 
 #include "cli/command.h"
 #include "cli/model_options.h"
@@ -47,17 +50,19 @@ std::vector<Trace> traces_of_text(const Engine& engine, const std::string& path)
 }
 
 // Keeps whole traces until `tokens` counted positions are reached; the last one is cut.
-void limit_positions(std::vector<Trace>& traces, std::int64_t tokens) {
+// Returns how many are whole.
+std::int64_t limit_positions(std::vector<Trace>& traces, std::int64_t tokens) {
   std::int64_t left = tokens;
   for (std::size_t i = 0; i < traces.size(); ++i) {
     const auto counted = static_cast<std::int64_t>(traces[i].tokens.size()) - traces[i].first;
     if (counted >= left) {
       traces[i].tokens.resize(static_cast<std::size_t>(traces[i].first + left));
       traces.resize(i + 1);
-      return;
+      return static_cast<std::int64_t>(i) + (counted == left ? 1 : 0);
     }
     left -= counted;
   }
+  return static_cast<std::int64_t>(traces.size());
 }
 
 OrderedJson estimate_json(const MeanEstimate& e) {
@@ -88,11 +93,16 @@ OrderedJson result_json(const FidelityOptions& options, const FidelityResult& r)
           {"plan_perplexity", r.plan_perplexity},
           {"router_flip_rate", r.router_flip_rate},
           {"router_flip_rate_by_layer", r.router_flip_rate_by_layer},
+          {"gate_mass_moved", estimate_json(r.gate_mass_moved)},
+          {"gate_mass_moved_by_layer", r.gate_mass_moved_by_layer},
           {"first_divergence", r.first_divergence}};
 }
 
 // The divergence's parts, as the options ask for them.
 struct Parts {
+  // Of traces that are whole answers to a task's questions; nothing for others.
+  std::optional<std::vector<DivergedAnswer>> answers;
+  std::int64_t whole_answers = 0;
   std::vector<KlGroup> by_channel;  // empty for plain text
   std::vector<KlStage> by_stage;
   std::vector<Attribution> attribution;
@@ -132,7 +142,13 @@ OrderedJson parts_json(const Parts& parts) {
     }
     attribution.push_back(std::move(json));
   }
-  return {{"kl_by_channel", groups_json(parts.by_channel)},
+  OrderedJson answers;
+  if (parts.answers) {
+    answers = OrderedJson::array();
+    for (const DivergedAnswer& one : *parts.answers) answers.push_back(to_json(one));
+  }
+  return {{"diverged_answers", std::move(answers)},
+          {"kl_by_channel", groups_json(parts.by_channel)},
           {"kl_by_position", stages_json(parts.by_stage)},
           {"attribution", std::move(attribution)}};
 }
@@ -150,6 +166,14 @@ void print_groups(const char* title, const std::vector<KlGroup>& groups) {
     table.add({group.name, fmt::format("{}", group.mean_kl.num_values), kl_text(group.mean_kl)});
   }
   fmt::print("\n{}\n", table.text());
+}
+
+void print_answers(const Parts& parts) {
+  if (!parts.answers) return;
+  const auto changed = std::count_if(parts.answers->begin(), parts.answers->end(),
+                                     [](const DivergedAnswer& one) { return one.changed; });
+  fmt::print("whole answers that came to another result from there: {} of {}\n", changed,
+             parts.whole_answers);
 }
 
 void print_attribution(const std::vector<Attribution>& parts) {
@@ -187,9 +211,11 @@ void print_result(const FidelityOptions& options, const FidelityResult& r) {
   table.add({"Mean |Δp|", fmt::format("{:.3f} %", 100 * r.mean_abs_delta_p), ""});
   table.add(
       {"Router flips of (token, layer)", fmt::format("{:.3f} %", 100 * r.router_flip_rate), ""});
+  table.add({"Gate mass moved", fmt::format("{:.3f} %", 100 * r.gate_mass_moved.mean), ""});
   fmt::print("{}\n", table.text());
   for (std::size_t l = 0; l < r.router_flip_rate_by_layer.size(); ++l) {
-    fmt::print("router flips in layer {:>3}: {:.3f} %\n", l, 100 * r.router_flip_rate_by_layer[l]);
+    fmt::print("router flips in layer {:>3}: {:.3f} %, gate mass moved {:.3f} %\n", l,
+               100 * r.router_flip_rate_by_layer[l], 100 * r.gate_mass_moved_by_layer[l]);
   }
   std::int64_t diverged = 0;
   for (const std::int64_t token : r.first_divergence) diverged += token >= 0 ? 1 : 0;
@@ -218,7 +244,7 @@ int run_fidelity(const FidelityOptions& options) {
     traces = make_traces(reference, find_task("nano"), effort_from_name(options.effort, "--effort"),
                          std::min<std::int64_t>(items, 512), 0, {});
   }
-  limit_positions(traces, options.tokens);
+  const std::int64_t whole = limit_positions(traces, options.tokens);
   Engine plan =
       load_engine(options.common.model, parse_plan(options.common.plan), engine_options, pool);
   const FidelityResult result = compare_fidelity(reference, plan, traces);
@@ -227,6 +253,10 @@ int run_fidelity(const FidelityOptions& options) {
   if (options.text.empty() && options.traces.empty()) {
     parts.by_channel =
         kl_by_label(result, channel_by_position(reference.require_tokenizer(), traces));
+    parts.whole_answers = whole;
+    parts.answers =
+        follow_divergences(plan, find_task("nano"),
+                           std::span(traces).first(static_cast<std::size_t>(whole)), result, 0, {});
   }
   parts.by_stage = kl_by_stage(result, traces);
   if (options.attribute) {
@@ -240,6 +270,7 @@ int run_fidelity(const FidelityOptions& options) {
     fmt::print("{}\n", json.dump(2));
   } else {
     print_result(options, result);
+    print_answers(parts);
     print_groups("channel", parts.by_channel);
     std::vector<KlGroup> stages;
     for (const KlStage& stage : parts.by_stage) {

@@ -18,6 +18,7 @@ namespace {
 struct Position {
   double kl = 0;
   bool same_top1 = false;
+  std::int32_t plan_top1 = 0;
   double reference_log_probability = 0;  // of the trace's next token
   double plan_log_probability = 0;
 };
@@ -42,25 +43,53 @@ Position compare_position(std::span<const float> reference, std::span<const floa
     result.kl += std::exp(log_p) * (log_p - log_q);
   }
   result.kl = std::max(result.kl, 0.0);  // rounding can leave -1e-17
-  result.same_top1 = argmax(reference) == argmax(plan);
+  result.plan_top1 = static_cast<std::int32_t>(argmax(plan));
+  result.same_top1 = argmax(reference) == static_cast<std::size_t>(result.plan_top1);
   const auto next = static_cast<std::size_t>(next_token);
   result.reference_log_probability = static_cast<double>(reference[next]) - reference_norm;
   result.plan_log_probability = static_cast<double>(plan[next]) - plan_norm;
   return result;
 }
 
-// The expert sets of one chunk: [layer][token] sorted ids.
+// The experts a token was sent to, and their weights, by expert.
+using Gates = std::vector<std::pair<std::int32_t, float>>;
+
+bool same_experts(const Gates& a, const Gates& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const auto& x, const auto& y) { return x.first == y.first; });
+}
+
+double mass_moved(const Gates& reference, const Gates& plan) {
+  double sum = 0;
+  std::size_t i = 0;
+  std::size_t j = 0;
+  while (i < reference.size() || j < plan.size()) {
+    const bool only_reference =
+        j == plan.size() || (i < reference.size() && reference[i].first < plan[j].first);
+    const bool only_plan =
+        i == reference.size() || (j < plan.size() && plan[j].first < reference[i].first);
+    const double before = only_plan ? 0 : static_cast<double>(reference[i++].second);
+    const double after = only_reference ? 0 : static_cast<double>(plan[j++].second);
+    sum += std::fabs(after - before);
+  }
+  return sum / 2;
+}
+
+// The gates of one chunk: [layer][token].
 class RoutingLog {
  public:
-  explicit RoutingLog(std::int64_t num_layers) : sets_(static_cast<std::size_t>(num_layers)) {
+  explicit RoutingLog(std::int64_t num_layers) : gates_(static_cast<std::size_t>(num_layers)) {
     observer_.routing = [this](std::int64_t layer, View<const std::int32_t, 2> ids,
-                               View<const float, 2>) {
-      auto& tokens = sets_[static_cast<std::size_t>(layer)];
+                               View<const float, 2> weights) {
+      auto& tokens = gates_[static_cast<std::size_t>(layer)];
       tokens.clear();
       for (std::int64_t t = 0; t < ids.shape[0]; ++t) {
-        std::vector<std::int32_t> set(ids[t].data, ids[t].data + ids.shape[1]);
-        std::sort(set.begin(), set.end());
-        tokens.push_back(std::move(set));
+        Gates gates;
+        for (std::int64_t k = 0; k < ids.shape[1]; ++k) {
+          gates.emplace_back(ids[t].data[k], weights[t].data[k]);
+        }
+        std::sort(gates.begin(), gates.end());
+        tokens.push_back(std::move(gates));
       }
     };
   }
@@ -68,10 +97,10 @@ class RoutingLog {
   RoutingLog& operator=(const RoutingLog&) = delete;
 
   const Observer& observer() const { return observer_; }
-  const std::vector<std::vector<std::int32_t>>& layer(std::size_t l) const { return sets_[l]; }
+  const std::vector<Gates>& layer(std::size_t l) const { return gates_[l]; }
 
  private:
-  std::vector<std::vector<std::vector<std::int32_t>>> sets_;
+  std::vector<std::vector<Gates>> gates_;
   Observer observer_;
 };
 
@@ -82,7 +111,8 @@ class Comparison {
       : reference_(reference),
         plan_(plan),
         num_layers_(reference.model->config().num_layers),
-        flips_(static_cast<std::size_t>(num_layers_)) {
+        flips_(static_cast<std::size_t>(num_layers_)),
+        moved_by_layer_(static_cast<std::size_t>(num_layers_)) {
     const ModelConfig& a = reference.model->config();
     const ModelConfig& b = plan.model->config();
     require(a.vocab_size == b.vocab_size && a.num_layers == b.num_layers,
@@ -106,6 +136,7 @@ class Comparison {
     SequenceScorer reference(*reference_.model, *reference_.cache, fed, trace.first - 1);
     SequenceScorer plan(*plan_.model, *plan_.cache, fed, trace.first - 1);
     std::int64_t divergence = -1;
+    std::int32_t diverged_to = -1;
     while (!reference.done()) {
       const std::int64_t begin = reference.position();
       const std::int64_t count = std::min(reference.max_chunk(), plan.max_chunk());
@@ -116,13 +147,17 @@ class Comparison {
         const Position result =
             compare_position(p.logits[row].span(), q.logits[row].span(),
                              trace.tokens[static_cast<std::size_t>(position + 1)]);
-        if (!result.same_top1 && divergence < 0) divergence = position + 1 - trace.first;
-        count_flips(static_cast<std::size_t>(position - begin));
+        if (!result.same_top1 && divergence < 0) {
+          divergence = position + 1 - trace.first;
+          diverged_to = result.plan_top1;
+        }
+        compare_routing(static_cast<std::size_t>(position - begin));
         positions_.push_back(result);
         clusters_.push_back(num_traces_);
       }
     }
     result_.first_divergence.push_back(divergence);
+    result_.diverged_to.push_back(diverged_to);
     ++num_traces_;
   }
 
@@ -160,24 +195,35 @@ class Comparison {
     result_.router_flip_rate = std::accumulate(result_.router_flip_rate_by_layer.begin(),
                                                result_.router_flip_rate_by_layer.end(), 0.0) /
                                static_cast<double>(num_layers_);
+    for (const double moved : moved_by_layer_) {
+      result_.gate_mass_moved_by_layer.push_back(moved / n);
+    }
+    result_.gate_mass_moved = mean_kl_estimate(moved_, clusters_);
     result_.kl_by_position = std::move(kl);
     result_.trace_by_position = std::move(clusters_);
     return std::move(result_);
   }
 
  private:
-  void count_flips(std::size_t token_of_chunk) {
+  void compare_routing(std::size_t token_of_chunk) {
+    double sum = 0;
     for (std::size_t l = 0; l < flips_.size(); ++l) {
-      if (reference_routing_.layer(l)[token_of_chunk] != plan_routing_.layer(l)[token_of_chunk]) {
-        ++flips_[l];
-      }
+      const Gates& before = reference_routing_.layer(l)[token_of_chunk];
+      const Gates& after = plan_routing_.layer(l)[token_of_chunk];
+      flips_[l] += same_experts(before, after) ? 0 : 1;
+      const double moved = mass_moved(before, after);
+      moved_by_layer_[l] += moved;
+      sum += moved;
     }
+    moved_.push_back(sum / static_cast<double>(num_layers_));
   }
 
   Engine& reference_;
   Engine& plan_;
   std::int64_t num_layers_;
   std::vector<std::int64_t> flips_;
+  std::vector<double> moved_by_layer_;
+  std::vector<double> moved_;  // by position, mean over layers
   RoutingLog reference_routing_{num_layers_};
   RoutingLog plan_routing_{num_layers_};
   std::vector<Position> positions_;

@@ -45,9 +45,18 @@ struct FidelityResult {
   double router_flip_rate = 0;
   std::vector<double> router_flip_rate_by_layer;
 
+  // Half the sum over experts of |weight under the plan - weight under the reference|, an expert
+  // that was not chosen having none: what share of the gates' mass lies elsewhere. Mean over
+  // positions and layers, as mean_kl_estimate; then by layer. A flip between two experts that
+  // hardly count moves little, and weights may move without a flip.
+  MeanEstimate gate_mass_moved;
+  std::vector<double> gate_mass_moved_by_layer;
+
   // Per trace: the first counted token (0 = the first of the answer) at which the most probable
   // tokens differ; -1 if they never do.
   std::vector<std::int64_t> first_divergence;
+  // Per trace: what the plan finds most probable there; -1 if they never differ.
+  std::vector<std::int32_t> diverged_to;
 
   // Of all positions, trace after trace: the divergence, the log-probabilities of the trace's own
   // next token, and the number of the trace.
@@ -57,7 +66,8 @@ struct FidelityResult {
   std::vector<std::int64_t> trace_by_position;
 };
 
-// The mean of divergences, of which those of one trace depend on each other. From 20 traces on the
+// The mean of divergences (or of other quantities of 0 or more), of which those of one trace depend
+// on each other. From 20 traces on the
 // interval is that of drawing whole traces with replacement ("bootstrap_by_trace"): a few positions
 // hold most of a divergence, and the t interval ("clustered_t", with fewer) would be symmetric. Not
 // below 0; none where every divergence is 0.

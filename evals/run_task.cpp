@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -363,6 +364,88 @@ std::vector<Trace> make_traces(Engine& engine, const Task& task, ReasoningEffort
     return trace.first >= static_cast<std::int64_t>(trace.tokens.size());
   });
   return traces;
+}
+
+OrderedJson to_json(const DivergedAnswer& answer) {
+  return {{"item", answer.reference.item},     {"token", answer.token},
+          {"answer", answer.reference.answer}, {"verdict", verdict_name(answer.reference.verdict)},
+          {"plan_answer", answer.plan.answer}, {"plan_verdict", verdict_name(answer.plan.verdict)},
+          {"changed", answer.changed}};
+}
+
+std::vector<DivergedAnswer> follow_divergences(Engine& plan, const Task& task,
+                                               std::span<const Trace> traces,
+                                               const FidelityResult& result,
+                                               std::int64_t max_tokens,
+                                               const std::function<bool()>& stop_requested) {
+  require(traces.size() <= result.first_divergence.size(),
+          "follow divergences: {} traces, {} were compared", traces.size(),
+          result.first_divergence.size());
+  const Protocol& protocol = task.protocol();
+  std::map<std::string, TaskItem> items;
+  for (const TaskItem& item : task.load_items(protocol).items) items.emplace(item.id, item);
+  const Grading grading{protocol, !task.public_text};
+  const std::vector<std::int32_t> stops = answer_stop_tokens(plan);
+  const std::int64_t budget = max_tokens > 0 ? max_tokens : task.max_tokens;
+  const auto graded = [&](const Trace& trace, RequestResult answer, FinishReason cut) {
+    const bool is_stopped =
+        !answer.tokens.empty() &&
+        std::find(stops.begin(), stops.end(), answer.tokens.back()) != stops.end();
+    answer.finish = is_stopped ? FinishReason::kStop : cut;
+    answer.prompt_tokens = trace.first;
+    return grade(plan, grading, {items.at(trace.id), 0, 0}, answer);
+  };
+
+  std::vector<DivergedAnswer> answers;
+  std::vector<const Trace*> diverged;  // of each
+  std::vector<RequestResult> words;    // of the plan, so far
+  std::vector<Request> requests;
+  for (std::size_t i = 0; i < traces.size(); ++i) {
+    if (result.first_divergence[i] < 0) continue;
+    const Trace& trace = traces[i];
+    require(items.contains(trace.id), "follow divergences: {} has no item '{}'", task.name,
+            trace.id);
+    const auto prompt_end = trace.tokens.begin() + trace.first;
+    RequestResult whole;
+    whole.tokens.assign(prompt_end, trace.tokens.end());
+    RequestResult own;
+    own.tokens.assign(prompt_end, prompt_end + result.first_divergence[i]);
+    own.tokens.push_back(result.diverged_to[i]);
+    Request request;
+    request.id = answers.size();
+    request.prompt.assign(trace.tokens.begin(), prompt_end);
+    request.prompt.insert(request.prompt.end(), own.tokens.begin(), own.tokens.end());
+    request.stop_tokens = stops;
+    request.max_tokens = budget - static_cast<std::int64_t>(own.tokens.size());
+    const bool is_over =
+        std::find(stops.begin(), stops.end(), own.tokens.back()) != stops.end() ||
+        request.max_tokens < 1 ||
+        static_cast<std::int64_t>(request.prompt.size()) >= plan.model->limits().max_context;
+    if (!is_over) requests.push_back(std::move(request));
+    answers.push_back(
+        {result.first_divergence[i], graded(trace, whole, FinishReason::kLength), {}});
+    diverged.push_back(&trace);
+    words.push_back(std::move(own));
+    words.back().finish = FinishReason::kLength;
+  }
+  const auto on_result = [&](const RequestResult& more) {
+    auto& tokens = words[more.id].tokens;
+    tokens.insert(tokens.end(), more.tokens.begin(), more.tokens.end());
+    words[more.id].finish = more.finish;
+    words[more.id].error = more.error;
+  };
+  run_requests(plan, std::move(requests), on_result, stop_requested);
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    DivergedAnswer& one = answers[i];
+    one.plan = graded(*diverged[i], words[i], words[i].finish);
+    const bool is_same =
+        one.plan.answer == one.reference.answer ||
+        (protocol.scorer == Scorer::kMath && !one.plan.answer.empty() &&
+         !one.reference.answer.empty() && math_equivalent(one.plan.answer, one.reference.answer));
+    // Where generating failed nobody knows.
+    one.changed = !is_same && one.plan.verdict != Verdict::kFailed;
+  }
+  return answers;
 }
 
 }  // namespace moebench

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -71,5 +72,24 @@ std::uint64_t answer_seed(std::uint64_t seed, std::string_view item, std::int64_
 std::vector<Trace> make_traces(Engine& engine, const Task& task, ReasoningEffort effort,
                                std::int64_t items, std::int64_t max_tokens,
                                const std::function<bool()>& stop_requested);
+
+// What became of an answer after the first token at which the plan would have gone another way.
+struct DivergedAnswer {
+  std::int64_t token = 0;  // of the answer, from 0
+  LedgerLine reference;    // the trace
+  LedgerLine plan;         // the same up to that token, and from it on the plan's own greedy words
+  bool changed = false;    // another answer is read, or only one of them has one
+};
+OrderedJson to_json(const DivergedAnswer& answer);
+
+// Follows every divergence in the first traces of `result`, which make_traces made with this
+// `max_tokens` and compare_fidelity compared: the plan goes on where it would have. As many answers
+// are generated as traces diverge. Texts are left out of the lines where the dataset's authors ask
+// for it.
+std::vector<DivergedAnswer> follow_divergences(Engine& plan, const Task& task,
+                                               std::span<const Trace> traces,
+                                               const FidelityResult& result,
+                                               std::int64_t max_tokens,
+                                               const std::function<bool()>& stop_requested);
 
 }  // namespace moebench

@@ -17,38 +17,39 @@ std::string yes_no(const OrderedJson& metric) {
 }
 
 // Where routing changes: a row per plan, a column per layer, the share as number and as tint.
-std::string flips_table(const Report& report) {
+std::string layers_table(const Report& report, const char* detail, std::string_view title,
+                         std::string_view column) {
   std::size_t num_layers = 0;
   double most = 0;
-  const auto flips_of = [&](const Row& row) -> const OrderedJson& {
+  const auto shares_of = [&](const Row& row) -> const OrderedJson& {
     const auto records = report.records(row, "fidelity");
     if (records.empty()) return kNull;
-    const auto it = records.front()->at("details").find("router_flip_rate_by_layer");
+    const auto it = records.front()->at("details").find(detail);
     return it == records.front()->at("details").end() || !it->is_array() ? kNull : *it;
   };
   for (const Row& row : report.rows) {
-    const OrderedJson& flips = flips_of(row);
-    num_layers = std::max(num_layers, flips.size());
-    for (const OrderedJson& one : flips) most = std::max(most, one.get<double>());
+    const OrderedJson& shares = shares_of(row);
+    num_layers = std::max(num_layers, shares.size());
+    for (const OrderedJson& one : shares) most = std::max(most, one.get<double>());
   }
   if (num_layers == 0) return "";
   std::string head = "<tr><th scope=col>plan</th>";
   for (std::size_t layer = 0; layer < num_layers; ++layer) {
-    head += fmt::format("<th scope=col>layer {}</th>", layer);
+    head += fmt::format("<th scope=col>{} {}</th>", column, layer);
   }
   std::string body;
   for (const Row& row : report.rows) {
-    const OrderedJson& flips = flips_of(row);
-    if (flips.is_null()) continue;
+    const OrderedJson& shares = shares_of(row);
+    if (shares.is_null()) continue;
     body += "<tr>" + row_head(row);
-    for (const OrderedJson& one : flips) {
+    for (const OrderedJson& one : shares) {
       const auto share = one.get<double>();
       body += fmt::format("<td class=flips style=\"--s:{:.0f}%\">{:.1f}</td>",
                           most > 0 ? 85 * share / most : 0.0, 100 * share);
     }
     body += "</tr>";
   }
-  return "<h3>Router flips by layer, %</h3>" + table(head + "</tr>", body, "heat dense");
+  return fmt::format("<h3>{}, %</h3>", title) + table(head + "</tr>", body, "heat dense");
 }
 
 }  // namespace
@@ -64,7 +65,8 @@ std::string fidelity_section(const Report& report) {
     for (const char* name : {"mean_kl", "median_kl", "p90_kl", "p99_kl", "max_kl"}) {
       body += fmt::format("<td>{}</td>", metric_cell(metric_of(owner, name), format_number));
     }
-    for (const char* name : {"top1_agreement", "router_flip_rate", "diverged_traces"}) {
+    for (const char* name : {"top1_agreement", "router_flip_rate", "gate_mass_moved",
+                             "diverged_traces", "changed_answers"}) {
       body += fmt::format("<td>{}</td>", metric_cell(metric_of(owner, name), format_percent));
     }
     body += fmt::format("<td>{}</td>",
@@ -85,13 +87,16 @@ std::string fidelity_section(const Report& report) {
       figure("kl", "Mean KL divergence from the reference, with 95 % intervals (logarithmic)") +
           table("<tr><th scope=col>plan</th><th scope=col>mean KL</th><th scope=col>median</th><th "
                 "scope=col>p90</th><th scope=col>p99</th><th scope=col>max</th><th scope=col>top-1 "
-                "agreement</th><th scope=col>router flips</th><th scope=col>answers that "
-                "diverge</th><th scope=col>perplexity ratio</th><th "
+                "agreement</th><th scope=col>router flips</th><th scope=col>gate mass "
+                "moved</th><th scope=col>answers that diverge</th><th scope=col>answers that "
+                "change</th><th scope=col>perplexity ratio</th><th "
                 "scope=col>deterministic</th><th scope=col>batch-invariant</th></tr>",
                 body, "dense") +
           figure("kl-by-position",
                  "Mean KL by position in the answer, nats (both axes logarithmic)", "half") +
-          flips_table(report));
+          layers_table(report, "router_flip_rate_by_layer", "Router flips by layer", "layer") +
+          layers_table(report, "gate_mass_moved_by_layer", "Gate mass moved by layer",
+                       "gates of layer"));
 }
 
 std::string memory_section(const Report& report) {

@@ -79,14 +79,41 @@ constexpr Definition kDefinitions[] = {
      "Share of positions at which plan and reference find the same token most probable."},
     {"router flips", "router flips",
      "Share of (position, layer) at which the set of chosen experts is not the reference's."},
+    {"gate mass moved", "gate mass moved",
+     "Half the sum over experts of the change of a gate's weight against the reference's, mean "
+     "over "
+     "positions and layers: the share of what experts say that comes from elsewhere. A flip "
+     "between "
+     "experts of small weight moves little."},
+    {"gates of layer", "gate mass moved by layer",
+     "Share of this layer's gate weights that lie on other experts than the reference's, or weigh "
+     "them otherwise; mean over positions."},
     {"layer", "router flips by layer",
      "Share of positions at which this layer's set of chosen experts is not the reference's."},
     {"answers that diverge", "answers that diverge",
      "Share of answers in which the most probable token differs from the reference's somewhere."},
+    {"answers that change", "answers that change",
+     "Share of answers from which another result is read than from the reference's, when the plan "
+     "goes "
+     "on from the first token at which it would have gone another way, always taking the most "
+     "probable "
+     "token."},
     {"perplexity ratio", "perplexity ratio",
      "Perplexity of the reference's own answers under the plan, over that under the reference; 1 "
      "is "
      "no loss."},
+    {"against the reference", "perplexity against the reference",
+     "How much higher the perplexity is than the reference's on the same text. The interval is of "
+     "the "
+     "differences between the same blocks of neighbouring tokens (Student's t)."},
+    {"bits per byte", "bits per byte",
+     "Bits that the text's tokens cost under the plan, over the text's bytes: comparable between "
+     "models of different vocabularies, as perplexity is not."},
+    {"tokens scored", "tokens scored", "Tokens of the text whose probability counts; each once."},
+    {"perplexity", "perplexity",
+     "Exponential of the mean negative log-probability of a token of the text: among how many "
+     "tokens "
+     "the model is undecided. The interval draws blocks of neighbouring tokens with replacement."},
     {"deterministic", "deterministic", "The same input gives bitwise the same logits again."},
     {"batch-invariant", "batch-invariant",
      "Bitwise the same logits whatever else is in the batch and however the prompt is cut."},
@@ -102,18 +129,6 @@ constexpr Definition kDefinitions[] = {
     {"joules per token", "joules per token",
      "Energy of the whole package by its counters, over output tokens."},
     {"unexplained", "unexplained", "Step as measured minus the sum of its ops, each timed alone."},
-    {"against the reference", "perplexity against the reference",
-     "How much higher the perplexity is than the reference's on the same text. The interval is of "
-     "the "
-     "differences between the same blocks of neighbouring tokens (Student's t)."},
-    {"bits per byte", "bits per byte",
-     "Bits that the text's tokens cost under the plan, over the text's bytes: comparable between "
-     "models of different vocabularies, as perplexity is not."},
-    {"tokens scored", "tokens scored", "Tokens of the text whose probability counts; each once."},
-    {"perplexity", "perplexity",
-     "Exponential of the mean negative log-probability of a token of the text: among how many "
-     "tokens "
-     "the model is undecided. The interval draws blocks of neighbouring tokens with replacement."},
     {"correct", "correct", "The answer that was read from the final message is right."},
     {"wrong", "wrong", "An answer was read from the final message, and it is not right."},
     {"unparsed", "unparsed", "There is a final message, but no answer could be read from it."},

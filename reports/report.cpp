@@ -138,8 +138,9 @@ OrderedJson summarise(const Loaded& loaded, const PlanKey& key) {
                           {"accuracy", metric_json(record, "accuracy")},
                           {"output_tokens_mean", metric_json(record, "output_tokens_mean")}});
     } else if (record.kind == "fidelity") {
-      for (const char* name : {"mean_kl", "p99_kl", "top1_agreement", "router_flip_rate",
-                               "diverged_traces", "perplexity_ratio"}) {
+      for (const char* name :
+           {"mean_kl", "p99_kl", "top1_agreement", "router_flip_rate", "gate_mass_moved",
+            "diverged_traces", "changed_answers", "perplexity_ratio"}) {
         row[name] = metric_json(record, name);
       }
     } else if (record.kind == "invariance") {

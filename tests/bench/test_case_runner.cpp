@@ -196,6 +196,11 @@ TEST_CASE("case runner: fidelity is measured on the reference's own words, writt
     CHECK(r.metrics.at("mean_kl").value == 0);  // the script lies in groups that stay as stored
     CHECK(r.metrics.at("top1_agreement").value == 1);
     CHECK(r.metrics.at("diverged_traces").value == 0);
+    CHECK(r.metrics.at("changed_answers").value == 0);
+    CHECK(r.metrics.at("changed_answers").count == 3);
+    CHECK(r.details.at("diverged_answers").empty());
+    CHECK(r.metrics.at("gate_mass_moved").value == 0);
+    CHECK(r.details.at("gate_mass_moved_by_layer").size() == 1);
     CHECK(r.metrics.at("perplexity_ratio").value == Approx(1));
   }
   const std::filesystem::directory_iterator files(cases.folder.path() / "traces");

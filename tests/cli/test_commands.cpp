@@ -266,7 +266,10 @@ TEST_CASE("cli fidelity: a plan against itself is exact, int4 is not, --text and
   CHECK(other.at("mean_kl").at("value").get<double>() > 0);
   CHECK(other.at("max_kl").get<double>() >= other.at("median_kl").get<double>());
   CHECK(other.at("router_flip_rate_by_layer").size() == 4);
+  CHECK(other.at("gate_mass_moved").at("value").get<double>() > 0);
+  CHECK(other.at("gate_mass_moved_by_layer").size() == 4);
   CHECK(other.at("first_divergence").size() == 2);
+  CHECK(other.at("diverged_answers").is_null());  // tokens of no task
   CHECK(json_of(base + " --plan int4 --tokens 4").at("positions") == 4);
   CHECK_THAT(output_of("fidelity --model " + tiny() + " --plan int4 --traces " + traces),
              Catch::Contains("9 positions of 2 traces"));

@@ -2,6 +2,7 @@
 // sums over both models' logits give.
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "engine/scoring.h"
@@ -170,6 +171,71 @@ TEST_CASE("fidelity: router flips are the (position, layer) pairs with another s
   }
   CHECK(r.router_flip_rate == Approx(total / 32));
   CHECK(total > 0);  // else this test shows nothing
+}
+
+TEST_CASE("fidelity: gate mass moved is half of what the experts' weights differ by") {
+  Tiny tiny;
+  Engine plan = tiny.load(parse_plan("attention=int4,experts=int4"));
+  const Trace trace = some_traces()[2];
+  const auto weights_of = [&](Engine& engine) {
+    std::vector<std::vector<std::map<std::int32_t, double>>> all(4);  // [layer][position]
+    Observer observer;
+    observer.routing = [&](std::int64_t layer, View<const std::int32_t, 2> ids,
+                           View<const float, 2> weights) {
+      for (std::int64_t t = 0; t < ids.shape[0]; ++t) {
+        auto& one = all[static_cast<std::size_t>(layer)].emplace_back();
+        for (std::int64_t k = 0; k < ids.shape[1]; ++k) {
+          one[ids[t].data[k]] = static_cast<double>(weights[t].data[k]);
+        }
+      }
+    };
+    score_sequence(
+        *engine.model, *engine.cache, trace.tokens, 0, [](std::int64_t, std::span<const float>) {},
+        &observer);
+    return all;
+  };
+  const auto a = weights_of(tiny.reference);
+  const auto b = weights_of(plan);
+  const FidelityResult r = compare_fidelity(tiny.reference, plan, {trace});
+  REQUIRE(r.gate_mass_moved_by_layer.size() == 4);
+  double total = 0;
+  for (std::size_t l = 0; l < 4; ++l) {
+    double moved = 0;
+    for (auto t = static_cast<std::size_t>(trace.first); t < trace.tokens.size(); ++t) {
+      std::map<std::int32_t, double> change = b[l][t - 1];
+      for (const auto& [expert, weight] : a[l][t - 1]) change[expert] -= weight;
+      for (const auto& [expert, weight] : change) moved += std::fabs(weight) / 2;
+    }
+    CHECK(r.gate_mass_moved_by_layer[l] == Approx(moved / 8));
+    CHECK(r.gate_mass_moved_by_layer[l] <= 1.000001);
+    total += moved / 8;
+  }
+  CHECK(total > 0);
+  CHECK(r.gate_mass_moved.mean == Approx(total / 4));
+  Engine same = tiny.load({});
+  const FidelityResult none = compare_fidelity(tiny.reference, same, some_traces());
+  CHECK(none.gate_mass_moved.mean == 0);
+  CHECK_FALSE(none.gate_mass_moved.interval);
+  CHECK(none.diverged_to == std::vector<std::int32_t>{-1, -1, -1});
+}
+
+TEST_CASE("fidelity: what the plan finds most probable at the first divergence") {
+  Tiny tiny;
+  Engine plan = tiny.load(parse_plan("int4"));
+  const std::vector<Trace> traces = some_traces();
+  const FidelityResult r = compare_fidelity(tiny.reference, plan, traces);
+  std::size_t diverged = 0;
+  for (std::size_t i = 0; i < traces.size(); ++i) {
+    if (r.first_divergence[i] < 0) {
+      CHECK(r.diverged_to[i] == -1);
+      continue;
+    }
+    ++diverged;
+    const Rows logits = logits_of(plan, traces[i].tokens);
+    const auto& row = logits[static_cast<std::size_t>(traces[i].first + r.first_divergence[i] - 1)];
+    CHECK(r.diverged_to[i] == std::max_element(row.begin(), row.end()) - row.begin());
+  }
+  CHECK(diverged > 0);
 }
 
 TEST_CASE("fidelity: the size of the steps changes nothing") {

@@ -323,4 +323,46 @@ TEST_CASE("make_traces: a trace is the prompt and the model's own words, counted
   }
 }
 
+TEST_CASE("follow_divergences: a plan goes on where it would have, to its own answer") {
+  const auto follow = [](const char* script, std::int64_t max_tokens = 0) {
+    Scripted reference(kSaysB);
+    Scripted plan(script);
+    const Task task = find_task("nano");
+    const auto traces = make_traces(reference.engine, task, ReasoningEffort::kLow, 3, 0, {});
+    const FidelityResult result = compare_fidelity(reference.engine, plan.engine, traces);
+    return follow_divergences(plan.engine, task, std::span(traces).first(2), result, max_tokens,
+                              {});
+  };
+  const auto words = Scripted(kSaysB).engine.tokenizer->encode_with_special(kSaysB);
+  CHECK(follow(kSaysB).empty());
+
+  const auto other = follow("<|channel|>final<|message|>Answer: C<|return|>");
+  REQUIRE(other.size() == 2);  // of the first two traces, not of all three
+  for (const DivergedAnswer& one : other) {
+    CHECK(one.token == static_cast<std::int64_t>(words.size()) - 2);  // the letter
+    CHECK(one.reference.answer == "B");
+    CHECK(one.reference.finish == "stop");
+    CHECK(one.plan.answer == "C");
+    CHECK(one.plan.final_text == "Answer: C");
+    CHECK(one.plan.finish == "stop");
+    CHECK(one.changed);
+    CHECK((one.plan.verdict == Verdict::kCorrect) == (one.plan.expected == "C"));
+  }
+  CHECK(other[0].reference.item != other[1].reference.item);
+
+  // Another way to the same answer.
+  const auto same = follow("<|channel|>final<|message|>My Answer: B<|return|>");
+  REQUIRE(same.size() == 2);
+  CHECK(same[0].token == 3);
+  CHECK(same[0].plan.final_text == "My Answer: B");
+  CHECK_FALSE(same[0].changed);
+
+  // A budget that ends at the token itself leaves nothing to read.
+  const auto cut = follow("<|channel|>final<|message|>My Answer: B<|return|>", 4);
+  CHECK(cut[0].plan.output_tokens == 4);
+  CHECK(cut[0].plan.finish == "length");
+  CHECK(cut[0].plan.answer.empty());
+  CHECK(cut[0].changed);
+}
+
 }  // namespace moebench::test

@@ -482,7 +482,10 @@ TEST_CASE("html: fidelity shows flips by layer, and divergence by position") {
   record.kind = "fidelity";
   record.scenario = {{"kind", "fidelity"}};
   record.metrics["mean_kl"].value = 0.5;
+  record.metrics["gate_mass_moved"].value = 0.125;
+  record.metrics["changed_answers"].value = 0.0625;
   record.details["router_flip_rate_by_layer"] = {0.0, 0.25};
+  record.details["gate_mass_moved_by_layer"] = {0.03, 0.12};
   record.details["kl_by_position"] = {
       {{"from", 0}, {"to", 1}, {"positions", 3}, {"mean_kl", 0.25}},
       {{"from", 1}, {"to", 3}, {"positions", 6}, {"mean_kl", 0.625}}};
@@ -491,6 +494,11 @@ TEST_CASE("html: fidelity shows flips by layer, and divergence by position") {
   check_page(page);
   CHECK(page.find("<td class=flips style=\"--s:0%\">0.0</td><td class=flips "
                   "style=\"--s:85%\">25.0</td>") != std::string::npos);
+  CHECK(page.find("<td class=flips style=\"--s:21%\">3.0</td><td class=flips "
+                  "style=\"--s:85%\">12.0</td>") != std::string::npos);
+  CHECK(page.find("gates of layer 1") != std::string::npos);
+  CHECK(page.find("12.5 %") != std::string::npos);
+  CHECK(page.find("6.2 %") != std::string::npos);
   CHECK(page.find(R"("points":[[1,0.25],[2,0.625]])") != std::string::npos);
 }
 
