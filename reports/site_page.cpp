@@ -293,9 +293,9 @@ std::string site_page(const OrderedJson& site) {
       "href=\"index.json\">JSON</a><a href=\"feed.xml\">RSS</a>";
   std::string html = page::page_head(title, links);
   html += fmt::format(
-      "<header class=top><p class=brand>moebench</p><h1>{}</h1><p>{} runs, the newest of {}</p>"
+      "<header class=top><p class=brand>moebench</p><h1>{}</h1><p>{} run{}, the newest of {}</p>"
       "</header>\n",
-      title, site.at("runs").size(),
+      title, site.at("runs").size(), site.at("runs").size() == 1 ? "" : "s",
       site.at("runs").empty()
           ? "never"
           : escape_html(site.at("runs").front().at("started").get<std::string>().substr(0, 10)));
