@@ -14,12 +14,17 @@ case $which in
 esac
 ensure_packages $BUILD_PACKAGES $TEST_PACKAGES
 
+took=()
 for set in release asan; do
   [ "$which" = all ] || [ "$which" = "$set" ] || continue
   preset=$RELEASE_PRESET
   [ "$set" = release ] || preset=$ASAN_PRESET
   echo "== $preset: build"
+  begun=$SECONDS
   build "$preset" all
+  built=$SECONDS
   echo "== $preset: test"
   ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$(nproc)" --timeout 900
+  took+=("$preset: built in $((built - begun)) s, tested in $((SECONDS - built)) s")
 done
+printf '%s\n' "${took[@]}"
