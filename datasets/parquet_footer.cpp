@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "datasets/parquet_pages.h"
 #include "datasets/thrift_compact.h"
 #include "kernels/core/error.h"
 
@@ -13,14 +14,6 @@ constexpr std::string_view kMagic = "PAR1";
 constexpr std::string_view kEncryptedMagic = "PARE";
 constexpr std::size_t kMostFooterBytes = std::size_t{16} << 20;
 constexpr std::size_t kMostElements = 4000;  // of the schema: columns, and groups of them
-
-std::uint32_t little_endian_u32(std::string_view bytes) {
-  std::uint32_t value = 0;
-  for (std::size_t i = 0; i < 4; ++i) {
-    value |= std::uint32_t{static_cast<std::uint8_t>(bytes[i])} << (8 * i);
-  }
-  return value;
-}
 
 class MetadataReader {
  public:
@@ -348,7 +341,8 @@ Footer read_footer(std::string_view file, std::string_view where) {
   require_or(ErrorCode::kParse, file.size() >= 12 && file.ends_with(kMagic),
              "read {}: it is cut off: a Parquet file ends in {}", where, kMagic);
   const std::size_t end = file.size() - 8;  // of the footer: its size and the magic follow
-  const std::size_t size = little_endian_u32(file.substr(end, 4));
+  std::string_view tail = file.substr(end);
+  const auto size = static_cast<std::size_t>(take_little_endian(tail, 4, where));
   require_or(ErrorCode::kParse, size <= end - kMagic.size() && size <= kMostFooterBytes,
              "read {}: a footer of {} bytes in a file of {} (at most {} are accepted)", where, size,
              file.size(), kMostFooterBytes);

@@ -10,6 +10,7 @@
 #include <bit>
 
 #include "datasets/parquet_footer.h"
+#include "datasets/varint.h"
 #include "kernels/core/error.h"
 
 namespace moebench::parquet {
@@ -57,16 +58,14 @@ bool unpack_into(std::string_view bytes, std::int64_t codec, std::string& out) {
 }
 
 std::uint64_t take_varint(std::string_view& bytes, std::string_view where) {
-  std::uint64_t value = 0;
-  for (int shift = 0; shift < 64; shift += 7) {
-    const std::uint64_t next = take_little_endian(bytes, 1, where);
-    value |= (next & 0x7f) << shift;
-    if ((next & 0x80) == 0) return value;
-  }
-  fail(ErrorCode::kParse, "read {}: a number is longer than 64 bits", where);
+  const auto next_byte = [&] {
+    return static_cast<std::uint8_t>(take_little_endian(bytes, 1, where));
+  };
+  const std::optional<std::uint64_t> value = read_varint(next_byte);
+  require_or(ErrorCode::kParse, value.has_value(), "read {}: a number is longer than 64 bits",
+             where);
+  return *value;
 }
-
-std::uint64_t from_zigzag(std::uint64_t value) { return (value >> 1) ^ (0 - (value & 1)); }
 
 // Number `index` of those packed into `bytes`, lowest bits first; it must lie within them.
 std::uint64_t packed_value(std::string_view bytes, int bit_width, std::size_t index) {

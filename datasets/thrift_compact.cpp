@@ -1,14 +1,12 @@
 // Fields, lists and numbers of Thrift's compact protocol.
 #include "datasets/thrift_compact.h"
 
+#include "datasets/varint.h"
+
 namespace moebench {
 namespace {
 
 constexpr int kMaxDepth = 32;
-
-std::int64_t from_zigzag(std::uint64_t value) {
-  return static_cast<std::int64_t>((value >> 1) ^ (0 - (value & 1)));
-}
 
 }  // namespace
 
@@ -19,13 +17,10 @@ std::uint8_t ThriftReader::byte() {
 }
 
 std::uint64_t ThriftReader::varint() {
-  std::uint64_t value = 0;
-  for (int shift = 0; shift < 64; shift += 7) {
-    const std::uint8_t next = byte();
-    value |= std::uint64_t{next & 0x7fU} << shift;
-    if ((next & 0x80) == 0) return value;
-  }
-  fail(ErrorCode::kParse, "read {}: a number of its metadata is longer than 64 bits", where_);
+  const std::optional<std::uint64_t> value = read_varint([&] { return byte(); });
+  require_or(ErrorCode::kParse, value.has_value(),
+             "read {}: a number of its metadata is longer than 64 bits", where_);
+  return *value;
 }
 
 std::size_t ThriftReader::size() {
@@ -45,7 +40,8 @@ bool ThriftReader::next_field(int& id, ThriftType& type) {
   const std::uint8_t header = byte();
   if (header == 0) return false;
   const int delta = header >> 4;
-  const std::int64_t next = delta != 0 ? id + delta : from_zigzag(varint());
+  const std::int64_t next =
+      delta != 0 ? id + delta : static_cast<std::int64_t>(from_zigzag(varint()));
   require_or(ErrorCode::kParse, next >= 0 && next <= 0x7fff,
              "read {}: its metadata has a field number {}", where_, next);
   id = static_cast<int>(next);
@@ -65,7 +61,7 @@ std::int64_t ThriftReader::integer(ThriftType type) {
   const bool is_integer =
       type == ThriftType::kI16 || type == ThriftType::kI32 || type == ThriftType::kI64;
   expect(type, is_integer ? type : ThriftType::kI64, "an integer");
-  return from_zigzag(varint());
+  return static_cast<std::int64_t>(from_zigzag(varint()));
 }
 
 bool ThriftReader::boolean(ThriftType type) {

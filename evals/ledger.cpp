@@ -86,6 +86,13 @@ std::optional<TokenDivergence> first_divergence(const LedgerLine& reference,
   return divergence;
 }
 
+void drop_texts(LedgerLine& line) {
+  line.analysis.clear();
+  line.final_text.clear();
+  line.tokens.clear();
+  line.token_bytes.clear();
+}
+
 OrderedJson to_json(const LedgerLine& line) {
   OrderedJson json;
   json["item"] = line.item;

@@ -94,6 +94,9 @@ struct TokenDivergence {
 std::optional<TokenDivergence> first_divergence(const LedgerLine& reference,
                                                 const LedgerLine& answer);
 
+// Leaves out what the answer says: its texts, and the tokens that a tokenizer would read them from.
+void drop_texts(LedgerLine& line);
+
 OrderedJson to_json(const LedgerLine& line);
 LedgerLine ledger_line_from_json(const Json& json, const std::string& where);
 

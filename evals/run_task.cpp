@@ -158,10 +158,7 @@ LedgerLine grade(const Engine& engine, const Grading& grading, const Pending& pe
   line.verdict = judge(result, parsed, answer, line.expected, grading.protocol.scorer);
   if (grading.hides_text) {
     line.hidden_text_hash = hash_hex(content_hash(line.final_text, content_hash(line.analysis)));
-    line.analysis.clear();
-    line.final_text.clear();
-    line.tokens.clear();  // the tokenizer would read the text from them
-    line.token_bytes.clear();
+    drop_texts(line);
   }
   return line;
 }
@@ -381,6 +378,8 @@ std::vector<DivergedAnswer> follow_divergences(Engine& plan, const Task& task,
   require(traces.size() <= result.first_divergence.size(),
           "follow divergences: {} traces, {} were compared", traces.size(),
           result.first_divergence.size());
+  const auto divergences = std::span(result.first_divergence).first(traces.size());
+  if (std::ranges::all_of(divergences, [](std::int64_t token) { return token < 0; })) return {};
   const Protocol& protocol = task.protocol();
   std::map<std::string, TaskItem> items;
   for (const TaskItem& item : task.load_items(protocol).items) items.emplace(item.id, item);

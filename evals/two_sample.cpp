@@ -65,8 +65,8 @@ void add_interval(RatioEstimate& estimate, double log_ratio, double level, const
 }  // namespace
 
 double t_quantile(double degrees, double upper_tail) {
-  // At so many degrees it is the normal distribution to six digits, and Boost's search for Student's
-  // takes it a millisecond.
+  // At so many degrees it is the normal distribution to six digits, and Boost's search for
+  // Student's takes it a millisecond.
   if (degrees >= kMostDegrees) {
     return boost::math::quantile(complement(boost::math::normal(), upper_tail));
   }

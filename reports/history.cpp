@@ -53,10 +53,7 @@ std::string field(const OrderedJson& description, const char* name) {
 std::string answers_text(const RunResults& run, const Record& record) {
   std::string text;
   for (LedgerLine line : run.answers(record.case_id)) {
-    line.analysis.clear();
-    line.final_text.clear();
-    line.tokens.clear();
-    line.token_bytes.clear();
+    drop_texts(line);
     text += json_line(to_json(line)) + "\n";
   }
   return text;

@@ -1,6 +1,4 @@
 // How well plans predict a text: a table for each text, with the change against the reference.
-#include <cmath>
-
 #include "reports/html_page.h"
 #include "reports/html_text.h"
 
@@ -9,9 +7,7 @@ namespace {
 
 std::string four_digits(double value) { return fmt::format("{:.4g}", value); }
 
-std::string signed_percent(double part) {
-  return fmt::format("{}{:.2f}", part < 0 ? "−" : "+", 100 * std::abs(part));
-}
+std::string signed_percent(double part) { return format_signed(100 * part, 2); }
 
 // "+1.3 % [+0.9, +1.7]": block by block, as `moebench compare` judges it; "" where it does not.
 std::string change_text(const Report& report, const Row& row, const std::string& title) {

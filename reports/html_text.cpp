@@ -132,10 +132,14 @@ std::string format_size(double bytes) {
 
 std::string format_percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
 
+std::string format_signed(double value, int decimals) {
+  return fmt::format("{}{:.{}f}", value < 0 ? kMinus : "+", std::fabs(value), decimals);
+}
+
 std::string format_points(double difference) {
   const double points = 100 * difference;
   if (std::fabs(points) < 0.05) return "0.0";
-  return fmt::format("{}{:.1f}", points < 0 ? kMinus : "+", std::fabs(points));
+  return format_signed(points);
 }
 
 std::string format_value(double value, std::string_view unit) {

@@ -26,7 +26,10 @@ std::string format_number(double value);
 std::string format_size(double bytes);
 // "84.5 %" of a share in [0, 1].
 std::string format_percent(double share);
-// "+1.5" or "−0.5": percentage points, of a difference of shares.
+// "+1.5" or "−0.5".
+std::string format_signed(double value, int decimals = 1);
+// "+1.5" or "−0.5", or "0.0" for less than half a tenth: percentage points, of a difference of
+// shares.
 std::string format_points(double difference);
 // By a metric's unit: a share as percent, bytes as a size, anything else as a number, without the
 // unit's name.

@@ -46,8 +46,6 @@ std::vector<TradeOff> trade_offs(const Report& report) {
   if (const auto titles = scenario_titles(report, "decode"); !titles.empty()) {
     costs.push_back({titles.front() + ", tokens/s", "decode speed",
                      column(report, "decode", titles.front(), rate_metric("decode")), true});
-  }
-  if (const auto titles = scenario_titles(report, "decode"); !titles.empty()) {
     Axis joules{titles.front() + ", joules per token", "energy",
                 column(report, "decode", titles.front(), "joules_per_token"), false};
     const bool measured = std::any_of(joules.values.begin(), joules.values.end(),

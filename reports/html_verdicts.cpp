@@ -52,9 +52,7 @@ std::string change_text(const OrderedJson& verdict) {
   const auto unit = verdict.at("unit").get<std::string>();
   if (unit == "bool") return "";
   const bool percent = relative || unit == "share";
-  const auto one = [&](double value) {
-    return fmt::format("{}{:.1f}", value < 0 ? "−" : "+", (percent ? 100 : 1) * std::abs(value));
-  };
+  const auto one = [&](double value) { return format_signed((percent ? 100 : 1) * value); };
   std::string text = one(verdict.at("change").get<double>());
   text += relative ? " %" : unit == "share" ? " points" : " " + unit;
   if (verdict.at("interval").is_object()) {

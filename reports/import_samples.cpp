@@ -137,7 +137,7 @@ void SampleReader::add(const Json& json, const std::string& place) {
   if (is_unparsed) line.answer.clear();
   if (hides_text_ && !line.final_text.empty()) {
     line.hidden_text_hash = hash_hex(content_hash(line.final_text));
-    line.final_text.clear();
+    drop_texts(line);
   }
   const std::string filter = plain_text(member(json, "filter"));
   by_filter_[filter.empty() ? "none" : filter].push_back(std::move(sample));

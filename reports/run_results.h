@@ -23,8 +23,9 @@ struct RunResults {
   std::vector<LedgerLine> answers(std::string_view case_id) const;
 };
 
-// `path` may also be a file of another tool's results (reports/import_results.h). Throws Error(kIo / kParse / kInvalidArgument) naming the file that is missing, broken or
-// of another version. Files that a killed run left in the middle of a line are fine.
+// `path` may also be a file of another tool's results (reports/import_results.h). Throws Error(kIo
+// / kParse / kInvalidArgument) naming the file that is missing, broken or of another version. Files
+// that a killed run left in the middle of a line are fine.
 RunResults read_run_results(const std::filesystem::path& path);
 
 // The run in `path`; or, if it is a folder without run.json, the runs in the folders in it, by

@@ -168,6 +168,17 @@ OrderedJson describe(const RunResults& run, const std::string& name) {
 
 }  // namespace
 
+std::vector<std::string> machines_of(const OrderedJson& list) {
+  std::vector<std::string> machines;
+  for (const OrderedJson& one : list) {
+    const auto machine = one.at("machine").get<std::string>();
+    if (std::find(machines.begin(), machines.end(), machine) == machines.end()) {
+      machines.push_back(machine);
+    }
+  }
+  return machines;
+}
+
 std::vector<std::string> site_names(const std::vector<RunResults>& runs) {
   std::vector<std::string> names;
   for (const RunResults& run : runs) {

@@ -40,6 +40,9 @@ OrderedJson build_site(const std::vector<RunResults>& runs, const std::vector<st
 // Different names for the runs' folders, safe in links: from the folders' own names.
 std::vector<std::string> site_names(const std::vector<RunResults>& runs);
 
+// The machines that a list of index.json names, in its order.
+std::vector<std::string> machines_of(const OrderedJson& list);
+
 // Parts of the site, made from index.json.
 std::string site_page(const OrderedJson& site);
 std::string site_trends(const OrderedJson& site);  // a section of the page; "" without trends

@@ -120,15 +120,8 @@ std::string published_rows(const std::vector<Column>& columns,
 }
 
 std::string leaderboard_section(const OrderedJson& site) {
-  std::vector<std::string> machines;
-  for (const OrderedJson& number : site.at("leaderboard")) {
-    const auto machine = number.at("machine").get<std::string>();
-    if (std::find(machines.begin(), machines.end(), machine) == machines.end()) {
-      machines.push_back(machine);
-    }
-  }
   std::string body;
-  for (const std::string& machine : machines) {
+  for (const std::string& machine : machines_of(site.at("leaderboard"))) {
     std::vector<const OrderedJson*> numbers;
     std::vector<std::pair<std::string, std::string>> plans;
     for (const OrderedJson& number : site.at("leaderboard")) {
@@ -159,9 +152,7 @@ std::string leaderboard_section(const OrderedJson& site) {
 std::string change_text(const OrderedJson& r) {
   const bool relative = r.at("relative").get<bool>();
   const double scale = relative || r.at("unit") == "share" ? 100 : 1;
-  const auto one = [&](double value) {
-    return fmt::format("{}{:.1f}", value < 0 ? "−" : "+", scale * std::abs(value));
-  };
+  const auto one = [&](double value) { return format_signed(scale * value); };
   std::string text = one(r.at("change").get<double>()) +
                      (relative                  ? " %"
                       : r.at("unit") == "share" ? " points"

@@ -23,7 +23,7 @@ struct Change {
 std::string amount_text(const OrderedJson& trend, double change) {
   const auto unit = trend.at("unit").get<std::string>();
   if (trend.at("relative").get<bool>()) {
-    return fmt::format("{}{:.1f} %", change < 0 ? "−" : "+", 100 * std::fabs(change));
+    return format_signed(100 * change) + " %";
   }
   if (unit == "share") return format_points(change) + " points";
   return fmt::format("{}{} {}", change < 0 ? "−" : "+", format_number(std::fabs(change)), unit);
@@ -126,15 +126,8 @@ std::string card(const OrderedJson& trend) {
 
 std::string site_trends(const OrderedJson& site) {
   if (!site.contains("trends")) return "";
-  std::vector<std::string> machines;
-  for (const OrderedJson& trend : site.at("trends")) {
-    const auto machine = trend.at("machine").get<std::string>();
-    if (std::find(machines.begin(), machines.end(), machine) == machines.end()) {
-      machines.push_back(machine);
-    }
-  }
   std::string body;
-  for (const std::string& machine : machines) {
+  for (const std::string& machine : machines_of(site.at("trends"))) {
     std::string changed;
     std::string steady;
     std::size_t num_steady = 0;

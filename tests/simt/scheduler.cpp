@@ -49,8 +49,8 @@ namespace {
 
 constexpr std::size_t kGuardBytes = 4 << 10;
 // Functions that return take AddressSanitizer's marks off their part of the stack. fiber_main, and
-// what it ends in, do not return: they fit here. (The whole stack's marks are 32 KiB, which for each
-// thread of each block took longer than most kernels.)
+// what it ends in, do not return: they fit here. (The whole stack's marks are 32 KiB, which for
+// each thread of each block took longer than most kernels.)
 constexpr std::size_t kLastFrames = 8 << 10;
 constexpr std::size_t kMemoryBytes = 256 << 10;  // shared memory and gaps; all that 18 bits address
 constexpr std::size_t kMemoryAlignment = 1024;
