@@ -22,6 +22,18 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
+// Of the squared error, by the squares wanted. NaN if any is.
+double nmse(const std::vector<float>& out, const std::vector<float>& want) {
+  REQUIRE(out.size() == want.size());
+  double error = 0;
+  double power = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    error += std::pow(static_cast<double>(out[i]) - want[i], 2);
+    power += std::pow(static_cast<double>(want[i]), 2);
+  }
+  return error / power;
+}
+
 template <class V>
 const V& cuda_variant(std::span<const V* const> variants, std::string_view name) {
   return **std::find_if(variants.begin(), variants.end(),
@@ -168,6 +180,56 @@ TEST_CASE("moe_experts: scales that a bf16 cannot hold are exact in the streamin
   CHECK(same_bits(experts_with("cuda_direct_bf16", gate_up, down, 2, 3, pool), want));
 }
 
+TEST_CASE("moe_experts: cuda_grouped_registers_bf16 multiplies tiles of every size") {
+  ThreadPool pool(1);
+  struct Case {
+    std::int64_t experts, hidden, intermediate, tokens, top_k;
+  };
+  // Windows of columns that are whole, half and end inside a half; rows that end inside a tile, or
+  // leave four warps without any; of 8, 16, 32, of 64 and 96, and of 32, 64 and 128 tokens.
+  const Case cases[] = {{4, 160, 96, 12, 2},
+                        {4, 320, 160, 45, 2},
+                        {4, 96, 192, 130, 2},
+                        {3, 64, 32, 150, 2},
+                        {4, 128, 64, 190, 2}};
+  for (const Format format : {Format::kInt8, Format::kInt4, Format::kFp8E4m3, Format::kMxfp8,
+                              Format::kMxfp4, Format::kNvfp4, Format::kBf16}) {
+    for (const Case& c : cases) {
+      INFO(format_name(format) << ", " << c.tokens << " tokens");
+      RandomStream random(14);
+      verify::RandomMatrices gate_up(random, format, c.experts, 2 * c.intermediate, c.hidden, pool);
+      verify::RandomMatrices down(random, format, c.experts, c.hidden, c.intermediate, pool);
+      const auto want = experts_with("cuda_per_token_f32", gate_up, down, c.tokens, c.top_k, pool);
+      CHECK(
+          nmse(experts_with("cuda_grouped_registers_bf16", gate_up, down, c.tokens, c.top_k, pool),
+               want) < moe_experts::cuda_grouped_registers_bf16.max_nmse({.format = format}));
+    }
+  }
+}
+
+TEST_CASE("moe_experts: cuda_grouped_registers_bf16 in every schedule") {
+  ThreadPool pool(1);
+  RandomStream random(15);
+  // Windows enough for the ring to turn, and more products than blocks.
+  verify::RandomMatrices gate_up(random, Format::kMxfp4, 3, 320, 832, pool);
+  verify::RandomMatrices down(random, Format::kMxfp4, 3, 832, 160, pool);
+  // A block scale that a bf16 cannot hold.
+  for (std::size_t i = 0; i < down.scales.size(); i += 7) {
+    down.scales[i] = static_cast<std::byte>(129);
+  }
+  for (const std::int64_t tokens : {5, 70}) {
+    const auto want = experts_with("cuda_per_token_f32", gate_up, down, tokens, 2, pool);
+    const auto once = experts_with("cuda_grouped_registers_bf16", gate_up, down, tokens, 2, pool);
+    CHECK(nmse(once, want) < 5e-5);
+    for (const simt::Settings& settings : schedules()) {
+      INFO(tokens << " tokens, " << describe(settings));
+      const WithSettings with(settings);
+      CHECK(same_bits(experts_with("cuda_grouped_registers_bf16", gate_up, down, tokens, 2, pool),
+                      once));
+    }
+  }
+}
+
 TEST_CASE("moe_experts: cuda_digits_fp8 is as near to float64 as bf16 inputs are") {
   ThreadPool pool(1);
   RandomStream random(13);
@@ -180,13 +242,7 @@ TEST_CASE("moe_experts: cuda_digits_fp8 is as near to float64 as bf16 inputs are
       INFO(top_k << " experts, " << describe(settings));
       const WithSettings with(settings);
       const auto out = experts_with("cuda_digits_fp8", gate_up, down, 1, top_k, pool);
-      double error = 0;
-      double power = 0;
-      for (std::size_t i = 0; i < want.size(); ++i) {
-        error += std::pow(static_cast<double>(out[i]) - want[i], 2);
-        power += std::pow(static_cast<double>(want[i]), 2);
-      }
-      CHECK(error < 2e-5 * power);  // false for NaN
+      CHECK(nmse(out, want) < 2e-5);
     }
   }
 }

@@ -1,0 +1,672 @@
+// cuda_grouped_registers_bf16: many tokens, on Hopper's tensor cores, encoded weights straight to
+// the registers that multiply them. As cuda_grouped_wgmma_bf16, pairs are sorted by expert and cut
+// into tiles, and weights are wgmma's M side and tokens its N side; but the four warps that
+// multiply some rows load these rows' codes themselves and decode them to the A fragments that
+// wgmma takes from registers. Decoded weights never pass through shared memory: no warps that only
+// decode, no stores and loads of 32 KB for a stage of a tile, and shared memory has room for a deep
+// ring of the tokens alone.
+//
+// What it should be bound by, for 256 rows, 128 tokens and 64 columns, which keep the tensor cores
+// busy for 1,024 cycles (a prediction, from counting):
+//
+//   issue            about 105 instructions a thread for the products of 16 columns and 64 rows
+//   that
+//                    take 256 cycles: 0.4 of the four schedulers' slots
+//   second-level     16 KB of tokens and 8.5 KB of MXFP4 weights: 24 bytes a cycle and SM, where
+//   cache            tiles of 128 rows ask for 40
+//   shared memory    8 KB of tokens for each of two times four warps in 128 cycles: half of it
+//
+// As many blocks as there are SMs walk over all products of tiles. One thread has the tokens' tiles
+// loaded; two times four warps multiply kRowTiles times 64 rows each, and load the codes of the
+// next window of columns while they do. A tile with few tokens takes a narrow product.
+//
+// A quad's four lanes load 16 adjacent bytes of a row each. The sum over columns does not care for
+// its order as long as both operands agree, so tokens lie in memory in the order in which lanes
+// hold weights (Columns below): x is brought into it while it is gathered, activations where they
+// are written. Rows lie in a tile so that a thread's two accumulators of a token are rows 2i and 2i
+// + 1: a gate row and its up row.
+//
+// Each output is one sum over columns in order, whatever the tile: it does not depend on the batch
+// if wgmma's sums do not depend on its number of columns, which the PTX manual does not promise.
+#include <algorithm>
+
+#include "kernels/moe_experts/grouping.cuh"
+
+namespace moebench::moe_experts {
+namespace {
+
+constexpr int kGroupThreads = 4 * gpu::kWarp;  // that issue a wgmma together
+constexpr int kMultipliers = 2;                // such groups; one more loads tokens
+constexpr int kThreads = (kMultipliers + 1) * kGroupThreads;
+constexpr int kTileCols = 64;
+constexpr int kTileChunks = kTileCols / 8;  // of 16 bytes, in a row of a stage
+
+// Formats with 16 or 32 values in 16 bytes. Wider ones would need more registers for codes than
+// there are beside the accumulators.
+template <Format kFormat>
+constexpr bool kTakes = gpu::DeviceFormat<kFormat>::kValues >= 16;
+
+// The order in which tokens' columns lie in memory, for weights with `cols` columns.
+//
+// A window is what a quad loads of a row at once: lane t's run is the t-th 16 bytes. Stages are 64
+// columns, 16 of each lane: of formats of 4 bits a window is two, the halves of every lane's run;
+// but if the last window has only one, lanes load 8 bytes there. The four products of a stage take
+// two pairs of columns from each lane, as decode_bf16 gives them.
+template <Format kFormat>
+struct Columns {
+  static constexpr int kRun = gpu::DeviceFormat<kFormat>::kValues;
+  static constexpr int kWindow = 4 * kRun;
+  static constexpr int kHalves = kWindow / kTileCols;
+
+  int cols;
+
+  MOEBENCH_HOST_DEVICE int num_stages() const { return (cols + kTileCols - 1) / kTileCols; }
+  MOEBENCH_HOST_DEVICE int num_windows() const { return (cols + kWindow - 1) / kWindow; }
+  MOEBENCH_HOST_DEVICE int width() const { return num_stages() * kTileCols; }
+  // Whether lanes have half of a run in this window.
+  MOEBENCH_HOST_DEVICE bool is_half(int window) const {
+    return kHalves == 2 && 2 * window + 1 == num_stages();
+  }
+  MOEBENCH_HOST_DEVICE int run_length(int window) const {
+    return is_half(window) ? kRun / kHalves : kRun;
+  }
+  // The column at a position of a row; past the end there may be any from `cols` on.
+  MOEBENCH_HOST_DEVICE int column_at(int position) const {
+    const int stage = position / kTileCols;
+    const int window = stage / kHalves;
+    const int in_product = position % 16;
+    const int lane = in_product % 8 / 2;
+    const int pair = position % kTileCols / 16 * 2 + in_product / 8;
+    const int element = position % 2;
+    const int in_stage = kRun == 32 ? pair / 4 * 8 + pair % 4 + 4 * element : 2 * pair + element;
+    return window * kWindow + lane * run_length(window) + stage % kHalves * 16 + in_stage;
+  }
+  MOEBENCH_HOST_DEVICE int position_of(int column) const {
+    const int window = column / kWindow;
+    const int lane = column % kWindow / run_length(window);
+    const int in_run = column % kWindow % run_length(window);
+    const int in_stage = in_run % 16;
+    const int pair = kRun == 32 ? in_stage / 8 * 4 + in_stage % 4 : in_stage / 2;
+    const int element = kRun == 32 ? in_stage % 8 / 4 : in_stage % 2;
+    const int stage = window * kHalves + in_run / 16;
+    return stage * kTileCols + pair / 2 * 16 + pair % 2 * 8 + 2 * lane + element;
+  }
+};
+
+// ---- Products of tiles --------------------------------------------------------------------------
+
+// kMostTokens: of a tile. 64 kRowTiles rows for four warps.
+template <Format kFormat, int kMostTokens, int kRowTiles>
+class RegisterProducts {
+  using Weights = gpu::DeviceFormat<kFormat>;
+  static constexpr int kHalves = Columns<kFormat>::kHalves;
+  static constexpr int kLaneRows = 2 * kRowTiles;
+  static constexpr int kGroupRows = 64 * kRowTiles;
+  static constexpr int kRows = kMultipliers * kGroupRows;
+  // A stage is a window: the tokens' tile of each of its halves, and 64 bytes of each row. In units
+  // of 16 bytes.
+  static constexpr int kTokenTile = kMostTokens * kTileChunks;
+  static constexpr int kRowChunks = 4;
+  static constexpr int kStage = kHalves * kTokenTile + kRows * kRowChunks;
+  static constexpr int kStages = std::min(12, (192 << 10) / 16 / kStage);
+  // Windows whose scales are under way: those of few tokens take less time than memory does.
+  static constexpr int kAhead = kMostTokens > 32 ? 1 : 3;
+
+ public:
+  static constexpr int kBoxTokens = kMostTokens > 32 ? 32 : 8;  // of one copy of tokens
+  static constexpr int kBoxRows = kRows;
+  static constexpr int kBoxBytes = kRowChunks * 16;
+  static constexpr std::size_t kBytes = sizeof(uint4) * kStages * kStage;
+
+  MOEBENCH_DEVICE RegisterProducts(const Stack& stack, const Groups& groups)
+      : stack_(stack),
+        groups_(groups),
+        columns_{stack.first.cols},
+        row_tiles_(num_row_tiles(stack.first.rows)),
+        stages_(reinterpret_cast<uint4*>(gpu::dynamic_shared())) {}
+
+  MOEBENCH_HOST_DEVICE static int num_row_tiles(int rows) { return (rows + kRows - 1) / kRows; }
+
+  // Computes the block's products. `tokens`: the rows of all tiles, in order; `codes`: the bytes of
+  // all experts' rows. For each even row of a thread calls visit.begin(expert, row), and with what
+  // that gives, for its tokens i, visit.end(tile, i, row, begun, product of row, of row + 1).
+  template <class Visit>
+  MOEBENCH_DEVICE void run(const gpu::TensorMap& tokens, const gpu::TensorMap& codes,
+                           const Visit& visit) {
+    MOEBENCH_SHARED(gpu::Mbarrier, full, [kStages]);
+    MOEBENCH_SHARED(gpu::Mbarrier, empty, [kStages]);
+    if (threadIdx.x == 0) {
+      for (int s = 0; s < kStages; ++s) {
+        gpu::mbarrier_init(&full[s], 1);
+        gpu::mbarrier_init(&empty[s], kMultipliers * kGroupThreads / gpu::kWarp);
+      }
+      gpu::fence_mbarrier_init();
+    }
+    gpu::sync_threads();
+    if (gpu::warp_id() < kMultipliers * 4) {
+      gpu::raise_max_registers<240>();
+      multiply_all(full, empty, visit);
+    } else {
+      gpu::lower_max_registers<24>();
+      if (threadIdx.x == kMultipliers * kGroupThreads) load_all(tokens, codes, full, empty);
+    }
+  }
+
+ private:
+  // A product of tiles.
+  struct Product {
+    int index;
+    Tile tile;
+    int first_row;
+  };
+  MOEBENCH_DEVICE bool find(Product& product) const {
+    int row_tile = 0;
+    const bool found = find_tile(groups_, product.index, row_tiles_, product.tile, row_tile);
+    product.first_row = row_tile * kRows;
+    return found;
+  }
+  MOEBENCH_DEVICE bool advance(Product& product) const {
+    product.index += static_cast<int>(gridDim.x);
+    return find(product);
+  }
+  // The number of columns of the wgmma that so many tokens take.
+  MOEBENCH_DEVICE static int product_tokens(int count) {
+    if constexpr (kMostTokens > 32) {
+      return count > 64 ? kMostTokens : count > 32 ? 64 : 32;
+    } else {
+      return count > 16 ? 32 : count > 8 ? 16 : 8;
+    }
+  }
+
+  // ---- Copies, by one thread
+  MOEBENCH_DEVICE void load_all(const gpu::TensorMap& tokens, const gpu::TensorMap& codes,
+                                gpu::Mbarrier* full, gpu::Mbarrier* empty) const {
+    Product product{};
+    product.index = static_cast<int>(blockIdx.x);
+    int stage = 0;
+    unsigned parity = 1;  // of the phase in which the stage became empty: new ones are
+    for (bool some = find(product); some; some = advance(product)) {
+      const int boxes = (product_tokens(product.tile.count) + kBoxTokens - 1) / kBoxTokens;
+      const int row = product.tile.expert * stack_.first.rows + product.first_row;
+      for (int window = 0; window < columns_.num_windows(); ++window) {
+        const int halves = columns_.is_half(window) ? 1 : kHalves;
+        uint4* to = stages_ + stage * kStage;
+        gpu::mbarrier_wait(&empty[stage], parity);
+        gpu::mbarrier_arrive_expect_bytes(
+            &full[stage], (halves * boxes * kBoxTokens * kTileChunks + kBoxRows * kRowChunks) * 16);
+        gpu::load_tile_async(to + kHalves * kTokenTile, codes, window * kBoxBytes, row,
+                             &full[stage]);
+        for (int half = 0; half < halves; ++half) {
+          for (int box = 0; box < boxes; ++box) {
+            gpu::load_tile_async(to + half * kTokenTile + box * kBoxTokens * kTileChunks, tokens,
+                                 (window * kHalves + half) * kTileCols,
+                                 product.tile.first + box * kBoxTokens, &full[stage]);
+          }
+        }
+        if (++stage == kStages) {
+          stage = 0;
+          parity ^= 1;
+        }
+      }
+    }
+  }
+
+  // ---- Weights
+  MOEBENCH_DEVICE static int group_row(const Product& product) {
+    return product.first_row + gpu::warp_id() / 4 * kGroupRows;
+  }
+  // Rows g and g + 8 of a warp's 16 follow each other in memory.
+  MOEBENCH_DEVICE static int row_in_tile() {
+    return gpu::warp_id() % 4 * 16 + gpu::lane_id() / 4 * 2;
+  }
+
+  // A product in which the group has rows, as a lane sees it. Rows past the end repeat the last
+  // ones. Kept small, since the accumulators leave few registers.
+  struct Lane {
+    int product;                  // its index; -1: there is none
+    int count;                    // of tokens
+    int skipped;                  // products before it in which the group has no rows
+    const unsigned char* scales;  // of the lane's first row
+    int next_rows;                // to the lane's first row of the next 64
+  };
+  // The first from product `index` on.
+  MOEBENCH_DEVICE Lane settle(int index) const {
+    Product product{.index = index, .tile = {}, .first_row = 0};
+    Lane lane{};
+    bool some = find(product);
+    for (; some && group_row(product) >= stack_.first.rows; some = advance(product)) ++lane.skipped;
+    lane.product = some ? product.index : -1;
+    if (!some) return lane;
+    lane.count = product.tile.count;
+    const EncodedMatrix matrix = matrix_of(stack_, product.tile.expert);
+    const auto lane_row = [&](int m) {
+      const int row = group_row(product) + 64 * m + row_in_tile();
+      return row < matrix.rows ? row : matrix.rows - 2;
+    };
+    lane.scales = row_of(matrix, lane_row(0)).scales;
+    lane.next_rows = lane_row(1) - lane_row(0);
+    return lane;
+  }
+
+  // Of the lane's run in each of its rows.
+  struct Scales {
+    std::uint32_t of_row[kLaneRows];
+  };
+  MOEBENCH_DEVICE void fetch(const Lane& lane, int window, Scales& scales) const {
+    const int length = columns_.run_length(window);
+    const int column = window * Columns<kFormat>::kWindow + gpu::lane_id() % 4 * length;
+    // Past the end any that may be read: weights and tokens are zeros there.
+    const int from = column < columns_.cols ? column : columns_.cols - length;
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kLaneRows; ++i) {
+      const int row = i / 2 * lane.next_rows + i % 2;
+      scales.of_row[i] = Weights::load_scale(
+          {nullptr, lane.scales + row * stack_.first.row_scale_bytes, 1.0F}, from);
+      // Two scales for a run: of half of one, the one that is meant.
+      if (Weights::kWordsPerScale == 2 && length != Columns<kFormat>::kRun) {
+        scales.of_row[i] >>= from / 16 % 2 * 8;
+      }
+    }
+  }
+  // The first windows of a product.
+  MOEBENCH_DEVICE void fetch_first(const Lane& lane, Scales (&ahead)[kAhead]) const {
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kAhead; ++i) {
+      if (lane.product >= 0 && i < columns_.num_windows()) fetch(lane, i, ahead[i]);
+    }
+  }
+
+  // What a lane holds of a window: its run of each of its rows.
+  struct Codes {
+    std::uint32_t words[kLaneRows][4];
+  };
+  MOEBENCH_DEVICE static uint4 half_run(const uint4* row, int t) {
+    const uint2 half = reinterpret_cast<const uint2*>(row)[t];
+    return {half.x, half.y, 0, 0};
+  }
+  MOEBENCH_DEVICE void read_codes(int window, int stage, Codes& codes) const {
+    const uint4* rows = stages_ + stage * kStage + kHalves * kTokenTile +
+                        (gpu::warp_id() / 4 * kGroupRows + row_in_tile()) * kRowChunks;
+    const int t = gpu::lane_id() % 4;
+    const bool half = columns_.is_half(window);
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kLaneRows; ++i) {
+      const uint4* row = rows + (i / 2 * 64 + i % 2) * kRowChunks;
+      const uint4 run = half ? half_run(row, t) : row[t];
+      MOEBENCH_UNROLL
+      for (int w = 0; w < 4; ++w) codes.words[i][w] = gpu::word_of(run, w);
+    }
+  }
+
+  // ---- Products
+  struct Ring {
+    gpu::Mbarrier* full;
+    gpu::Mbarrier* empty;
+    std::uint64_t tokens;  // descriptor of the first stage's; others lie further on
+    int stage = 0;
+    unsigned parity = 0;
+
+    MOEBENCH_DEVICE void advance() {
+      if (++stage == kStages) {
+        stage = 0;
+        parity ^= 1;
+      }
+    }
+    MOEBENCH_DEVICE void release(int which) const {
+      gpu::sync_warp();
+      if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&empty[which]);
+    }
+  };
+
+  template <class Visit>
+  MOEBENCH_DEVICE void multiply_all(gpu::Mbarrier* full, gpu::Mbarrier* empty, const Visit& visit) {
+    // From one lane, so that all that follows is known to be the warp's.
+    Ring ring{full, empty, gpu::shuffle(gpu::kAllLanes, gpu::wgmma_descriptor(stages_), 0)};
+    const auto skip = [&](int products) {
+      for (int s = products * columns_.num_windows(); s > 0; --s) {
+        gpu::mbarrier_wait(&full[ring.stage], ring.parity);
+        ring.release(ring.stage);
+        ring.advance();
+      }
+    };
+    Lane lane = settle(static_cast<int>(blockIdx.x));
+    skip(lane.skipped);
+    Scales ahead[kAhead];
+    fetch_first(lane, ahead);
+    while (lane.product >= 0) {
+      const Lane next = settle(lane.product + static_cast<int>(gridDim.x));
+      const int tokens = product_tokens(lane.count);
+      // Not more sizes: each is code of its own, and with four the registers do not suffice.
+      if constexpr (kMostTokens > 32) {
+        if (tokens == kMostTokens) multiply<kMostTokens>(lane, next, ahead, ring, visit);
+        if (tokens == 64) multiply<64>(lane, next, ahead, ring, visit);
+      } else {
+        if (tokens == 16) multiply<16>(lane, next, ahead, ring, visit);
+        if (tokens == 8) multiply<8>(lane, next, ahead, ring, visit);
+      }
+      if (tokens == 32) multiply<32>(lane, next, ahead, ring, visit);
+      skip(next.skipped);
+      lane = next;
+    }
+  }
+
+  // The A fragments of the step-th product of a window.
+  template <bool kAnyScale>
+  MOEBENCH_DEVICE static void decode_step(const Codes& codes, const Scales& scales, int step,
+                                          std::uint32_t (&a)[kRowTiles][4]) {
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kLaneRows; ++i) {
+      // What is not used of this is not computed.
+      std::uint32_t pairs[Weights::kValues / 2];
+      const auto& words = codes.words[i];
+      Weights::template decode_bf16<kAnyScale>({words[0], words[1], words[2], words[3]},
+                                               scales.of_row[i], pairs);
+      a[i / 2][i % 2] = pairs[2 * step];
+      a[i / 2][i % 2 + 2] = pairs[2 * step + 1];
+    }
+  }
+
+  template <int kTokens, class Visit>
+  MOEBENCH_DEVICE void multiply(const Lane& lane, const Lane& next, Scales (&ahead)[kAhead],
+                                Ring& ring, const Visit& visit) const {
+    const int num_windows = columns_.num_windows();
+    float sums[kRowTiles][kTokens / 2];
+    MOEBENCH_UNROLL
+    for (int m = 0; m < kRowTiles; ++m) {
+      MOEBENCH_UNROLL
+      for (int i = 0; i < kTokens / 2; ++i) sums[m][i] = 0;
+    }
+    std::uint32_t a[2][kRowTiles][4];
+    int last = -1;  // the stage before, whose products may be under way
+    MOEBENCH_NO_UNROLL
+    for (int window = 0; window < num_windows; ++window) {
+      const Scales scales = ahead[0];
+      MOEBENCH_UNROLL
+      for (int i = 0; i + 1 < kAhead; ++i) ahead[i] = ahead[i + 1];
+      if (window + kAhead < num_windows) {
+        fetch(lane, window + kAhead, ahead[kAhead - 1]);
+      } else if (next.product >= 0) {
+        fetch(next, window + kAhead - num_windows, ahead[kAhead - 1]);
+      }
+      bool simple = true;
+      MOEBENCH_UNROLL
+      for (int i = 0; i < kLaneRows; ++i) simple &= scales.of_row[i] <= Weights::kMostSimple;
+      const bool all_simple = gpu::all(gpu::kAllLanes, simple);
+      gpu::mbarrier_wait(&ring.full[ring.stage], ring.parity);
+      Codes codes;
+      read_codes(window, ring.stage, codes);
+      MOEBENCH_UNROLL
+      for (int half = 0; half < kHalves; ++half) {
+        if (half > 0 && columns_.is_half(window)) break;
+        const std::uint64_t tokens =
+            ring.tokens + static_cast<std::uint64_t>(ring.stage) * kStage + half * kTokenTile;
+        MOEBENCH_UNROLL
+        for (int k = 0; k < 4; ++k) {
+          // Never taken. Without a branch inside, ptxas serializes the products of formats of 8
+          // bits.
+          if (kHalves == 1 && k == 2 && columns_.cols < 0) break;
+          auto& weights = a[k % 2];
+          if (all_simple) {
+            decode_step<false>(codes, scales, 4 * half + k, weights);
+          } else {
+            decode_step<true>(codes, scales, 4 * half + k, weights);
+          }
+          gpu::wgmma_fence(sums, weights);
+          MOEBENCH_UNROLL
+          for (int m = 0; m < kRowTiles; ++m) {
+            gpu::wgmma_bf16(sums[m], weights[m], tokens + 2 * k);
+          }
+          gpu::wgmma_commit();
+          // The products before these: their fragments, and in time their stage, are free. The
+          // codes are named so that nothing is decoded to there earlier.
+          gpu::wgmma_wait<1>(sums, codes.words);
+          if (half == 0 && k == 0 && last >= 0) ring.release(last);
+        }
+      }
+      last = ring.stage;
+      ring.advance();
+    }
+    gpu::wgmma_wait<0>(sums);
+    ring.release(last);
+    if (num_windows < kAhead) fetch_first(next, ahead);
+
+    Product product{.index = lane.product, .tile = {}, .first_row = 0};
+    find(product);
+    const EncodedMatrix matrix = matrix_of(stack_, product.tile.expert);
+    MOEBENCH_UNROLL
+    for (int m = 0; m < kRowTiles; ++m) {
+      const int row = group_row(product) + 64 * m + row_in_tile();
+      if (row >= matrix.rows) continue;
+      const float factor = Weights::row_factor(row_of(matrix, row));
+      const float next_factor = Weights::row_factor(row_of(matrix, row + 1));
+      const auto begun = visit.begin(product.tile.expert, row);
+      MOEBENCH_UNROLL
+      for (int j = 0; j < kTokens / 8; ++j) {
+        MOEBENCH_UNROLL
+        for (int c = 0; c < 2; ++c) {
+          const int i = 8 * j + gpu::lane_id() % 4 * 2 + c;
+          if (i >= product.tile.count) continue;
+          visit.end(product.tile, i, row, begun, sums[m][4 * j + c] * factor,
+                    sums[m][4 * j + 2 + c] * next_factor);
+        }
+      }
+    }
+  }
+
+  Stack stack_;
+  Groups groups_;
+  Columns<kFormat> columns_;
+  int row_tiles_;
+  uint4* stages_;
+};
+
+// ---- Kernels ------------------------------------------------------------------------------------
+
+// `gathered`: for every sorted pair its token's x as bf16 in the order of Columns. Also writes
+// zeros where rows of `activated` have no column. A thread does 8 positions.
+template <Format kFormat>
+__global__ void MOEBENCH_BOUNDS(kGroupingThreads)
+    gather_columns(Sizes sizes, Groups groups, const float* x, std::uint16_t* gathered,
+                   std::uint16_t* activated) {
+  const Columns<kFormat> inputs{sizes.hidden_size};
+  const Columns<kFormat> outputs{sizes.intermediate_size};
+  const int chunks = inputs.width() / 8;
+  const int padded = outputs.width() > sizes.intermediate_size ? Columns<kFormat>::kWindow / 8 : 0;
+  const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kGroupingThreads +
+                            static_cast<std::int64_t>(threadIdx.x);
+  const auto row = item / (chunks + padded);
+  const auto chunk = static_cast<int>(item % (chunks + padded));
+  if (row >= sizes.num_pairs) return;
+  if (chunk < chunks) {
+    const float* from =
+        x + static_cast<std::int64_t>(groups.pairs[row] / sizes.top_k) * sizes.hidden_size;
+    const auto value = [&](int position) {
+      const int column = inputs.column_at(position);
+      return column < sizes.hidden_size ? from[column] : 0.0F;
+    };
+    uint4 values;
+    std::uint32_t* words[4] = {&values.x, &values.y, &values.z, &values.w};
+    MOEBENCH_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      *words[i] = gpu::pack_bf16(value(8 * chunk + 2 * i), value(8 * chunk + 2 * i + 1));
+    }
+    reinterpret_cast<uint4*>(gathered)[row * chunks + chunk] = values;
+    return;
+  }
+  const int first = outputs.width() / 8 - 1 - (chunk - chunks);
+  for (int i = 0; first >= 0 && i < 8; ++i) {
+    if (outputs.column_at(8 * first + i) >= sizes.intermediate_size) {
+      activated[row * outputs.width() + 8 * first + i] = 0;
+    }
+  }
+}
+
+template <Format kFormat>
+struct Activate {
+  const float* bias;  // of all experts
+  int rows;           // of gate_up
+  float alpha;
+  float limit;
+  std::uint16_t* activated;
+
+  MOEBENCH_DEVICE float2 begin(int expert, int row) const {
+    const float* from = bias + static_cast<std::int64_t>(expert) * rows + row;
+    return {gpu::load_constant(from), gpu::load_constant(from + 1)};
+  }
+  MOEBENCH_DEVICE void end(const Tile& tile, int i, int row, const float2& biases, float gate,
+                           float up) const {
+    const Columns<kFormat> columns{rows / 2};
+    activated[static_cast<std::int64_t>(tile.first + i) * columns.width() +
+              columns.position_of(row / 2)] =
+        gpu::float_to_bf16(swiglu(gate + biases.x, up + biases.y, alpha, limit));
+  }
+};
+
+struct Project {
+  const float* bias;
+  int rows;
+  const int* pairs;
+  float* projected;
+
+  MOEBENCH_DEVICE float2 begin(int expert, int row) const {
+    const float* from = bias + static_cast<std::int64_t>(expert) * rows + row;
+    return {gpu::load_constant(from), gpu::load_constant(from + 1)};
+  }
+  MOEBENCH_DEVICE void end(const Tile& tile, int i, int row, const float2& biases, float first,
+                           float second) const {
+    const std::int64_t pair = pairs[tile.first + i];
+    *reinterpret_cast<float2*>(projected + pair * rows + row) = {first + biases.x,
+                                                                 second + biases.y};
+  }
+};
+
+template <Format kFormat, int kMostTokens, int kRowTiles>
+__global__ void MOEBENCH_BOUNDS(kThreads, 1)
+    activate_tiles(Groups groups, Stack gate_up, MOEBENCH_GRID_CONSTANT gpu::TensorMap x,
+                   MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Activate<kFormat> activate) {
+  RegisterProducts<kFormat, kMostTokens, kRowTiles>(gate_up, groups).run(x, codes, activate);
+}
+
+template <Format kFormat, int kMostTokens, int kRowTiles>
+__global__ void MOEBENCH_BOUNDS(kThreads, 1)
+    project_tiles(Groups groups, Stack down, MOEBENCH_GRID_CONSTANT gpu::TensorMap activated,
+                  MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project project) {
+  RegisterProducts<kFormat, kMostTokens, kRowTiles>(down, groups).run(activated, codes, project);
+}
+
+// Tokens of a tile: few if experts can be expected to have few. With 64 of them on average, many
+// have a few more, for which 96 are enough.
+int tile_tokens(std::int64_t num_pairs, std::int64_t num_experts) {
+  return num_pairs > 90 * num_experts ? 128 : num_pairs > 32 * num_experts ? 96 : 32;
+}
+
+// Rows as wide as whole stages.
+GroupedScratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t num_experts,
+                            std::int64_t hidden_size, std::int64_t intermediate_size) {
+  const auto width = [](std::int64_t cols) {
+    return (cols + kTileCols - 1) / kTileCols * kTileCols;
+  };
+  return take_grouped_scratch(workspace, num_pairs, num_experts, width(hidden_size),
+                              width(intermediate_size), tile_tokens(num_pairs, num_experts));
+}
+
+template <Format kFormat, int kMostTokens, int kRowTiles>
+void launch_all(const Args& args, Context& context) {
+  using Products = RegisterProducts<kFormat, kMostTokens, kRowTiles>;
+  const Sizes sizes = sizes_of(args);
+  Workspace workspace(context.workspace);
+  const GroupedScratch scratch = take_scratch(workspace, sizes.num_pairs, sizes.num_experts,
+                                              sizes.hidden_size, sizes.intermediate_size);
+  const auto config = [&](std::int64_t rows) {
+    const std::int64_t products = most_tiles(sizes.num_pairs, sizes.num_experts, kMostTokens) *
+                                  Products::num_row_tiles(static_cast<int>(rows));
+    return gpu::LaunchConfig{.grid = {static_cast<unsigned>(
+                                 std::min<std::int64_t>(products, gpu::device_info().num_sms))},
+                             .block = kThreads,
+                             .shared_bytes = Products::kBytes,
+                             .stream = context.stream};
+  };
+  const auto tiles_of = [&](const std::uint16_t* tokens, int cols) {
+    const int width = Columns<kFormat>{cols}.width();
+    return gpu::device().make_tensor_map({.data = tokens,
+                                          .rows = sizes.num_pairs,
+                                          .columns = width,
+                                          .row_bytes = 2 * std::int64_t{width},
+                                          .tile_rows = Products::kBoxTokens,
+                                          .tile_columns = kTileCols});
+  };
+  const auto codes_of = [&](const MatrixStackView& stack) {
+    const std::int64_t row_bytes = stack.cols * 16 / gpu::DeviceFormat<kFormat>::kValues;
+    return gpu::device().make_tensor_map({.data = stack.data,
+                                          .element_bytes = 1,
+                                          .rows = stack.count * stack.rows,
+                                          .columns = row_bytes,
+                                          .row_bytes = row_bytes,
+                                          .tile_rows = Products::kBoxRows,
+                                          .tile_columns = Products::kBoxBytes,
+                                          .swizzle_128 = false});
+  };
+  launch_sort(args, context, kMostTokens, scratch.groups);
+  const std::int64_t items =
+      sizes.num_pairs *
+      std::int64_t{Columns<kFormat>{sizes.hidden_size}.width() / 8 + Columns<kFormat>::kWindow / 8};
+  gpu::launch(gather_columns<kFormat>,
+              {.grid = {static_cast<unsigned>((items + kGroupingThreads - 1) / kGroupingThreads)},
+               .block = kGroupingThreads,
+               .stream = context.stream},
+              "moe_experts/cuda_grouped_registers_bf16 (gather tokens)", sizes, scratch.groups,
+              args.x.data, scratch.x, scratch.activated);
+  gpu::launch(activate_tiles<kFormat, kMostTokens, kRowTiles>, config(args.gate_up.rows),
+              "moe_experts/cuda_grouped_registers_bf16 (gate, up)", scratch.groups,
+              device_stack(args.gate_up), tiles_of(scratch.x, sizes.hidden_size),
+              codes_of(args.gate_up),
+              Activate<kFormat>{args.gate_up_bias.data, static_cast<int>(args.gate_up.rows),
+                                args.swiglu_alpha, args.swiglu_limit, scratch.activated});
+  gpu::launch(
+      project_tiles<kFormat, kMostTokens, kRowTiles>, config(args.down.rows),
+      "moe_experts/cuda_grouped_registers_bf16 (down)", scratch.groups, device_stack(args.down),
+      tiles_of(scratch.activated, sizes.intermediate_size), codes_of(args.down),
+      Project{args.down_bias.data, sizes.hidden_size, scratch.groups.pairs, scratch.projected});
+  launch_combine(args, context, scratch.projected);
+}
+
+void run(const Args& args, Context& context) {
+  gpu::with_format(args.gate_up.format, [&](auto format) {
+    if constexpr (kTakes<format()>) {
+      switch (tile_tokens(args.expert_ids.size(), args.gate_up.count)) {
+        case 128:
+          return launch_all<format(), 128, 2>(args, context);
+        case 96:
+          return launch_all<format(), 96, 2>(args, context);
+        default:
+          return launch_all<format(), 32, 1>(args, context);
+      }
+    } else {
+      cuda_grouped_wgmma_bf16.run(args, context);
+    }
+  });
+}
+
+}  // namespace
+
+const Variant cuda_grouped_registers_bf16 = {
+    .name = "cuda_grouped_registers_bf16",
+    .backend = "cuda",
+    .summary = "pairs sorted by expert, weights of 4 and 8 bits decoded in wgmma's registers",
+    .rounds = "activations: bf16, weights: bf16, accumulate: f32",
+    .max_nmse = bf16_max_nmse,
+    .weight_layout = RowLayout::kRowMajor,
+    .unsupported =
+        [](const Problem& problem) { return cuda_grouped_wgmma_bf16.unsupported(problem); },
+    .workspace_bytes =
+        [](const Problem& problem, int num_threads) {
+          Workspace workspace;
+          take_scratch(workspace, problem.num_tokens * problem.top_k, problem.num_experts,
+                       problem.hidden_size, problem.intermediate_size);
+          return std::max(workspace.used(),
+                          cuda_grouped_wgmma_bf16.workspace_bytes(problem, num_threads));
+        },
+    .run = run,
+};
+
+}  // namespace moebench::moe_experts
