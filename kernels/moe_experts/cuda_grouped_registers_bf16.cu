@@ -111,10 +111,14 @@ class RegisterProducts {
   static constexpr int kStages = std::min(12, (192 << 10) / 16 / kStage);
   // Windows whose scales are under way: those of few tokens take less time than memory does.
   static constexpr int kAhead = kMostTokens > 32 ? 1 : 3;
+  // Products of 16 columns that are started together. Instructions bound the products of few
+  // tokens, and two together take fewer; with more accumulators there are no registers for their
+  // fragments, and with formats of 8 bits ptxas serializes them.
+  static constexpr int kTogether = kMostTokens > 32 || kHalves == 1 ? 1 : 2;
 
  public:
   static constexpr int kBoxTokens = kMostTokens > 32 ? 32 : 8;  // of one copy of tokens
-  static constexpr int kBoxRows = kRows;
+  static constexpr int kBoxRows = 64;                           // of weights
   static constexpr int kBoxBytes = kRowChunks * 16;
   static constexpr std::size_t kBytes = sizeof(uint4) * kStages * kStage;
 
@@ -188,14 +192,19 @@ class RegisterProducts {
     for (bool some = find(product); some; some = advance(product)) {
       const int boxes = (product_tokens(product.tile.count) + kBoxTokens - 1) / kBoxTokens;
       const int row = product.tile.expert * stack_.first.rows + product.first_row;
+      const int rows_left = stack_.first.rows - product.first_row;
+      const int row_boxes = (min(rows_left, kRows) + kBoxRows - 1) / kBoxRows;
       for (int window = 0; window < columns_.num_windows(); ++window) {
         const int halves = columns_.is_half(window) ? 1 : kHalves;
         uint4* to = stages_ + stage * kStage;
         gpu::mbarrier_wait(&empty[stage], parity);
         gpu::mbarrier_arrive_expect_bytes(
-            &full[stage], (halves * boxes * kBoxTokens * kTileChunks + kBoxRows * kRowChunks) * 16);
-        gpu::load_tile_async(to + kHalves * kTokenTile, codes, window * kBoxBytes, row,
-                             &full[stage]);
+            &full[stage],
+            (halves * boxes * kBoxTokens * kTileChunks + row_boxes * kBoxRows * kRowChunks) * 16);
+        for (int box = 0; box < row_boxes; ++box) {
+          gpu::load_tile_async(to + kHalves * kTokenTile + box * kBoxRows * kRowChunks, codes,
+                               window * kBoxBytes, row + box * kBoxRows, &full[stage]);
+        }
         for (int half = 0; half < halves; ++half) {
           for (int box = 0; box < boxes; ++box) {
             gpu::load_tile_async(to + half * kTokenTile + box * kBoxTokens * kTileChunks, tokens,
@@ -350,10 +359,10 @@ class RegisterProducts {
     }
   }
 
-  // The A fragments of the step-th product of a window.
+  // The A fragments of the products from the step-th of a window on.
   template <bool kAnyScale>
-  MOEBENCH_DEVICE static void decode_step(const Codes& codes, const Scales& scales, int step,
-                                          std::uint32_t (&a)[kRowTiles][4]) {
+  MOEBENCH_DEVICE static void decode_steps(const Codes& codes, const Scales& scales, int step,
+                                           std::uint32_t (&a)[kTogether][kRowTiles][4]) {
     MOEBENCH_UNROLL
     for (int i = 0; i < kLaneRows; ++i) {
       // What is not used of this is not computed.
@@ -361,8 +370,11 @@ class RegisterProducts {
       const auto& words = codes.words[i];
       Weights::template decode_bf16<kAnyScale>({words[0], words[1], words[2], words[3]},
                                                scales.of_row[i], pairs);
-      a[i / 2][i % 2] = pairs[2 * step];
-      a[i / 2][i % 2 + 2] = pairs[2 * step + 1];
+      MOEBENCH_UNROLL
+      for (int k = 0; k < kTogether; ++k) {
+        a[k][i / 2][i % 2] = pairs[2 * (step + k)];
+        a[k][i / 2][i % 2 + 2] = pairs[2 * (step + k) + 1];
+      }
     }
   }
 
@@ -376,7 +388,7 @@ class RegisterProducts {
       MOEBENCH_UNROLL
       for (int i = 0; i < kTokens / 2; ++i) sums[m][i] = 0;
     }
-    std::uint32_t a[2][kRowTiles][4];
+    std::uint32_t a[2][kTogether][kRowTiles][4];
     int last = -1;  // the stage before, whose products may be under way
     MOEBENCH_NO_UNROLL
     for (int window = 0; window < num_windows; ++window) {
@@ -401,20 +413,23 @@ class RegisterProducts {
         const std::uint64_t tokens =
             ring.tokens + static_cast<std::uint64_t>(ring.stage) * kStage + half * kTokenTile;
         MOEBENCH_UNROLL
-        for (int k = 0; k < 4; ++k) {
+        for (int k = 0; k < 4; k += kTogether) {
           // Never taken. Without a branch inside, ptxas serializes the products of formats of 8
           // bits.
           if (kHalves == 1 && k == 2 && columns_.cols < 0) break;
-          auto& weights = a[k % 2];
+          auto& weights = a[(4 * half + k) / kTogether % 2];
           if (all_simple) {
-            decode_step<false>(codes, scales, 4 * half + k, weights);
+            decode_steps<false>(codes, scales, 4 * half + k, weights);
           } else {
-            decode_step<true>(codes, scales, 4 * half + k, weights);
+            decode_steps<true>(codes, scales, 4 * half + k, weights);
           }
           gpu::wgmma_fence(sums, weights);
           MOEBENCH_UNROLL
-          for (int m = 0; m < kRowTiles; ++m) {
-            gpu::wgmma_bf16(sums[m], weights[m], tokens + 2 * k);
+          for (int together = 0; together < kTogether; ++together) {
+            MOEBENCH_UNROLL
+            for (int m = 0; m < kRowTiles; ++m) {
+              gpu::wgmma_bf16(sums[m], weights[together][m], tokens + 2 * (k + together));
+            }
           }
           gpu::wgmma_commit();
           // The products before these: their fragments, and in time their stage, are free. The
@@ -639,7 +654,7 @@ void run(const Args& args, Context& context) {
         case 96:
           return launch_all<format(), 96, 2>(args, context);
         default:
-          return launch_all<format(), 32, 1>(args, context);
+          return launch_all<format(), 32, 2>(args, context);
       }
     } else {
       cuda_grouped_wgmma_bf16.run(args, context);

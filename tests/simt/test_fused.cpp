@@ -69,11 +69,14 @@ std::vector<float> experts_with(std::string_view name, verify::RandomMatrices& g
   const std::int64_t hidden = gate_up.view.cols;
   const std::int64_t wide = gate_up.view.rows;
   const std::int64_t experts = gate_up.view.count;
+  // What does not depend on the number of tokens first, and tokens one after the other: those of a
+  // small batch are the first of a larger one.
   RandomStream random(11);
-  const std::vector<float> x = verify::random_floats(random, tokens * hidden, 2.0F);
   const std::vector<float> gate_up_bias = verify::random_floats(random, experts * wide, 1.0F);
   const std::vector<float> down_bias = verify::random_floats(random, experts * hidden, 1.0F);
-  const std::vector<float> weights = verify::random_floats(random, tokens * top_k, 1.0F);
+  const std::vector<float> x = verify::random_floats(random, tokens * hidden, 2.0F);
+  RandomStream of_weights(12);
+  const std::vector<float> weights = verify::random_floats(of_weights, tokens * top_k, 1.0F);
   // Expert 2 has every token, for groups of more than eight; the others some.
   std::vector<std::int32_t> ids;
   for (std::int64_t t = 0; t < tokens; ++t) {
@@ -203,6 +206,21 @@ TEST_CASE("moe_experts: cuda_grouped_registers_bf16 multiplies tiles of every si
       CHECK(
           nmse(experts_with("cuda_grouped_registers_bf16", gate_up, down, c.tokens, c.top_k, pool),
                want) < moe_experts::cuda_grouped_registers_bf16.max_nmse({.format = format}));
+    }
+  }
+}
+
+TEST_CASE("moe_experts: cuda_grouped_registers_bf16 gives a token the same bits in every batch") {
+  ThreadPool pool(1);
+  for (const Format format : {Format::kMxfp4, Format::kInt8}) {
+    RandomStream random(16);
+    verify::RandomMatrices gate_up(random, format, 4, 192, 160, pool);
+    verify::RandomMatrices down(random, format, 4, 160, 96, pool);
+    const auto all = experts_with("cuda_grouped_registers_bf16", gate_up, down, 190, 2, pool);
+    for (const std::int64_t tokens : {1, 9, 33, 130}) {
+      INFO(format_name(format) << ", " << tokens << " tokens");
+      const auto some = experts_with("cuda_grouped_registers_bf16", gate_up, down, tokens, 2, pool);
+      CHECK(same_bits(some, {all.begin(), all.begin() + tokens * 160}));
     }
   }
 }
