@@ -2,7 +2,10 @@
 # Everything that only a GPU can tell, in one command of at most eight minutes (and the build, if there
 # is none yet): correctness of every CUDA kernel and plan, the sanitizer, the machine code, speed.
 #
-#   scripts/gpu_check.sh [--out DIR] [--budget SECONDS]
+#   scripts/gpu_check.sh [--out DIR] [--budget SECONDS] [--load]
+#
+# --load also times what takes long: 128 sequences at once, and serving prompts and answers of 1000
+# tokens, 256 at once (120b: 128), which is about 4 minutes more.
 #
 # Runs $MOEBENCH_PROGRAM, a `moebench` built with CUDA, or builds one in build/gpu, which takes the CUDA
 # toolkit, CMake and the packages of scripts/packages.sh. Checks of correctness share the GPU and the
@@ -20,18 +23,22 @@ cd "$(dirname "$0")/.." || exit 2
 
 # plan=largest mean KL divergence from the reference plan, in nats, on the golden model and on nano
 PLANS="cuda_reference=1e-6 cuda_accurate=1e-6 cuda=1e-2 cuda_invariant=1e-2"
-# What the suites time: gpt-oss as published engines run it (bf16 cache), the same with bf16 inputs of
-# experts and with their weights through shared memory, with one order of sums for every batch, and
-# with dense layers and cache in 8 bits.
+# What the suites time: gpt-oss as published engines run it (bf16 cache), the same with kernels that were
+# written without a GPU at hand and that no plan takes by itself before they were timed, with bf16 inputs
+# of experts, with one order of sums for every batch, and with dense layers and cache in 8 bits.
 plan_of() {  # NAME OPS FIELDS
   printf '{"name": "%s", "backend": "cuda", "ops": {%s}, %s}' "$@"
 }
-SUITE_PLANS="$(plan_of "as shipped" '"default": "fast"' '"kv": "bf16"'),
-           $(plan_of "as shipped, bf16 inputs" \
-             '"default": "fast", "moe_experts": "cuda_direct_bf16+cuda_grouped_wgmma_bf16"' '"kv": "bf16"')"
+AS_SHIPPED="$(plan_of "as shipped" '"default": "fast"' '"kv": "bf16"')"
+NEW_KERNELS="$(plan_of "as shipped, new kernels" \
+  '"default": "fast", "moe_experts": "cuda_digits_fp8+cuda_grouped_registers_bf16"' '"kv": "bf16"')"
+SUITE_PLANS="$AS_SHIPPED,
+           $NEW_KERNELS"
 SUITE_PLANS_20B="$SUITE_PLANS,
-           $(plan_of "as shipped, streams" \
-             '"default": "fast", "moe_experts": "cuda_stream_bf16+cuda_grouped_wgmma_bf16"' '"kv": "bf16"'),
+           $(plan_of "as shipped, bf16 inputs" \
+             '"default": "fast", "moe_experts": "cuda_direct_bf16+cuda_grouped_wgmma_bf16"' '"kv": "bf16"'),
+           $(plan_of "as shipped, experts as in prefill" \
+             '"default": "fast", "moe_experts": "cuda_grouped_registers_bf16"' '"kv": "bf16"'),
            $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
            $(plan_of "fp8 dense" '"default": "fast"' \
              '"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"')"
@@ -43,14 +50,17 @@ LAYERS_20B=${LAYERS_20B:-24}    # of 24: 13.8 GB on disk and on the GPU
 LAYERS_120B=${LAYERS_120B:-36}  # of 36: 65 GB
 
 out=moebench-out/gpu-check
-budget=470
+budget=
+load=
 while [ $# -gt 0 ]; do
   case $1 in
     --out) out=$2; shift 2 ;;
     --budget) budget=$2; shift 2 ;;
-    *) echo "error: check the GPU: unknown option '$1' (known: --out, --budget)" >&2; exit 3 ;;
+    --load) load=1; shift ;;
+    *) echo "error: check the GPU: unknown option '$1' (known: --out, --budget, --load)" >&2; exit 3 ;;
   esac
 done
+budget=${budget:-$((load ? 720 : 470))}
 fail() { echo "error: check the GPU: $*" >&2; exit 2; }
 scratch=${MOEBENCH_SCRATCH:-$out}
 
@@ -132,7 +142,7 @@ step doctor 60 judge_doctor "$program" doctor --json
 
 # ---- Is it right? --------------------------------------------------------------------------------
 synth() {  # SHAPE LAYERS LIMIT_S
-  [ -f "$out/suite_$1.json" ] ||
+  [ -f "$out/suite_$1.json" ] && { [ -z "$load" ] || [ -f "$out/suite_$1_load.json" ]; } ||
     step "synth_$1" "$3" no_judge "$program" model synth --shape "$1" --layers "$2" --out "$scratch/model-$1"
 }
 synth 20b "$LAYERS_20B" 60 &
@@ -184,23 +194,38 @@ sanitize "$TOOLS_FIRST"
 # ---- Is it fast? ---------------------------------------------------------------------------------
 # First what the machine can do: suites then say how much of that a plan reaches.
 step roofline 60 no_judge "$program" roofline --backend cuda
-# suite_of SHAPE LIMIT_S PLANS: plans on random weights in that shape.
+# suite_of NAME SHAPE LIMIT_S MAX_BATCH PLANS WORKLOADS: plans on random weights in that shape.
 suite_of() {
-  local model=$scratch/model-$1 run=$out/run-$1
+  local model=$scratch/model-$2 run=$out/run-$1
   cat >"$out/suite-$1.json" <<SUITE
-{"name": "$1", "description": "Random weights in the shape of gpt-oss-$1.",
- "models": ["$model"], "plans": [$3], "max_batch": 32, "step_tokens": 2048,
- "workloads": [{"kind": "decode", "batch": [1, 8, 32], "context": 1024, "tokens": 64, "repetitions": 3},
-               {"kind": "prefill", "tokens": 2048, "repetitions": 3}]}
+{"name": "$1", "description": "Random weights in the shape of gpt-oss-$2.",
+ "models": ["$model"], "plans": [$5], "max_batch": $4, "step_tokens": 2048,
+ "workloads": [$6]}
 SUITE
   [ -f "$out/suite_$1.json" ] && return 0
-  grep -q '"status": "ok"' "$out/synth_$1.json" 2>/dev/null || return 0
-  step "suite_$1" "$2" judge_run "$program" run "$out/suite-$1.json" --out "$run" --resume
-  [ ! -f "$out/suite_$1.json" ] || rm -rf "$model"
+  grep -q '"status": "ok"' "$out/synth_$2.json" 2>/dev/null || return 0
+  step "suite_$1" "$3" judge_run "$program" run "$out/suite-$1.json" --out "$run" --resume
 }
-suite_of 20b 120 "$SUITE_PLANS_20B"
+STEADY='{"kind": "decode", "batch": [1, 8, 32], "context": 1024, "tokens": 64, "repetitions": 3},
+               {"kind": "prefill", "tokens": [2048, 8192], "repetitions": 3}'
+load_of() {  # SEQUENCES
+  printf '%s,\n               ' '{"kind": "decode", "batch": 128, "context": 1024, "tokens": 64, "repetitions": 1}'
+  printf '{"kind": "serve", "concurrency": %s, "requests": %s, "input": 1000, "output": 1000, "prompts": "random"}' \
+    "$1" "$1"
+}
+suites="20b 120b"
+# of_shape SHAPE SECONDS PLANS SEQUENCES: all its suites, and its weights are not needed any more.
+of_shape() {
+  suite_of "$1" "$1" "$2" 32 "$3" "$STEADY"
+  [ -z "$load" ] || suite_of "$1_load" "$1" 150 "$4" "$SUITE_PLANS" "$(load_of "$4")"
+  if [ -f "$out/suite_$1.json" ] && { [ -z "$load" ] || [ -f "$out/suite_$1_load.json" ]; }; then
+    rm -rf "$scratch/model-$1"
+  fi
+}
+of_shape 20b 140 "$SUITE_PLANS_20B" 256
 synth 120b "$LAYERS_120B" 90
-suite_of 120b 120 "$SUITE_PLANS"
+of_shape 120b 120 "$SUITE_PLANS" 128
+[ -z "$load" ] || suites="20b 20b_load 120b 120b_load"
 for op in linear:bf16 moe_experts:mxfp4 attention:bf16; do
   step "bench_${op%:*}" 60 judge_bench "$program" kernels bench --backend cuda --op "${op%:*}" \
     --format "${op#*:}" --json --min-time 0.01 --tokens 1,8,64,512 --context 1024
@@ -211,7 +236,7 @@ sanitize "$TOOLS_LAST"
 # ---- Summary ---------------------------------------------------------------------------------------
 expected="doctor $(for op in $ops; do echo "verify_$op"; done)
   $(for entry in $PLANS; do echo "golden_${entry%=*} nano_${entry%=*}"; done) invariance machine_code
-  roofline suite_20b suite_120b bench_linear bench_moe_experts bench_attention
+  roofline $(for suite in $suites; do echo "suite_$suite"; done) bench_linear bench_moe_experts bench_attention
   $(for tool in $TOOLS_FIRST $TOOLS_LAST; do for op in $ops; do [ -f "$out/$tool.json" ] || echo "${tool}_$op"; done; done)"
 unfinished=()
 for name in $expected; do [ -f "$out/$name.json" ] || unfinished+=("$name"); done
@@ -230,7 +255,9 @@ bad=$(grep -l '"status": "\(failed\|timeout\)"' "$out"/*.json 2>/dev/null | grep
 } >"$out/gpu_check.json.new"
 mv "$out/gpu_check.json.new" "$out/gpu_check.json"
 
-"$program" report "$out"/run-20b "$out"/run-120b --out "$out/report.html" \
+runs=()
+for suite in $suites; do [ ! -d "$out/run-$suite" ] || runs+=("$out/run-$suite"); done
+"$program" report "${runs[@]}" --out "$out/report.html" \
   --json "$out/report.json" >/dev/null 2>"$out/report.err" ||
   echo "no report: $(tail -n 1 "$out/report.err")"
 echo
