@@ -394,8 +394,12 @@ void Model::compute(KvCache& cache, const Observer* observer) {
   const StepShape& shape = inputs_.shape();
   const TraceRange range("step", shape.num_tokens);
   context_.tunes = weights_->plan.tunes;
+  // Chunks of prompts seldom have the same shape twice, but steps that only decode do.
+  const bool may_repeat =
+      shape.num_tokens <= kFewTokens ||
+      (shape.num_tokens == shape.num_sequences && shape.num_tokens <= kMostGraphTokens);
   const bool as_graph = place_ == Place::kDevice && graphs_on_ && observer == nullptr &&
-                        clock_ == nullptr && !tracer_.on_span && shape.num_tokens <= kFewTokens;
+                        clock_ == nullptr && !tracer_.on_span && may_repeat;
   if (!as_graph) {
     enqueue(cache, observer);
     return;
@@ -407,13 +411,20 @@ void Model::compute(KvCache& cache, const Observer* observer) {
     return c.shape == shape && c.cache == &cache;
   });
   if (known == captured_.end()) {
+    // Each has memory of its own, and a server comes to many shapes. The last step may still run.
+    if (captured_.size() == kMostGraphs) {
+      wait();
+      captured_.erase(captured_.begin());
+    }
     // Not captured at once: the first run of a kernel may have to load it.
     captured_.push_back({shape, &cache, inputs_.generation(), {}});
     enqueue(cache, nullptr);
     return;
   }
+  std::rotate(known, known + 1, captured_.end());  // in the order of their last use
+  CapturedStep& step = captured_.back();
   gpu::Device& device = gpu::device();
-  if (!known->graph) {
+  if (!step.graph) {
     context_.tunes = false;  // its kernels ran before, and nothing can be waited for
     device.begin_capture(stream_.get());
     try {
@@ -422,9 +433,9 @@ void Model::compute(KvCache& cache, const Observer* observer) {
       gpu::Graph(device.end_capture(stream_.get()));
       throw;
     }
-    known->graph = gpu::Graph(device.end_capture(stream_.get()));
+    step.graph = gpu::Graph(device.end_capture(stream_.get()));
   }
-  device.launch_graph(known->graph.get(), stream_.get());
+  device.launch_graph(step.graph.get(), stream_.get());
 }
 
 void Model::enqueue(KvCache& cache, const Observer* observer) {

@@ -62,7 +62,8 @@ TEST_CASE("nano on emulated CUDA kernels answers as the CPU engine does, token b
   Engine cpu = load_engine("nano", parse_plan("reference"), small_options(), pool);
   const Run want = answer(cpu, 12);
   const auto plan =
-      GENERATE(as<std::string>(), "cuda_reference", "cuda_accurate", "cuda", "cuda_invariant");
+      GENERATE(as<std::string>(), "cuda_reference", "cuda_accurate", "cuda", "cuda_invariant",
+               "backend=cuda,moe_experts=cuda_grouped_registers_bf16");
   CAPTURE(plan);
   Engine cuda = load_engine("nano", parse_plan(plan), small_options(), pool);
   const Run got = answer(cuda, 12);
@@ -121,6 +122,44 @@ TEST_CASE("graphs change nothing") {
   CHECK(without.model->num_graphs() == 0);
   CHECK(a.tokens == b.tokens);
   CHECK(a.log_probabilities == b.log_probabilities);
+}
+
+TEST_CASE("graphs of the shapes used last are kept, and steps that decode many are graphs too") {
+  ThreadPool pool(1);
+  EngineOptions options = small_options();
+  options.max_batch = 70;
+  options.max_context = 16;
+  options.step_tokens = 80;
+  Engine engine = load_engine("nano", parse_plan("cuda_reference"), options, pool);
+  std::vector<std::int32_t> sequences;
+  for (int i = 0; i < 70; ++i) {
+    sequences.push_back(engine.cache->create());
+    engine.cache->grow(sequences.back(), 2);
+  }
+  // The logits of the first token in a step of so many sequences' first tokens.
+  const auto logits_of = [&](std::size_t count) {
+    Step step;
+    for (std::size_t i = 0; i < count; ++i) {
+      step.tokens.push_back(5);
+      step.positions.push_back(0);
+      step.sequences.push_back(sequences[i]);
+    }
+    step.logit_rows = {0};
+    const View<const float, 2> logits = engine.model->forward(step, *engine.cache);
+    return std::vector<float>(logits.data, logits.data + logits.size());
+  };
+  constexpr auto kMost = static_cast<std::int64_t>(Model::kMostGraphs);
+  const std::vector<float> want = logits_of(1);
+  for (std::int64_t count = 1; count <= kMost + 3; ++count) {
+    for (int run = 0; run < 2; ++run) CHECK(logits_of(static_cast<std::size_t>(count)) == want);
+    CHECK(engine.model->num_graphs() == std::min(count, kMost));
+  }
+  // More than kFewTokens, each of a sequence of its own: the first time not yet, then as a graph.
+  logits_of(70);
+  CHECK(engine.model->num_graphs() == kMost - 1);
+  logits_of(70);
+  CHECK(engine.model->num_graphs() == kMost);
+  for (const std::int32_t sequence : sequences) engine.cache->release(sequence);
 }
 
 TEST_CASE("a step is timed by the device's events, as a graph and without") {
