@@ -31,15 +31,18 @@ plan_of() {  # NAME OPS FIELDS
 }
 AS_SHIPPED="$(plan_of "as shipped" '"default": "fast"' '"kv": "bf16"')"
 NEW_KERNELS="$(plan_of "as shipped, new kernels" \
-  '"default": "fast", "moe_experts": "cuda_digits_fp8+cuda_grouped_registers_bf16"' '"kv": "bf16"')"
+  '"default": "fast", "linear": "cuda_wgmma_rows_bf16+cuda_wgmma_bf16",
+    "moe_experts": "cuda_digits_fp8+cuda_grouped_registers_bf16"' '"kv": "bf16"')"
+# Batch-invariant if wgmma's sums do not depend on its shape, which the probe tells.
+INVARIANT_WGMMA="$(plan_of "invariant, wgmma" '"default": "invariant", "linear": "cuda_wgmma_rows_bf16",
+    "moe_experts": "cuda_grouped_registers_bf16"' '"kv": "bf16"')"
 SUITE_PLANS="$AS_SHIPPED,
            $NEW_KERNELS"
 SUITE_PLANS_20B="$SUITE_PLANS,
            $(plan_of "as shipped, bf16 inputs" \
              '"default": "fast", "moe_experts": "cuda_direct_bf16+cuda_grouped_wgmma_bf16"' '"kv": "bf16"'),
-           $(plan_of "as shipped, experts as in prefill" \
-             '"default": "fast", "moe_experts": "cuda_grouped_registers_bf16"' '"kv": "bf16"'),
            $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
+           $INVARIANT_WGMMA,
            $(plan_of "fp8 dense" '"default": "fast"' \
              '"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"')"
 # compute-sanitizer's tools, in the order of what they alone can find here: bounds are checked on every
@@ -165,7 +168,7 @@ else
 fi
 # The same bits whatever the batch and the chunking, with and without graphs.
 cat >"$out/suite-invariance.json" <<SUITE
-{"name": "invariance", "models": ["nano"], "plans": ["cuda_invariant", "cuda_accurate"],
+{"name": "invariance", "models": ["nano"], "plans": ["cuda_invariant", "cuda_accurate", $INVARIANT_WGMMA],
  "probes": [{"kind": "invariance", "items": 4}]}
 SUITE
 run=$out/run-invariance step invariance 60 judge_run "$program" run "$out/suite-invariance.json" \

@@ -63,7 +63,7 @@ TEST_CASE("nano on emulated CUDA kernels answers as the CPU engine does, token b
   const Run want = answer(cpu, 12);
   const auto plan =
       GENERATE(as<std::string>(), "cuda_reference", "cuda_accurate", "cuda", "cuda_invariant",
-               "backend=cuda,moe_experts=cuda_grouped_registers_bf16");
+               "backend=cuda,linear=cuda_wgmma_rows_bf16,moe_experts=cuda_grouped_registers_bf16");
   CAPTURE(plan);
   Engine cuda = load_engine("nano", parse_plan(plan), small_options(), pool);
   const Run got = answer(cuda, 12);

@@ -120,6 +120,33 @@ TEST_CASE("linear: cuda_stream_bf16 has the bits of cuda_rows_bf16, however many
   }
 }
 
+TEST_CASE("linear: cuda_wgmma_rows_bf16 has the bits of cuda_wgmma_bf16, however many tokens") {
+  ThreadPool pool(1);
+  // Fewer rows than make a tile for each multiprocessor, in tiles of 16, and more, in tiles of 32;
+  // columns that end inside a tile and turn the ring.
+  for (const auto& [rows, cols] : {std::pair{75, 1888}, {5000, 96}}) {
+    RandomStream random(17);
+    verify::RandomMatrices weight(random, Format::kBf16, 1, rows, cols, pool);
+    const std::vector<float> bias = verify::random_floats(random, rows, 1.0F);
+    for (const std::int64_t tokens : {1, 3, 8, 9, 16, 17}) {
+      INFO(rows << " rows, " << tokens << " tokens");
+      const std::vector<float> x = verify::random_floats(random, tokens * cols, 2.0F);
+      const auto want = linear_with("cuda_wgmma_bf16", weight, x, bias, tokens, pool);
+      CHECK(same_bits(linear_with("cuda_wgmma_rows_bf16", weight, x, bias, tokens, pool), want));
+    }
+  }
+  RandomStream random(18);
+  verify::RandomMatrices weight(random, Format::kBf16, 1, 45, 4096, pool);
+  const std::vector<float> bias = verify::random_floats(random, 45, 1.0F);
+  const std::vector<float> x = verify::random_floats(random, std::int64_t{2} * 4096, 2.0F);
+  const auto want = linear_with("cuda_wgmma_bf16", weight, x, bias, 2, pool);
+  for (const simt::Settings& settings : schedules()) {
+    INFO(describe(settings));
+    const WithSettings with(settings);
+    CHECK(same_bits(linear_with("cuda_wgmma_rows_bf16", weight, x, bias, 2, pool), want));
+  }
+}
+
 TEST_CASE("linear: cuda_stream_bf16 in every schedule") {
   ThreadPool pool(1);
   RandomStream random(8);
