@@ -35,7 +35,7 @@ NEW_KERNELS="$(plan_of "as shipped, new kernels" \
     "moe_experts": "cuda_digits_fp8+cuda_grouped_registers_bf16"' '"kv": "bf16"')"
 # Batch-invariant if wgmma's sums do not depend on its shape, which the probe tells.
 INVARIANT_WGMMA="$(plan_of "invariant, wgmma" '"default": "invariant", "linear": "cuda_wgmma_rows_bf16",
-    "moe_experts": "cuda_grouped_registers_bf16"' '"kv": "bf16"')"
+    "attention": "cuda_flash_splits_mma", "moe_experts": "cuda_grouped_registers_bf16"' '"kv": "bf16"')"
 SUITE_PLANS="$AS_SHIPPED,
            $NEW_KERNELS"
 SUITE_PLANS_20B="$SUITE_PLANS,

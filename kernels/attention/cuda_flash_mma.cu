@@ -1,18 +1,7 @@
-// cuda_flash_mma: for prompts. FlashAttention-2 (Dao, 2023) on tensor cores in bf16.
-//
-// A block holds 128 rows of queries, the query heads that share a key/value head times as many
-// neighbouring tokens, and goes over tiles of 64 keys, two tiles in shared memory: while one is
-// worked on, the next is on its way. A warp owns 16 rows: its scores, its weights (which become the
-// left operand of the second product where they are) and its sums stay in registers; the queries,
-// for want of them, in shared memory. Sinks come in at the end.
-//
-// Tokens of several sequences may meet in a block: their runs are taken one after the other, and
-// rows of other runs see nothing meanwhile. Tiles begin at multiples of 64 of the absolute position
-// and tiles that a row does not see leave it as it is, so a token's output has the same bits in any
+// cuda_flash_mma: for prompts. FlashAttention-2 (Dao, 2023) on tensor cores in bf16, 128 rows of
+// queries a block (flash.cuh). Sinks come in at the end. A token's output has the same bits in any
 // batch and in any chunking.
-#include "kernels/attention/attention.h"
-#include "kernels/attention/kv_device.cuh"
-#include "kernels/core/gpu.cuh"
+#include "kernels/attention/flash.cuh"
 
 namespace moebench::attention {
 namespace {
@@ -20,292 +9,33 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * gpu::kWarp;
 constexpr int kRows = 16 * kWarps;
-constexpr int kKeys = 64;  // of a tile
-constexpr float kLog2E = 1.44269504F;
-
-// Tokens [begin, end) of one sequence, in ascending positions.
-struct Run {
-  int begin, end;
-};
-
-// The run that begins at `begin`, as far as token `end`. Called by whole warps.
-MOEBENCH_DEVICE Run find_run(const DeviceKv& kv, int begin, int end) {
-  for (int base = begin + 1;; base += gpu::kWarp) {
-    const int token = base + gpu::lane_id();
-    const bool stops = token >= end || kv.sequence[token] != kv.sequence[token - 1] ||
-                       kv.position[token] <= kv.position[token - 1];
-    const unsigned lanes = gpu::ballot(gpu::kAllLanes, stops);
-    if (lanes != 0) return {begin, base + gpu::lowest_bit(lanes)};
-  }
-}
-
-// Rows of kHeadDim bf16 in shared memory, in 16-byte chunks, which are exchanged within a row so
-// that eight rows of a column of chunks lie in different banks.
-template <int kHeadDim>
-MOEBENCH_DEVICE int chunk_at(int row, int chunk) {
-  constexpr int kChunks = kHeadDim / 8;
-  return row * kChunks + (chunk ^ (kChunks >= 8 ? row % 8 : row / 2 % 4));
-}
-
-// Brings the keys and values [low, high) of a tile to shared memory, and zeros for the others, in
-// two steps that computation can stand between.
-template <Format kFormat, int kHeadDim>
-struct TileLoader {
-  static constexpr int kChunks = kHeadDim / 8;
-  static constexpr int kEach = kKeys * kChunks / kThreads;  // chunks of keys of a thread
-  using Columns = KvColumns<kFormat, 8>;
-
-  Columns keys[kEach];
-  Columns values[kEach];
-
-  MOEBENCH_DEVICE void start(const DeviceKv& kv, int sequence, int kv_head, int tile, int low,
-                             int high, uint4* shared_keys, uint4* shared_values) {
-    MOEBENCH_UNROLL
-    for (int i = 0; i < kEach; ++i) {
-      const int item = static_cast<int>(threadIdx.x) + i * kThreads;
-      const int key = item / kChunks;
-      const int chunk = item % kChunks;
-      const bool valid = tile + key >= low && tile + key < high;
-      const std::int64_t offset = valid ? kv_offset(kv, sequence, tile + key, kv_head) : 0;
-      if constexpr (kFormat == Format::kBf16) {
-        const int to = chunk_at<kHeadDim>(key, chunk);
-        gpu::copy_async(shared_keys + to, kv.keys + offset + chunk * 16, valid);
-        gpu::copy_async(shared_values + to, kv.values + offset + chunk * 16, valid);
-      } else {
-        keys[i].clear();
-        values[i].clear();
-        if (valid) {
-          keys[i].load(kv.keys + offset, kv.data_bytes, chunk * 8);
-          values[i].load(kv.values + offset, kv.data_bytes, chunk * 8);
-        }
-      }
-    }
-    if constexpr (kFormat == Format::kBf16) gpu::commit_copies();
-  }
-
-  MOEBENCH_DEVICE void finish(uint4* shared_keys, uint4* shared_values) {
-    if constexpr (kFormat == Format::kBf16) {
-      gpu::wait_copies<0>();
-    } else {
-      MOEBENCH_UNROLL
-      for (int i = 0; i < kEach; ++i) {
-        const int item = static_cast<int>(threadIdx.x) + i * kThreads;
-        const int to = chunk_at<kHeadDim>(item / kChunks, item % kChunks);
-        shared_keys[to] = rounded(keys[i]);
-        shared_values[to] = rounded(values[i]);
-      }
-    }
-  }
-
-  MOEBENCH_DEVICE static uint4 rounded(const Columns& columns) {
-    std::uint32_t pairs[4];
-    columns.decode_bf16(pairs);
-    return {pairs[0], pairs[1], pairs[2], pairs[3]};
-  }
-};
-
-// What a warp keeps of its 16 rows. Thread 4g + t has rows g and g + 8, of which it keeps columns
-// 8n + 2t and the next.
-template <int kHeadDim>
-struct WarpRows {
-  float sums[kHeadDim / 8][4];
-  float largest[2];  // score
-  float total[2];    // of this thread's columns' weights
-  int first[2];      // positions that the row sees of the run at hand
-  int last[2];
-
-  MOEBENCH_DEVICE void take_in_tile(const uint4* queries, const uint4* keys, const uint4* values,
-                                    int tile, float scale) {
-    const int lane = gpu::lane_id();
-    float scores[kKeys / 8][4] = {};
-    MOEBENCH_UNROLL
-    for (int k = 0; k < kHeadDim / 16; ++k) {
-      std::uint32_t a[4];
-      gpu::load_matrices(a, queries + chunk_at<kHeadDim>(lane % 16, 2 * k + lane / 16));
-      MOEBENCH_UNROLL
-      for (int n = 0; n < kKeys / 8; n += 2) {
-        std::uint32_t b[4];
-        gpu::load_matrices(
-            b, keys + chunk_at<kHeadDim>(8 * n + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2));
-        gpu::multiply_bf16(scores[n], a, {b[0], b[1]});
-        gpu::multiply_bf16(scores[n + 1], a, {b[2], b[3]});
-      }
-    }
-    const float nothing = gpu::float_from_bits(0xff800000U);  // minus infinity
-    MOEBENCH_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      if (first[i] <= tile && last[i] >= tile + kKeys - 1) continue;
-      MOEBENCH_UNROLL
-      for (int n = 0; n < kKeys / 8; ++n) {
-        MOEBENCH_UNROLL
-        for (int c = 0; c < 2; ++c) {
-          const int position = tile + 8 * n + lane % 4 * 2 + c;
-          if (position < first[i] || position > last[i]) scores[n][2 * i + c] = nothing;
-        }
-      }
-    }
-    MOEBENCH_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      float most = largest[i];
-      MOEBENCH_UNROLL
-      for (int n = 0; n < kKeys / 8; ++n) {
-        most = fmaxf(most, fmaxf(scores[n][2 * i], scores[n][2 * i + 1]));
-      }
-      most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 1));
-      most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
-      // A row that has seen nothing yet keeps weights of 2^-infinity.
-      const float base = most == nothing ? 0.0F : most * scale;
-      const float factor = gpu::exp2_fast(largest[i] * scale - base);
-      largest[i] = most;
-      total[i] *= factor;
-      MOEBENCH_UNROLL
-      for (int n = 0; n < kKeys / 8; ++n) {
-        MOEBENCH_UNROLL
-        for (int c = 2 * i; c < 2 * i + 2; ++c) {
-          scores[n][c] = gpu::exp2_fast(scores[n][c] * scale - base);
-          total[i] += scores[n][c];
-        }
-      }
-      MOEBENCH_UNROLL
-      for (int n = 0; n < kHeadDim / 8; ++n) {
-        sums[n][2 * i] *= factor;
-        sums[n][2 * i + 1] *= factor;
-      }
-    }
-    MOEBENCH_UNROLL
-    for (int k = 0; k < kKeys / 16; ++k) {
-      const std::uint32_t weights[4] = {gpu::pack_bf16(scores[2 * k][0], scores[2 * k][1]),
-                                        gpu::pack_bf16(scores[2 * k][2], scores[2 * k][3]),
-                                        gpu::pack_bf16(scores[2 * k + 1][0], scores[2 * k + 1][1]),
-                                        gpu::pack_bf16(scores[2 * k + 1][2], scores[2 * k + 1][3])};
-      MOEBENCH_UNROLL
-      for (int n = 0; n < kHeadDim / 8; n += 2) {
-        std::uint32_t b[4];
-        gpu::load_matrices_transposed(
-            b, values + chunk_at<kHeadDim>(16 * k + lane % 16, n + lane / 16));
-        gpu::multiply_bf16(sums[n], weights, {b[0], b[1]});
-        gpu::multiply_bf16(sums[n + 1], weights, {b[2], b[3]});
-      }
-    }
-  }
-};
 
 // Block (part of the tokens, key/value head). `scale` is the contract's times log2 e.
 template <Format kFormat, int kHeadDim>
 __global__ void MOEBENCH_BOUNDS(kThreads, kFormat == Format::kBf16 && kHeadDim <= 64 ? 2 : 1)
     attend(const float* queries, DeviceKv kv, const float* sinks, float scale, int window,
            int num_tokens, int group, float* out) {
-  constexpr int kChunks = kHeadDim / 8;
-  constexpr int kTileChunks = kKeys * kChunks;
-  auto* shared = reinterpret_cast<uint4*>(gpu::dynamic_shared());  // [2][keys, values], queries
-  uint4* shared_queries = shared + 4 * kTileChunks;
   const int block_tokens = kRows / group;
   // The last tokens see most: their blocks start first.
   const int begin = static_cast<int>(gridDim.x - 1 - blockIdx.x) * block_tokens;
-  const int end = begin + block_tokens < num_tokens ? begin + block_tokens : num_tokens;
-  const int kv_head = static_cast<int>(blockIdx.y);
-  const int num_heads = kv.num_kv_heads * group;
-
-  // A row's token, -1 if it has none; and where its head begins in queries and out. Worked out
-  // where it is needed, for want of registers.
-  const auto token_of = [&](int row) {
-    const int token = begin + row / group;
-    return row / group < block_tokens && token < end ? token : -1;
-  };
-  const auto place_of = [&](int row) {
-    const std::int64_t first_head = static_cast<std::int64_t>(token_of(row)) * num_heads;
-    return (first_head + kv_head * group + row % group) * kHeadDim;
-  };
-
-  const int first_row = gpu::warp_id() * 16;
-  uint4* warp_queries = shared_queries + first_row * kChunks;
-  MOEBENCH_UNROLL
-  for (int i = 0; i < 16 * kChunks / gpu::kWarp; ++i) {
-    const int item = gpu::lane_id() + i * gpu::kWarp;
-    const int row = item / kChunks;
-    const int chunk = item % kChunks;
-    uint4 packed{0, 0, 0, 0};
-    if (token_of(first_row + row) >= 0) {
-      const auto* from =
-          reinterpret_cast<const float4*>(queries + place_of(first_row + row) + 8 * chunk);
-      const float4 first = from[0];
-      const float4 second = from[1];
-      packed = {gpu::pack_bf16(first.x, first.y), gpu::pack_bf16(first.z, first.w),
-                gpu::pack_bf16(second.x, second.y), gpu::pack_bf16(second.z, second.w)};
-    }
-    warp_queries[chunk_at<kHeadDim>(row, chunk)] = packed;
-  }
-  gpu::sync_warp();
-
-  WarpRows<kHeadDim> rows;
-  const auto row_of = [&](int i) { return first_row + gpu::lane_id() / 4 + 8 * i; };
-  MOEBENCH_UNROLL
-  for (int i = 0; i < 2; ++i) {
-    MOEBENCH_UNROLL
-    for (int n = 0; n < kHeadDim / 8; ++n) rows.sums[n][2 * i] = rows.sums[n][2 * i + 1] = 0;
-    rows.largest[i] = gpu::float_from_bits(0xff800000U);
-    rows.total[i] = 0;
-  }
-
-  TileLoader<kFormat, kHeadDim> loader;
-  int buffer = 0;
-  for (Run run{begin, begin}; run.end < end;) {
-    run = find_run(kv, run.end, end);
-    MOEBENCH_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const int token = token_of(row_of(i));
-      rows.last[i] = token >= run.begin && token < run.end ? kv.position[token] : -1;
-      rows.first[i] = window > 0 && rows.last[i] >= window ? rows.last[i] - window + 1 : 0;
-    }
-    const int sequence = kv.sequence[run.begin];
-    const int first_position = kv.position[run.begin];
-    const int low = window > 0 && first_position >= window ? first_position - window + 1 : 0;
-    const int high = kv.position[run.end - 1] + 1;
-    const int first_tile = low / kKeys * kKeys;
-    const auto start_load = [&](int tile, int to) {
-      uint4* keys = shared + to * 2 * kTileChunks;
-      loader.start(kv, sequence, kv_head, tile, low, high, keys, keys + kTileChunks);
-    };
-    const auto finish_load = [&](int to) {
-      uint4* keys = shared + to * 2 * kTileChunks;
-      loader.finish(keys, keys + kTileChunks);
-    };
-    start_load(first_tile, buffer);
-    finish_load(buffer);
-    gpu::sync_threads();
-    for (int tile = first_tile; tile < high; tile += kKeys) {
-      const bool more = tile + kKeys < high;
-      if (more) start_load(tile + kKeys, 1 - buffer);
-      const bool seen = (rows.first[0] < tile + kKeys && rows.last[0] >= tile) ||
-                        (rows.first[1] < tile + kKeys && rows.last[1] >= tile);
-      if (gpu::any(gpu::kAllLanes, seen)) {
-        const uint4* keys = shared + buffer * 2 * kTileChunks;
-        rows.take_in_tile(warp_queries, keys, keys + kTileChunks, tile, scale);
-      }
-      if (more) finish_load(1 - buffer);
-      gpu::sync_threads();
-      buffer = 1 - buffer;
-    }
-  }
+  FlashBlock<kFormat, kHeadDim, kWarps> block(kv, window, begin, block_tokens, num_tokens,
+                                              static_cast<int>(blockIdx.y), group);
+  block.load_queries(queries);
+  block.clear();
+  block.take_in(scale, 0, kWithoutEnd, [](int) {});
 
   MOEBENCH_UNROLL
   for (int i = 0; i < 2; ++i) {
-    rows.total[i] += gpu::shuffle_xor(gpu::kAllLanes, rows.total[i], 1);
-    rows.total[i] += gpu::shuffle_xor(gpu::kAllLanes, rows.total[i], 2);
-    if (token_of(row_of(i)) < 0) continue;
-    float factor = 1.0F / rows.total[i];
-    if (sinks != nullptr) {
-      const float sink = sinks[kv_head * group + row_of(i) % group] * kLog2E;
-      const float largest = rows.largest[i] * scale;
-      const float most = fmaxf(largest, sink);
-      const float weight = gpu::exp2_fast(largest - most);
-      factor = weight / (rows.total[i] * weight + gpu::exp2_fast(sink - most));
-    }
-    float* to = out + place_of(row_of(i)) + gpu::lane_id() % 4 * 2;
+    const int row = block.row_of(i);
+    const float total = block.total_of_row(i);
+    if (block.token_of(row) < 0) continue;
+    const float* sink = sinks == nullptr ? nullptr : sinks + block.kv_head * group + row % group;
+    const float factor = factor_of_row(block.rows.largest[i] * scale, total, sink);
+    float* to = out + block.head_of(row) * kHeadDim + gpu::lane_id() % 4 * 2;
     MOEBENCH_UNROLL
     for (int n = 0; n < kHeadDim / 8; ++n) {
-      *reinterpret_cast<float2*>(to + 8 * n) = {rows.sums[n][2 * i] * factor,
-                                                rows.sums[n][2 * i + 1] * factor};
+      *reinterpret_cast<float2*>(to + 8 * n) = {block.rows.sums[n][2 * i] * factor,
+                                                block.rows.sums[n][2 * i + 1] * factor};
     }
   }
 }
@@ -319,7 +49,7 @@ void start(const Args& args, Context& context) {
               {.grid = {static_cast<unsigned>((num_tokens + block_tokens - 1) / block_tokens),
                         static_cast<unsigned>(args.kv.num_kv_heads)},
                .block = kThreads,
-               .shared_bytes = std::size_t{2} * kHeadDim * (4 * kKeys + kRows),
+               .shared_bytes = FlashBlock<kFormat, kHeadDim, kWarps>::kBytes,
                .stream = context.stream},
               "attention/cuda_flash_mma", args.queries.data, device_kv(args.kv, args.places),
               args.sinks.data, args.scale * kLog2E, static_cast<int>(args.window), num_tokens,
@@ -339,20 +69,6 @@ void run(const Args& args, Context& context) {
   });
 }
 
-std::string unsupported(const Problem& problem) {
-  if (problem.num_kv_heads <= 0 || problem.num_heads % problem.num_kv_heads != 0) {
-    return "num_heads must be a multiple of num_kv_heads";
-  }
-  if (problem.num_heads / problem.num_kv_heads > kRows) {
-    return fmt::format("{} query heads share a key/value head, more than {}",
-                       problem.num_heads / problem.num_kv_heads, kRows);
-  }
-  if (problem.head_dim != 32 && problem.head_dim != 64 && problem.head_dim != 128) {
-    return fmt::format("head_dim {} is not 32, 64 or 128", problem.head_dim);
-  }
-  return gpu::needs_compute_capability(80);
-}
-
 }  // namespace
 
 const Variant cuda_flash_mma = {
@@ -361,7 +77,7 @@ const Variant cuda_flash_mma = {
     .summary = "for prompts: tiles of 128 query rows and 64 keys on tensor cores, online softmax",
     .rounds = "queries, keys, values, weights: bf16, accumulate and softmax sums: f32",
     .max_nmse = [](const Problem&) { return 2e-5; },
-    .unsupported = unsupported,
+    .unsupported = [](const Problem& problem) { return flash_unsupported(problem, kRows); },
     .workspace_bytes = [](const Problem&, int) { return std::size_t{0}; },
     .run = run,
 };

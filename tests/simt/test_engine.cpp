@@ -124,6 +124,48 @@ TEST_CASE("graphs change nothing") {
   CHECK(a.log_probabilities == b.log_probabilities);
 }
 
+TEST_CASE("invariant plans give the same bits however a prompt is cut") {
+  ThreadPool pool(1);
+  const bool wgmma = GENERATE(false, true);
+  Plan plan = parse_plan("cuda_invariant");
+  if (wgmma) {
+    plan.ops = {{"linear", "cuda_wgmma_rows_bf16"},
+                {"attention", "cuda_flash_splits_mma"},
+                {"moe_experts", "cuda_grouped_registers_bf16"}};
+  }
+  CAPTURE(wgmma);
+  EngineOptions options = small_options();
+  options.max_context = 512;
+  options.step_tokens = 300;
+  Engine engine = load_engine("nano", plan, options, pool);
+  constexpr std::size_t kPrompt = 280;  // more than a split of attention
+  const auto logits_of = [&](const std::vector<std::size_t>& chunks) {
+    const std::int32_t sequence = engine.cache->create();
+    std::vector<float> last;
+    std::size_t done = 0;
+    for (const std::size_t chunk : chunks) {
+      Step step;
+      for (std::size_t i = 0; i < chunk; ++i) {
+        step.tokens.push_back(static_cast<std::int32_t>((done + i) * 7 % 100));
+        step.positions.push_back(static_cast<std::int64_t>(done + i));
+        step.sequences.push_back(sequence);
+      }
+      step.logit_rows = {static_cast<std::int32_t>(chunk) - 1};
+      engine.cache->grow(sequence, static_cast<std::int64_t>(done + chunk));
+      const View<const float, 2> logits = engine.model->forward(step, *engine.cache);
+      last.assign(logits.data, logits.data + logits.size());
+      done += chunk;
+    }
+    engine.cache->release(sequence);
+    CHECK(done == kPrompt);
+    return last;
+  };
+  const std::vector<float> whole = logits_of({kPrompt});
+  CHECK(std::all_of(whole.begin(), whole.end(), [](float v) { return std::isfinite(v); }));
+  CHECK(logits_of({150, 130}) == whole);
+  CHECK(logits_of({253, 17, 7, 1, 1, 1}) == whole);
+}
+
 TEST_CASE("graphs of the shapes used last are kept, and steps that decode many are graphs too") {
   ThreadPool pool(1);
   EngineOptions options = small_options();

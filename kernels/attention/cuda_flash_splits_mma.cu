@@ -1,0 +1,309 @@
+// cuda_flash_splits_mma: the same bits for a token that decodes and for one in a prompt, and fast
+// at both. The rows and tiles of flash.cuh, but a row's keys are cut into splits of 256 positions,
+// at multiples of 256; what the splits give is joined in their order, each by the same operations:
+//
+//   up to 128 tokens    a block a token, key/value head and split; a second kernel joins
+//   more                128 rows a block, which goes over the splits and joins them as it goes
+//
+// Joined sums of the second kind wait in shared memory, which is touched every four tiles: 34 KB
+// more a block, so that two still fit on a multiprocessor.
+#include <algorithm>
+
+#include "kernels/attention/flash.cuh"
+
+namespace moebench::attention {
+namespace {
+
+constexpr int kSplit = 256;  // positions
+constexpr int kWarps = 8;    // of a block that goes over all splits
+constexpr int kRows = 16 * kWarps;
+// Of a block with one token's split: all load, the first computes. Wide rows take more registers.
+template <Format kFormat, int kHeadDim>
+constexpr int kTokenWarps = kFormat == Format::kF32 || kHeadDim == 128 ? 8 : 4;
+constexpr std::int64_t kMostSplitTokens = 128;
+// What is kept between the two kernels; more tokens are taken in several rounds.
+constexpr std::int64_t kMostPartialBytes = std::int64_t{128} << 20;
+// Blocks that keep a large GPU busy: with more, a block takes several splits.
+constexpr std::int64_t kManyBlocks = 4096;
+
+// Of [token of the round, head, split seen]; scores are in powers of two.
+struct Partials {
+  float* sums;    // [.., head_dim], of values times weights
+  float2* stats;  // the largest score, the sum of weights
+  int most_splits;
+};
+
+// Joins what two sets of keys gave a row. Minus infinity is the score of nothing, and joining
+// nothing changes no bit.
+struct Join {
+  float largest;
+  float first, second;  // what sums are multiplied with
+
+  MOEBENCH_DEVICE Join(float first_score, float second_score)
+      : largest(fmaxf(first_score, second_score)) {
+    const float base = largest == gpu::float_from_bits(0xff800000U) ? 0.0F : largest;
+    first = gpu::exp2_fast(first_score - base);
+    second = gpu::exp2_fast(second_score - base);
+  }
+  MOEBENCH_DEVICE float sum(float of_first, float of_second) const {
+    return fmaf(of_first, first, gpu::multiply(of_second, second));
+  }
+};
+
+struct SeenSplits {
+  int first, count;
+};
+MOEBENCH_DEVICE SeenSplits seen_splits(int position, int window) {
+  const int first = window > 0 && position >= window ? (position - window + 1) / kSplit : 0;
+  return {first, position / kSplit - first + 1};
+}
+
+// Block (token of the round, key/value head, split). `scale` is the contract's times log2 e.
+template <Format kFormat, int kHeadDim>
+__global__ void MOEBENCH_BOUNDS(kTokenWarps<kFormat, kHeadDim>* gpu::kWarp,
+                                kTokenWarps<kFormat, kHeadDim> == 4 ? 2 : 1)
+    attend_split(const float* queries, DeviceKv kv, float scale, int window, int num_tokens,
+                 int group, int first_token, Partials partials) {
+  gpu::let_next_kernel_start();
+  gpu::wait_for_previous_kernel();
+  const auto token = first_token + static_cast<int>(blockIdx.x);
+  const SeenSplits seen = seen_splits(kv.position[token], window);
+  if (static_cast<int>(blockIdx.z) >= seen.count) return;
+  FlashBlock<kFormat, kHeadDim, kTokenWarps<kFormat, kHeadDim>> block(
+      kv, window, token, 1, num_tokens, static_cast<int>(blockIdx.y), group);
+  block.load_queries(queries);
+  for (int split = static_cast<int>(blockIdx.z); split < seen.count;
+       split += static_cast<int>(gridDim.z)) {
+    block.clear();
+    const int begin = (seen.first + split) * kSplit;
+    block.take_in(scale, begin, begin + kSplit, [](int) {});
+    MOEBENCH_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const float total = block.total_of_row(i);
+      const int row = block.row_of(i);
+      if (block.token_of(row) < 0) continue;
+      const std::int64_t head =
+          block.head_of(row) - static_cast<std::int64_t>(first_token) * kv.num_kv_heads * group;
+      const std::int64_t at = head * partials.most_splits + split;
+      if (gpu::lane_id() % 4 == 0) {
+        partials.stats[at] = {block.rows.largest[i] * scale, total};
+      }
+      float* to = partials.sums + at * kHeadDim + gpu::lane_id() % 4 * 2;
+      MOEBENCH_UNROLL
+      for (int n = 0; n < kHeadDim / 8; ++n) {
+        *reinterpret_cast<float2*>(to + 8 * n) = {block.rows.sums[n][2 * i],
+                                                  block.rows.sums[n][2 * i + 1]};
+      }
+    }
+  }
+}
+
+// Block (token of the round, head), a thread a column.
+template <int kHeadDim>
+__global__ void MOEBENCH_BOUNDS(kHeadDim)
+    join_splits(const std::int32_t* position, const float* sinks, int window, int num_heads,
+                int first_token, Partials partials, float* out) {
+  gpu::let_next_kernel_start();
+  gpu::wait_for_previous_kernel();
+  const auto token = static_cast<std::int64_t>(first_token) + blockIdx.x;
+  const auto head = static_cast<int>(blockIdx.y);
+  const auto column = static_cast<int>(threadIdx.x);
+  const int splits = seen_splits(position[token], window).count;
+  const std::int64_t at =
+      (static_cast<std::int64_t>(blockIdx.x) * num_heads + head) * partials.most_splits;
+  float largest = gpu::float_from_bits(0xff800000U);
+  float total = 0;
+  float sum = 0;
+  for (int split = 0; split < splits; ++split) {
+    const float2 stats = partials.stats[at + split];
+    const Join join(largest, stats.x);
+    largest = join.largest;
+    total = join.sum(total, stats.y);
+    sum = join.sum(sum, partials.sums[(at + split) * kHeadDim + column]);
+  }
+  const float factor = factor_of_row(largest, total, sinks == nullptr ? nullptr : sinks + head);
+  out[(token * num_heads + head) * kHeadDim + column] = sum * factor;
+}
+
+// Block (part of the tokens, key/value head).
+template <Format kFormat, int kHeadDim>
+__global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp,
+                                kFormat == Format::kBf16 && kHeadDim <= 64 ? 2 : 1)
+    attend_all(const float* queries, DeviceKv kv, const float* sinks, float scale, int window,
+               int num_tokens, int group, float* out) {
+  using Block = FlashBlock<kFormat, kHeadDim, kWarps>;
+  constexpr int kThreads = kWarps * gpu::kWarp;
+  const int block_tokens = kRows / group;
+  // The last tokens see most: their blocks start first.
+  const int begin = static_cast<int>(gridDim.x - 1 - blockIdx.x) * block_tokens;
+  Block block(kv, window, begin, block_tokens, num_tokens, static_cast<int>(blockIdx.y), group);
+  // Each thread's own: no barrier is needed.
+  float* joined = reinterpret_cast<float*>(gpu::dynamic_shared() + Block::kBytes) + threadIdx.x;
+  float largest[2];
+  float total[2];
+  MOEBENCH_UNROLL
+  for (int i = 0; i < 2; ++i) {
+    largest[i] = gpu::float_from_bits(0xff800000U);
+    total[i] = 0;
+  }
+  MOEBENCH_UNROLL
+  for (int i = 0; i < kHeadDim / 2; ++i) joined[i * kThreads] = 0;
+  const auto join_split = [&] {
+    MOEBENCH_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const Join join(largest[i], block.rows.largest[i] * scale);
+      largest[i] = join.largest;
+      total[i] = join.sum(total[i], block.total_of_row(i));
+      MOEBENCH_UNROLL
+      for (int n = 0; n < kHeadDim / 8; ++n) {
+        MOEBENCH_UNROLL
+        for (int c = 2 * i; c < 2 * i + 2; ++c) {
+          float& sum = joined[(4 * n + c) * kThreads];
+          sum = join.sum(sum, block.rows.sums[n][c]);
+        }
+      }
+    }
+    block.clear();
+  };
+
+  block.load_queries(queries);
+  block.clear();
+  block.take_in(scale, 0, kWithoutEnd, [&](int tile) {
+    if ((tile + kKeys) % kSplit == 0) join_split();
+  });
+  join_split();
+  MOEBENCH_UNROLL
+  for (int i = 0; i < 2; ++i) {
+    const int row = block.row_of(i);
+    if (block.token_of(row) < 0) continue;
+    const float factor =
+        factor_of_row(largest[i], total[i],
+                      sinks == nullptr ? nullptr : sinks + block.kv_head * group + row % group);
+    float* to = out + block.head_of(row) * kHeadDim + gpu::lane_id() % 4 * 2;
+    MOEBENCH_UNROLL
+    for (int n = 0; n < kHeadDim / 8; ++n) {
+      *reinterpret_cast<float2*>(to + 8 * n) = {joined[(4 * n + 2 * i) * kThreads] * factor,
+                                                joined[(4 * n + 2 * i + 1) * kThreads] * factor};
+    }
+  }
+}
+
+// ---- Launching ----------------------------------------------------------------------------------
+
+std::int64_t most_splits(std::int64_t window, std::int64_t max_context) {
+  const std::int64_t all = (max_context + kSplit - 1) / kSplit;
+  return window > 0 ? std::min(all, (window + kSplit - 2) / kSplit + 1) : all;
+}
+// Tokens of a round.
+std::int64_t round_tokens(std::int64_t num_tokens, std::int64_t num_heads, std::int64_t head_dim,
+                          std::int64_t splits) {
+  const std::int64_t bytes = num_heads * splits * (head_dim + 2) * std::int64_t{sizeof(float)};
+  return std::clamp<std::int64_t>(kMostPartialBytes / bytes, 1, num_tokens);
+}
+Partials take_partials(Workspace& workspace, std::int64_t tokens, std::int64_t num_heads,
+                       std::int64_t head_dim, std::int64_t splits) {
+  const std::int64_t count = tokens * num_heads * splits;
+  float* sums = workspace.take<float>(count * head_dim);
+  return {sums, workspace.take<float2>(count), static_cast<int>(splits)};
+}
+
+template <Format kFormat, int kHeadDim>
+void start_splits(const Args& args, Context& context) {
+  const std::int64_t num_tokens = args.queries.shape[0];
+  const std::int64_t num_heads = args.queries.shape[1];
+  const std::int64_t num_kv_heads = args.kv.num_kv_heads;
+  const std::int64_t splits = most_splits(args.window, args.max_context);
+  const std::int64_t tokens = round_tokens(num_tokens, num_heads, kHeadDim, splits);
+  Workspace workspace(context.workspace);
+  const Partials partials = take_partials(workspace, tokens, num_heads, kHeadDim, splits);
+  for (std::int64_t first = 0; first < num_tokens; first += tokens) {
+    const std::int64_t count = std::min(tokens, num_tokens - first);
+    const std::int64_t blocks = count * num_kv_heads;
+    gpu::launch(
+        attend_split<kFormat, kHeadDim>,
+        {.grid = {static_cast<unsigned>(count), static_cast<unsigned>(num_kv_heads),
+                  static_cast<unsigned>(std::min(splits, (kManyBlocks + blocks - 1) / blocks))},
+         .block = kTokenWarps<kFormat, kHeadDim> * gpu::kWarp,
+         .shared_bytes = FlashBlock<kFormat, kHeadDim, kTokenWarps<kFormat, kHeadDim>>::kBytes,
+         .stream = context.stream,
+         .overlap_previous = true},
+        "attention/cuda_flash_splits_mma", args.queries.data, device_kv(args.kv, args.places),
+        args.scale * kLog2E, static_cast<int>(args.window), static_cast<int>(num_tokens),
+        static_cast<int>(num_heads / num_kv_heads), static_cast<int>(first), partials);
+    gpu::launch(join_splits<kHeadDim>,
+                {.grid = {static_cast<unsigned>(count), static_cast<unsigned>(num_heads)},
+                 .block = kHeadDim,
+                 .stream = context.stream,
+                 .overlap_previous = true},
+                "attention/cuda_flash_splits_mma (join)", args.places.position.data,
+                args.sinks.data, static_cast<int>(args.window), static_cast<int>(num_heads),
+                static_cast<int>(first), partials, args.out.data);
+  }
+}
+
+template <Format kFormat, int kHeadDim>
+void start_all(const Args& args, Context& context) {
+  using Block = FlashBlock<kFormat, kHeadDim, kWarps>;
+  const auto num_tokens = static_cast<int>(args.queries.shape[0]);
+  const auto group = static_cast<int>(args.queries.shape[1] / args.kv.num_kv_heads);
+  const int block_tokens = kRows / group;
+  constexpr std::size_t kJoinedBytes = sizeof(float) * kHeadDim / 2 * kWarps * gpu::kWarp;
+  gpu::launch(attend_all<kFormat, kHeadDim>,
+              {.grid = {static_cast<unsigned>((num_tokens + block_tokens - 1) / block_tokens),
+                        static_cast<unsigned>(args.kv.num_kv_heads)},
+               .block = kWarps * gpu::kWarp,
+               .shared_bytes = Block::kBytes + kJoinedBytes,
+               .stream = context.stream},
+              "attention/cuda_flash_splits_mma (many tokens)", args.queries.data,
+              device_kv(args.kv, args.places), args.sinks.data, args.scale * kLog2E,
+              static_cast<int>(args.window), num_tokens, group, args.out.data);
+}
+
+void run(const Args& args, Context& context) {
+  gpu::with_format(args.kv.format, [&](auto format) {
+    constexpr Format kFormat = decltype(format)::value;
+    const auto start = [&](auto head_dim) {
+      if (args.queries.shape[0] <= kMostSplitTokens) {
+        start_splits<kFormat, head_dim()>(args, context);
+      } else {
+        start_all<kFormat, head_dim()>(args, context);
+      }
+    };
+    switch (args.kv.head_dim) {
+      case 32:
+        return start(std::integral_constant<int, 32>());
+      case 64:
+        return start(std::integral_constant<int, 64>());
+      default:
+        return start(std::integral_constant<int, 128>());
+    }
+  });
+}
+
+}  // namespace
+
+const Variant cuda_flash_splits_mma = {
+    .name = "cuda_flash_splits_mma",
+    .backend = "cuda",
+    .summary = "one order of sums for prompts and decoding: splits of 256 keys, joined in order",
+    .rounds = "queries, keys, values, weights: bf16, accumulate and softmax sums: f32",
+    .max_nmse = [](const Problem&) { return 2e-5; },
+    .unsupported =
+        [](const Problem& problem) {
+          // The fewer rows are those of a block with one token.
+          return flash_unsupported(problem, 16 * kTokenWarps<Format::kBf16, 64>);
+        },
+    .workspace_bytes =
+        [](const Problem& problem, int) {
+          const std::int64_t splits = most_splits(problem.window, problem.max_context);
+          const std::int64_t tokens = std::min(problem.num_tokens, kMostSplitTokens);
+          Workspace workspace;
+          take_partials(workspace,
+                        round_tokens(tokens, problem.num_heads, problem.head_dim, splits),
+                        problem.num_heads, problem.head_dim, splits);
+          return workspace.used();
+        },
+    .run = run,
+};
+
+}  // namespace moebench::attention
