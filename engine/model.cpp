@@ -64,6 +64,7 @@ void check_layouts(const WeightLayout& layout, const OpTable& ops) {
 Model::Activations::Activations(Workspace& workspace, const ModelConfig& c, std::int64_t tokens) {
   const auto rows = [&](std::int64_t width) { return workspace.take<float>(tokens * width); };
   residual = rows(c.hidden_size);
+  spare_residual = rows(c.hidden_size);
   normed = rows(c.hidden_size);
   query = rows(c.num_heads * c.head_dim);
   key = rows(c.num_kv_heads * c.head_dim);
@@ -443,14 +444,15 @@ void Model::enqueue(KvCache& cache, const Observer* observer) {
   const StepShape& shape = inputs_.shape();
   const std::int64_t n = shape.num_tokens;
   const std::int64_t half = c.head_dim / 2;
-  const View<float, 2> residual{act_.residual, {n, c.hidden_size}};
+  residual_ = act_.residual;
+  const View<float, 2> embedded{residual_, {n, c.hidden_size}};
   const View<float, 2> normed{act_.normed, {n, c.hidden_size}};
   const OpTable& table = ops(n);
   layer_ = -1;
 
   inputs_.upload(stream_.get());
-  run("embedding", *table.embedding, {inputs_.tokens(), weights_->embedding, residual});
-  observe(observer, "embed", -1, residual);
+  run("embedding", *table.embedding, {inputs_.tokens(), weights_->embedding, embedded});
+  observe(observer, "embed", -1, embedded);
 
   if (place_ == Place::kDevice) {
     const std::byte* memory = rope_memory_.data();
@@ -468,6 +470,7 @@ void Model::enqueue(KvCache& cache, const Observer* observer) {
   for (layer_ = 0; layer_ < c.num_layers; ++layer_) run_layer(layer_, cache, observer);
   layer_ = -1;
 
+  const View<float, 2> residual{residual_, {n, c.hidden_size}};
   run("rms_norm", *table.rms_norm,
       {residual,
        {c.num_layers > 0 ? act_.branch : nullptr, {n, c.hidden_size}},
@@ -496,6 +499,16 @@ void Model::enqueue(KvCache& cache, const Observer* observer) {
   }
 }
 
+fused::Norm Model::norm_before(View<const float, 2> addend, View<const float, 1> weight) {
+  const View<const float, 2> before{residual_, addend.shape};
+  residual_ = residual_ == act_.residual ? act_.spare_residual : act_.residual;
+  return {before,
+          addend,
+          weight,
+          static_cast<float>(config().rms_norm_epsilon),
+          {residual_, addend.shape}};
+}
+
 void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) {
   const ModelConfig& c = config();
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(l)];
@@ -503,13 +516,13 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   const std::int64_t q_size = c.num_heads * c.head_dim;
   const std::int64_t kv_size = c.num_kv_heads * c.head_dim;
   const auto epsilon = static_cast<float>(c.rms_norm_epsilon);
-  const View<float, 2> residual{act_.residual, {n, c.hidden_size}};
   const View<float, 2> normed{act_.normed, {n, c.hidden_size}};
   const View<float, 2> branch{act_.branch, {n, c.hidden_size}};
   const OpTable& table = ops(n);
 
   // Attention. What the layer before has to add arrives with the norm.
   const View<const float, 2> from_before{l > 0 ? act_.branch : nullptr, {n, c.hidden_size}};
+  const View<float, 2> residual{residual_, {n, c.hidden_size}};
   run("rms_norm", *table.rms_norm, {residual, from_before, w.attention_norm, epsilon, normed});
   if (l > 0) observe(observer, "resid_mlp", l - 1, residual);
   observe(observer, "attn_norm", l, normed);
@@ -548,15 +561,21 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   linear("linear: attention out",
          {{act_.heads, {n, q_size}}, w.attention_out, w.attention_out_bias, branch});
 
-  // Mixture of experts.
-  run("rms_norm", *table.rms_norm, {residual, branch, w.ffn_norm, epsilon, normed});
-  observe(observer, "resid_attn", l, residual);
+  // Mixture of experts. A router that begins with the norm does all up to the choice.
   const View<float, 2> router_logits{act_.router_logits, {n, c.num_experts}};
-  run("linear: router", *table.router_linear, {normed, w.router, w.router_bias, router_logits});
-  observe(observer, "router_logits", l, router_logits);
   const View<std::int32_t, 2> expert_ids{act_.expert_ids, {n, c.top_k}};
   const View<float, 2> expert_weights{act_.expert_weights, {n, c.top_k}};
-  run("router", *table.router, {router_logits, expert_ids, expert_weights});
+  router::Args to_route{router_logits, expert_ids, expert_weights};
+  if (observer == nullptr && normalises(*table.router, router_problem(c, w.router.format, n))) {
+    to_route.product = {norm_before(branch, w.ffn_norm), normed, w.router, w.router_bias};
+  } else {
+    const View<float, 2> before_experts{residual_, {n, c.hidden_size}};
+    run("rms_norm", *table.rms_norm, {before_experts, branch, w.ffn_norm, epsilon, normed});
+    observe(observer, "resid_attn", l, before_experts);
+    run("linear: router", *table.router_linear, {normed, w.router, w.router_bias, router_logits});
+    observe(observer, "router_logits", l, router_logits);
+  }
+  run("router", *table.router, to_route);
   if (observer != nullptr && observer->routing) {
     std::vector<std::int32_t> ids;
     std::vector<float> weights;

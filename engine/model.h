@@ -19,6 +19,7 @@
 #include "engine/weights.h"
 #include "kernels/core/buffer.h"
 #include "kernels/core/view.h"
+#include "kernels/fused/norm.h"
 
 namespace moebench {
 
@@ -127,6 +128,7 @@ class Model {
   // Intermediate results, each with room for max_step_tokens rows of the given width.
   struct Activations {
     float* residual = nullptr;           // hidden_size
+    float* spare_residual = nullptr;     // hidden_size: see norm_before
     float* normed = nullptr;             // hidden_size
     float* query = nullptr;              // num_heads * head_dim
     float* key = nullptr;                // num_kv_heads * head_dim
@@ -156,6 +158,9 @@ class Model {
   void compute(KvCache& cache, const Observer* observer);
   void enqueue(KvCache& cache, const Observer* observer);
   void run_layer(std::int64_t layer, KvCache& cache, const Observer* observer);
+  // A norm for the op that comes next to begin with. Many blocks of it read the residual stream, so
+  // what it adds goes to another buffer, where the stream is from then on.
+  fused::Norm norm_before(View<const float, 2> addend, View<const float, 1> weight);
   const OpTable& ops(std::int64_t num_tokens) const;
   template <class V>
   void run(const char* op, const V& variant, const typename V::Args& args);
@@ -191,6 +196,7 @@ class Model {
   gpu::OwnedStream stream_;
   Context context_;
   Activations act_;
+  float* residual_ = nullptr;  // act_.residual or act_.spare_residual
   StepInputs inputs_;
   std::int64_t layer_ = -1;  // under way
   bool graphs_on_ = true;

@@ -31,7 +31,7 @@ constexpr std::string_view kCudaFew[] = {
     "cuda_digits_fp8",    "cuda_direct_bf16", "cuda_stream_bf16", "cuda_rows_bf16",
     "cuda_fused_bf16",    "cuda_decode_mma",  "cuda_split_kv",    "cuda_tiled_f32",
     "cuda_per_token_f32", "cuda_plain_f32",   "cuda_rows",        "cuda_elementwise",
-    "cuda_warp",          "cuda_block",       "cuda_radix"};
+    "cuda_cluster",       "cuda_warp",        "cuda_block",       "cuda_radix"};
 constexpr std::string_view kCudaMany[] = {"cuda_wgmma_bf16",  "cuda_grouped_wgmma_bf16",
                                           "cuda_mma_bf16",    "cuda_grouped_mma_bf16",
                                           "cuda_flash_mma",   "cuda_rows_bf16",

@@ -23,6 +23,17 @@ struct ModelLimits {
 // tokens: a weight is then read more than once anyway.
 inline constexpr std::int64_t kFewTokens = 64;
 
+// The router's, with weights of `format`.
+inline router::Problem router_problem(const ModelConfig& c, Format format, std::int64_t tokens) {
+  return {tokens, c.num_experts, c.top_k, format, c.hidden_size};
+}
+
+// Whether an op with this variant begins with the norm before it (Variant::normalises).
+template <class V>
+bool normalises(const V& variant, const typename V::Problem& problem) {
+  return variant.normalises != nullptr && variant.normalises(problem);
+}
+
 // Calls visit(op_name, member of OpTable, problem) for everything the ops of a model must be able
 // to run: each op, with each format and shape it meets.
 template <class Visitor>
@@ -43,7 +54,6 @@ void visit_problems(const ModelConfig& c, const WeightLayout& layout, const Plan
           attention::Problem{plan.kv, tokens, c.num_heads, c.num_kv_heads, c.head_dim, window,
                              limits.max_context});
   }
-  visit("router", &OpTable::router, router::Problem{tokens, c.num_experts, c.top_k});
   visit("sample", &OpTable::sample, sample::Problem{limits.max_logit_rows, c.vocab_size});
   const auto linear = [&](const WeightPlacement& w, std::int64_t rows_of_x) {
     visit("linear", &OpTable::linear, linear::Problem{w.format, rows_of_x, w.rows, w.cols});
@@ -56,6 +66,7 @@ void visit_problems(const ModelConfig& c, const WeightLayout& layout, const Plan
     }
     visit("linear", &OpTable::router_linear,
           linear::Problem{layer.router.format, tokens, layer.router.rows, layer.router.cols});
+    visit("router", &OpTable::router, router_problem(c, layer.router.format, tokens));
     visit("moe_experts", &OpTable::moe_experts,
           moe_experts::Problem{layer.gate_up.format, tokens, c.hidden_size, c.intermediate_size,
                                c.num_experts, c.top_k});

@@ -104,7 +104,11 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
     const auto layer = static_cast<std::size_t>(l);
     const LayerPlacements& w = layout.layers.at(layer);
     const std::int64_t window = c.layer_is_sliding.at(layer) ? c.sliding_window : 0;
-    of("rms_norm", Precision::kF32).weight_bytes += 2 * kFloat * as_double(c.hidden_size);
+    // What runs within another op counts there.
+    const bool router_normalises =
+        normalises(*table(n).router, router_problem(c, w.router.format, n));
+    const double norm_bytes = kFloat * as_double(c.hidden_size);
+    of("rms_norm", Precision::kF32).weight_bytes += norm_bytes;
     for (const WeightPlacement* p : {&w.query, &w.key, &w.value}) {
       add_linear("linear: query, key, value", *table(n).linear, *p, n, true);
     }
@@ -115,7 +119,9 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
       attention.operations += 4 * visible_pairs(part, window) * as_double(c.num_heads * c.head_dim);
     }
     add_linear("linear: attention out", *table(n).linear, w.attention_out, n, true);
-    add_linear("linear: router", *table(n).router_linear, w.router, n, true);
+    add_linear(router_normalises ? "router" : "linear: router", *table(n).router_linear, w.router,
+               n, true);
+    of(router_normalises ? "router" : "rms_norm", Precision::kF32).weight_bytes += norm_bytes;
     OpCost& experts =
         of("moe_experts", multiplies_in(table(n).moe_experts->name, w.gate_up.format));
     const double one_expert =

@@ -83,9 +83,11 @@ TEST_CASE("layering: within kernels, core knows no op, and formats know only cor
     const std::string to = op_of(i.target);
     if (from == "core") CHECK(to == "core");
     if (from == "formats") CHECK((to == "formats" || to == "core"));
+    if (from == "fused") CHECK((to == "fused" || to == "formats" || to == "core"));
     if (from == "rows") CHECK((to == "rows" || to == "formats" || to == "core"));
     // An op may use another's views (kv_write writes what attention reads), never its variants.
-    if (from != to && to != "core" && to != "formats" && to != "rows" && from != "verify") {
+    if (from != to && to != "core" && to != "formats" && to != "fused" && to != "rows" &&
+        from != "verify") {
       const bool is_view = i.target == "kernels/attention/kv_view.h" ||
                            i.target == "kernels/attention/kv_device.cuh";
       CHECK(is_view);

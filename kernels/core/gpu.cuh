@@ -50,19 +50,25 @@ MOEBENCH_DEVICE double warp_sum(double value) {
   return value;
 }
 
-// The sum over a block of kThreads, in every thread, always added in the same order. Every thread
-// must call it; kThreads is a multiple of 32. Value: float or double.
-template <int kThreads, class Value>
-MOEBENCH_DEVICE Value block_sum(Value value) {
+// The sum over the first kThreads of a block, in each of them, always added in the same order. Each
+// must call it; kThreads is a multiple of 32, and sync() a barrier of these threads. Value: float
+// or double.
+template <int kThreads, class Value, class Sync>
+MOEBENCH_DEVICE Value block_sum(Value value, Sync&& sync) {
   MOEBENCH_SHARED(Value, partial, [kThreads / kWarp]);
   value = warp_sum(value);
-  sync_threads();  // a call before this one may still be reading `partial`
+  sync();  // a call before this one may still be reading `partial`
   if (lane_id() == 0) partial[warp_id()] = value;
-  sync_threads();
+  sync();
   value = 0;
   MOEBENCH_UNROLL
   for (int w = 0; w < kThreads / kWarp; ++w) value += partial[w];
   return value;
+}
+// Of a whole block of kThreads.
+template <int kThreads, class Value>
+MOEBENCH_DEVICE Value block_sum(Value value) {
+  return block_sum<kThreads>(value, [] { sync_threads(); });
 }
 
 // A number whose order is that of floats: zeros of both signs are one, NaNs the largest. 0 is no

@@ -8,92 +8,16 @@
 //
 // Exact in f32 but for the order of the sum, which depends on the columns and the format alone, not
 // on the batch.
+#include "kernels/formats/f32_groups.cuh"
 #include "kernels/linear/weight.cuh"
 
 namespace moebench::linear {
 namespace {
 
-constexpr int kWarps = 4;
+constexpr int kWarps = gpu::kMostSplits;
 constexpr int kThreads = kWarps * gpu::kWarp;
 constexpr int kRows = 4;        // of a warp
 constexpr int kMostTokens = 8;  // of a block
-
-// 16 bytes of each row, and their scales.
-struct Group {
-  uint4 bytes[kRows];
-  std::uint32_t scales[kRows];
-};
-
-template <Format kFormat>
-MOEBENCH_DEVICE Group load_group(const gpu::EncodedRow (&rows)[kRows], int group) {
-  using Weights = gpu::DeviceFormat<kFormat>;
-  Group g;
-  MOEBENCH_UNROLL
-  for (int r = 0; r < kRows; ++r) {
-    g.bytes[r] = gpu::load_streaming(rows[r].data + group * std::int64_t{16});
-    g.scales[r] = Weights::load_scale(rows[r], group * Weights::kValues);
-  }
-  return g;
-}
-
-// A group's columns are used 8 at a time (4 if there are no more).
-template <Format kFormat>
-constexpr int kPiece =
-    gpu::DeviceFormat<kFormat>::kValues < 8 ? gpu::DeviceFormat<kFormat>::kValues : 8;
-
-// Adds the products of one piece of a group to sums. `x` is at the tokens' rows, `column` the
-// piece's first.
-template <Format kFormat, int kTokens>
-MOEBENCH_DEVICE void multiply_piece(const Group& group, int piece, const float* const (&x)[kTokens],
-                                    int column, float (&sums)[kRows][kTokens]) {
-  using Weights = gpu::DeviceFormat<kFormat>;
-  constexpr int kInWord = Weights::kValues / 4;
-  constexpr int kWords = kPiece<kFormat> / kInWord;
-  float weights[kRows][kPiece<kFormat>];
-  MOEBENCH_UNROLL
-  for (int r = 0; r < kRows; ++r) {
-    MOEBENCH_UNROLL
-    for (int w = 0; w < kWords; ++w) {
-      const int word = piece * kWords + w;
-      float of_word[kInWord];
-      Weights::decode_word(gpu::word_of(group.bytes[r], word),
-                           Weights::scale_of(group.scales[r], word), of_word);
-      MOEBENCH_UNROLL
-      for (int i = 0; i < kInWord; ++i) weights[r][w * kInWord + i] = of_word[i];
-    }
-  }
-  MOEBENCH_UNROLL
-  for (int t = 0; t < kTokens; ++t) {
-    MOEBENCH_UNROLL
-    for (int i = 0; i < kPiece<kFormat>; i += 4) {
-      const float4 xs = *reinterpret_cast<const float4*>(x[t] + column + i);
-      MOEBENCH_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        sums[r][t] += weights[r][i] * xs.x;
-        sums[r][t] += weights[r][i + 1] * xs.y;
-        sums[r][t] += weights[r][i + 2] * xs.z;
-        sums[r][t] += weights[r][i + 3] * xs.w;
-      }
-    }
-  }
-}
-
-template <Format kFormat, int kTokens>
-MOEBENCH_DEVICE void multiply_group(const Group& group, const float* const (&x)[kTokens],
-                                    int column, float (&sums)[kRows][kTokens]) {
-  constexpr int kPieces = gpu::DeviceFormat<kFormat>::kValues / kPiece<kFormat>;
-  if constexpr (kTokens < 4) {
-    MOEBENCH_UNROLL
-    for (int piece = 0; piece < kPieces; ++piece) {
-      multiply_piece<kFormat>(group, piece, x, column + piece * kPiece<kFormat>, sums);
-    }
-  } else {
-    MOEBENCH_NO_UNROLL  // or else more is decoded ahead than there are registers for
-        for (int piece = 0; piece < kPieces; ++piece) {
-      multiply_piece<kFormat>(group, piece, x, column + piece * kPiece<kFormat>, sums);
-    }
-  }
-}
 
 // Block (rows, tokens): kWarps / splits times kRows rows.
 template <Format kFormat, int kTokens>
@@ -122,14 +46,14 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kTokens < 4 ? 4 : 3)
   const int groups = weight.cols / Weights::kValues;
   const int stride = splits * gpu::kWarp;
   int group = warp % splits * gpu::kWarp + gpu::lane_id();
-  Group next;
-  if (group < groups) next = load_group<kFormat>(rows, group);
+  gpu::RowGroup<kRows> next;
+  if (group < groups) next = gpu::load_group<kFormat>(rows, group);
   gpu::let_next_kernel_start();
   gpu::wait_for_previous_kernel();
   for (; group < groups; group += stride) {
-    const Group now = next;
-    if (group + stride < groups) next = load_group<kFormat>(rows, group + stride);
-    multiply_group<kFormat, kTokens>(now, tokens, group * Weights::kValues, sums);
+    const gpu::RowGroup<kRows> now = next;
+    if (group + stride < groups) next = gpu::load_group<kFormat>(rows, group + stride);
+    gpu::multiply_group<kFormat>(now, tokens, group * Weights::kValues, sums);
   }
   MOEBENCH_UNROLL
   for (int r = 0; r < kRows; ++r) {
@@ -144,20 +68,12 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kTokens < 4 ? 4 : 3)
   const int token = first_token + static_cast<int>(threadIdx.x) % kTokens;
   const int row = first_row + r;
   if (r >= kWarps / splits * kRows || row >= weight.rows || token >= num_tokens) return;
-  float sum = 0;
-  for (int split = 0; split < splits; ++split) {
-    sum += partial[r / kRows * splits + split][r % kRows][token - first_token];
-  }
-  sum *= Weights::row_factor(encoded_row(weight, row));
-  if (bias != nullptr) sum += bias[row];
-  out[static_cast<std::int64_t>(token) * weight.rows + row] = sum;
-}
-
-// Warps that share rows: the more the better, as long as every lane has at least two groups.
-int choose_splits(int groups) {
-  int splits = kWarps;
-  while (splits > 1 && groups < 2 * gpu::kWarp * splits) splits /= 2;
-  return splits;
+  out[static_cast<std::int64_t>(token) * weight.rows + row] = gpu::finish_row<kFormat>(
+      splits,
+      [&](int split) {
+        return partial[r / kRows * splits + split][r % kRows][token - first_token];
+      },
+      encoded_row(weight, row), bias == nullptr ? nullptr : bias + row);
 }
 
 void run(const Args& args, Context& context) {
@@ -165,7 +81,7 @@ void run(const Args& args, Context& context) {
   const auto num_tokens = static_cast<int>(args.x.shape[0]);
   gpu::with_format(args.weight.format, [&](auto format) {
     constexpr Format kFormat = decltype(format)::value;
-    const int splits = choose_splits(weight.cols / gpu::DeviceFormat<kFormat>::kValues);
+    const int splits = gpu::column_splits(weight.cols / gpu::DeviceFormat<kFormat>::kValues);
     const int rows = kWarps / splits * kRows;
     const auto start = [&](auto* kernel, int tokens) {
       gpu::launch(kernel,

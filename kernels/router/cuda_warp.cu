@@ -1,6 +1,5 @@
-// cuda_warp: one warp a token. The logits stay in registers as numbers whose order is theirs, NaNs
-// the largest as in the reference; top_k times the warp looks for the largest that was not taken.
-#include "kernels/core/gpu.cuh"
+// cuda_warp: one warp a token, the logits in registers.
+#include "kernels/router/choose.cuh"
 #include "kernels/router/router.h"
 
 namespace moebench::router {
@@ -9,7 +8,6 @@ namespace {
 constexpr int kWarps = 4;  // tokens of a block
 constexpr int kMostExperts = 1024;
 
-// Lane l holds experts l, l + 32, ...: kHeld of them.
 template <int kHeld>
 __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp)
     route(const float* logits, std::int32_t* expert_ids, float* expert_weights, int num_tokens,
@@ -18,49 +16,8 @@ __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp)
   gpu::wait_for_previous_kernel();
   const std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * kWarps + gpu::warp_id();
   if (token >= num_tokens) return;
-  logits += token * num_experts;
-  std::uint32_t orders[kHeld];  // 0: taken, or no expert
-  int places[kHeld];            // among the chosen; -1: not chosen
-  MOEBENCH_UNROLL
-  for (int h = 0; h < kHeld; ++h) {
-    const int expert = gpu::lane_id() + h * gpu::kWarp;
-    orders[h] = expert < num_experts ? gpu::order_of(logits[expert]) : 0;
-    places[h] = -1;
-  }
-  float largest = 0;
-  float sum = 0;
-  for (int k = 0; k < top_k; ++k) {
-    // The best of this lane, the lowest of equals; then of the warp.
-    std::uint32_t best = orders[0];
-    int expert = gpu::lane_id();
-    MOEBENCH_UNROLL
-    for (int h = 1; h < kHeld; ++h) {
-      if (orders[h] > best) {
-        best = orders[h];
-        expert = gpu::lane_id() + h * gpu::kWarp;
-      }
-    }
-    const std::uint32_t winner = gpu::reduce_max(gpu::kAllLanes, best);
-    const auto chosen = static_cast<int>(gpu::reduce_min(
-        gpu::kAllLanes, best == winner ? static_cast<unsigned>(expert) : 0xffffffffU));
-    if (k == 0) largest = gpu::float_of_order(winner);
-    sum += expf(gpu::float_of_order(winner) - largest);
-    MOEBENCH_UNROLL
-    for (int h = 0; h < kHeld; ++h) {
-      if (chosen != gpu::lane_id() + h * gpu::kWarp) continue;
-      orders[h] = 0;
-      places[h] = k;
-    }
-  }
-  expert_ids += token * top_k;
-  expert_weights += token * top_k;
-  MOEBENCH_UNROLL
-  for (int h = 0; h < kHeld; ++h) {
-    if (places[h] < 0) continue;
-    const int expert = gpu::lane_id() + h * gpu::kWarp;
-    expert_ids[places[h]] = expert;
-    expert_weights[places[h]] = expf(logits[expert] - largest) / sum;
-  }
+  choose_experts<kHeld>(logits + token * num_experts, num_experts, top_k,
+                        expert_ids + token * top_k, expert_weights + token * top_k);
 }
 
 template <int kHeld>

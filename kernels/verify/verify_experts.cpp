@@ -51,6 +51,55 @@ std::vector<std::int32_t> route(RandomStream& random, const ExpertShape& s) {
   return ids;
 }
 
+// A norm, a product and the choice of a token each, in float64: the sum of x and addend, the
+// normalised rows and the weights of the chosen into `want`, the chosen into `ids`.
+struct RoutedShape {
+  std::string_view name;
+  Format format;
+  std::int64_t tokens, experts, top_k, hidden_size;
+  bool adds;  // there is something to add to x, and a bias
+};
+void route_in_float64(const RoutedShape& s, const std::vector<double>& x,
+                      const std::vector<double>& addend, const std::vector<double>& norm,
+                      double epsilon, const std::vector<double>& weight,
+                      const std::vector<double>& bias, std::vector<double>& want,
+                      std::vector<std::int32_t>& ids) {
+  const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+  std::vector<double> normed;
+  std::vector<double> weights;
+  for (std::int64_t t = 0; t < s.tokens; ++t) {
+    const std::size_t begin = want.size();
+    double squares = 0;
+    for (std::int64_t i = 0; i < s.hidden_size; ++i) {
+      const double sum = x[at(t * s.hidden_size + i)] + addend[at(t * s.hidden_size + i)];
+      want.push_back(sum);
+      squares += sum * sum;
+    }
+    const double root = std::sqrt(squares / static_cast<double>(s.hidden_size) + epsilon);
+    for (std::int64_t i = 0; i < s.hidden_size; ++i) {
+      normed.push_back(norm[at(i)] * want[begin + at(i)] / root);
+    }
+    std::vector<double> logits = bias;
+    for (std::int64_t e = 0; e < s.experts; ++e) {
+      for (std::int64_t i = 0; i < s.hidden_size; ++i) {
+        logits[at(e)] += weight[at(e * s.hidden_size + i)] * normed[at(t * s.hidden_size + i)];
+      }
+    }
+    std::vector<std::int32_t> order(at(s.experts));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::int32_t a, std::int32_t b) { return logits[at(a)] > logits[at(b)]; });
+    double total = 0;
+    for (std::int64_t k = 0; k < s.top_k; ++k) total += std::exp(logits[at(order[at(k)])]);
+    for (std::int64_t k = 0; k < s.top_k; ++k) {
+      ids.push_back(order[at(k)]);
+      weights.push_back(std::exp(logits[at(order[at(k)])]) / total);
+    }
+  }
+  want.insert(want.end(), normed.begin(), normed.end());
+  want.insert(want.end(), weights.begin(), weights.end());
+}
+
 // The contract's formula, pair by pair.
 std::vector<double> experts_in_float64(
     const ExpertShape& s, const RandomMatrices& gate_up, const std::vector<double>& gate_up_bias,
@@ -89,9 +138,68 @@ std::vector<double> experts_in_float64(
   return out;
 }
 
+void check_normalising_router(Check& check) {
+  std::vector<const router::Variant*> variants;
+  for (const router::Variant* v : router::variants()) {
+    if (v->normalises != nullptr) variants.push_back(v);
+  }
+  for (const RoutedShape& s :
+       {RoutedShape{"normed_one_token", Format::kBf16, 1, 32, 4, 2880, true},
+        RoutedShape{"normed_odd_counts", Format::kBf16, 7, 19, 3, 160, true},
+        RoutedShape{"normed_128_experts", Format::kBf16, 2, 128, 4, 416, true},
+        RoutedShape{"normed_one_expert", Format::kF32, 3, 1, 1, 32, false},
+        RoutedShape{"normed_f32", Format::kF32, 16, 33, 2, 1568, false}}) {
+    if (!check.wants(s.name)) continue;
+    RandomStream random(check.seed, 9);
+    RandomMatrices weight(random, s.format, 1, s.experts, s.hidden_size, check.pool);
+    const std::int64_t size = s.tokens * s.hidden_size;
+    const std::vector<float> x = random_floats(random, size, 3.0F);
+    const std::vector<float> addend = random_floats(random, size, s.adds ? 1.0F : 0.0F);
+    const std::vector<float> norm = random_floats(random, s.hidden_size, 2.0F);
+    const std::vector<float> bias = random_floats(random, s.experts, s.adds ? 1.0F : 0.0F);
+    constexpr float kEpsilon = 1e-5F;
+    std::vector<double> want;
+    std::vector<std::int32_t> want_ids;
+    route_in_float64(s, doubles(x), doubles(addend), doubles(norm), static_cast<double>(kEpsilon),
+                     weight.decoded, doubles(bias), want, want_ids);
+    want.insert(want.end(), want_ids.size(), 0.0);
+    const router::Problem problem{s.tokens, s.experts, s.top_k, s.format, s.hidden_size};
+    check.each<router::Variant>(
+        variants, "router", s.name, codec(s.format).name, problem,
+        [&](const router::Variant& variant, VerifyResult& r) {
+          std::vector<float> got(static_cast<std::size_t>(size), std::nanf(""));  // sums
+          std::vector<float> normed = got;
+          std::vector<std::int32_t> ids(want_ids.size(), -1);
+          std::vector<float> weights(ids.size(), std::nanf(""));
+          Operands o(variant.backend);
+          router::Args args;
+          args.expert_ids = {o.out(ids), {s.tokens, s.top_k}};
+          args.expert_weights = {o.out(weights), {s.tokens, s.top_k}};
+          const std::array<std::int64_t, 2> rows = {s.tokens, s.hidden_size};
+          args.product = {{{o.in(x), rows},
+                           {s.adds ? o.in(addend) : nullptr, rows},
+                           {o.in(norm), {s.hidden_size}},
+                           kEpsilon,
+                           {o.out(got), rows}},
+                          {o.out(normed), rows},
+                          o.in(weight.view[0]),
+                          {s.adds ? o.in(bias) : nullptr, {s.experts}}};
+          o.run(variant, problem, args, check.pool);
+          got.insert(got.end(), normed.begin(), normed.end());
+          got.insert(got.end(), weights.begin(), weights.end());
+          // Another expert is an error, however near its number.
+          for (std::size_t i = 0; i < ids.size(); ++i) {
+            got.push_back(ids[i] == want_ids[i] ? 0.0F : std::nanf(""));
+          }
+          compare(got, want, r);
+        });
+  }
+}
+
 }  // namespace
 
 void check_router(Check& check) {
+  check_normalising_router(check);
   struct Shape {
     std::string_view name;
     std::int64_t tokens, experts, top_k;

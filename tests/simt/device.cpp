@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -140,8 +141,17 @@ Device* linked_device() { return &emulated(); }
 }  // namespace moebench::gpu
 
 namespace moebench::simt {
+namespace {
+std::vector<std::string>& launch_names() {
+  static std::vector<std::string> names;
+  return names;
+}
+}  // namespace
+
+const std::vector<std::string>& launches() { return launch_names(); }
 
 void enqueue(const gpu::LaunchConfig& config, const char* name, std::function<void()> kernel) {
+  launch_names().emplace_back(name);
   Shape shape;
   shape.grid = {config.grid.x, config.grid.y, config.grid.z};
   shape.block = {config.block, 1, 1};

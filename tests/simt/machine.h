@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "kernels/core/device.h"
 #include "tests/simt/thread.h"
@@ -55,6 +56,9 @@ Settings& settings();
 // A kernel launch in the device's stream: run now, or kept if the stream is being captured. Throws
 // Error(kDevice) with what the machine found.
 void enqueue(const gpu::LaunchConfig& config, const char* name, std::function<void()> kernel);
+
+// The names of all launches so far, also of those that a capture keeps.
+const std::vector<std::string>& launches();
 
 // Of the imagined device; the sizes are an H200's.
 inline constexpr int kNumSms = 4;

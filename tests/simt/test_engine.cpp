@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/scheduler.h"
 #include "engine/scoring.h"
+#include "tests/simt/machine.h"
 #include "tests/support/files.h"
 #include "tests/support/near.h"
 
@@ -46,6 +47,9 @@ Run answer(Engine& engine, std::int64_t max_tokens) {
   }
   return run;
 }
+
+// Plan `cuda` without what runs several ops at once.
+const std::string kUnfused = "backend=cuda,router=cuda_warp";
 
 EngineOptions small_options() {
   EngineOptions options;
@@ -202,6 +206,43 @@ TEST_CASE("graphs of the shapes used last are kept, and steps that decode many a
   logits_of(70);
   CHECK(engine.model->num_graphs() == kMost);
   for (const std::int32_t sequence : sequences) engine.cache->release(sequence);
+}
+
+TEST_CASE("ops that are fused give the tokens of the same ops one by one in fewer launches") {
+  ThreadPool pool(1);
+  const auto run = [&](const std::string& plan, bool observes, std::size_t& launches) {
+    Engine engine = load_engine("nano", parse_plan(plan), small_options(), pool);
+    const std::int32_t sequence = engine.cache->create();
+    engine.cache->grow(sequence, 3);
+    engine.model->forward({{5, 6}, {0, 1}, {sequence, sequence}, {1}}, *engine.cache);
+    const Observer observer{[](std::string_view, std::int64_t, View<const float, 2>) {}, {}};
+    const std::size_t before = simt::launches().size();
+    const auto logits = engine.model->forward({{7}, {2}, {sequence}, {0}}, *engine.cache,
+                                              observes ? &observer : nullptr);
+    launches = simt::launches().size() - before;
+    return std::vector<float>(logits.data, logits.data + logits.size());
+  };
+  std::size_t fused = 0;
+  std::size_t single = 0;
+  std::size_t observed = 0;
+  const std::vector<float> logits = run("cuda", false, fused);
+  CHECK(logits == run(kUnfused, false, single));
+  CHECK(logits == run("cuda", true, observed));
+  const auto num_layers =
+      static_cast<std::size_t>(load_model_config(resolve_model("nano")).num_layers);
+  // Norm, product and choice of the router.
+  CHECK(single - fused == 2 * num_layers);
+  CHECK(observed == single + 2 * num_layers);  // and queries and keys are rotated by themselves
+}
+
+TEST_CASE("fused or not: whole answers have the same tokens and probabilities") {
+  ThreadPool pool(1);
+  Engine fused = load_engine("nano", parse_plan("cuda"), small_options(), pool);
+  Engine single = load_engine("nano", parse_plan(kUnfused), small_options(), pool);
+  const Run a = answer(fused, 12);
+  const Run b = answer(single, 12);
+  CHECK(a.tokens == b.tokens);
+  CHECK(a.log_probabilities == b.log_probabilities);
 }
 
 TEST_CASE("a step is timed by the device's events, as a graph and without") {

@@ -9,7 +9,9 @@
 #include "kernels/kv_write/kv_write.h"
 #include "kernels/linear/linear.h"
 #include "kernels/moe_experts/moe_experts.h"
+#include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
+#include "kernels/router/router.h"
 #include "kernels/verify/compare.h"
 #include "tests/simt/support.h"
 
@@ -100,6 +102,76 @@ std::vector<float> experts_with(std::string_view name, verify::RandomMatrices& g
         moe_experts::Problem{gate_up.view.format, tokens, hidden, wide / 2, experts, top_k}, args,
         pool);
   return out;
+}
+
+// What a layer has to say up to its experts.
+struct Routed {
+  std::vector<float> sums, normed, weights;
+  std::vector<std::int32_t> ids;
+};
+
+struct RoutedShape {
+  std::int64_t tokens, experts, top_k, size;
+  bool adds;
+};
+
+// By cuda_cluster, or by the ops one after the other.
+Routed route(const RoutedShape& s, verify::RandomMatrices& weight, bool at_once, ThreadPool& pool) {
+  RandomStream random(21);
+  const std::vector<float> x = verify::random_floats(random, s.tokens * s.size, 3.0F);
+  const std::vector<float> addend = verify::random_floats(random, s.tokens * s.size, 1.0F);
+  const std::vector<float> norm = verify::random_floats(random, s.size, 2.0F);
+  // A few values only: experts with the same weights have the same logits.
+  std::vector<float> bias = verify::random_floats(random, s.experts, 1.0F);
+  for (std::size_t e = 0; e < bias.size(); ++e) bias[e] = bias[e / 8 * 8];
+  Routed out{x, std::vector<float>(x.size(), std::nanf("")), {}, {}};
+  out.weights.assign(static_cast<std::size_t>(s.tokens * s.top_k), std::nanf(""));
+  out.ids.assign(out.weights.size(), -1);
+  std::vector<float> logits(static_cast<std::size_t>(s.tokens * s.experts), std::nanf(""));
+  Operands o("cuda");
+  const View<float, 2> sums{o.out(out.sums), {s.tokens, s.size}};
+  const View<float, 2> normed{o.out(out.normed), {s.tokens, s.size}};
+  const View<const float, 2> added{s.adds ? o.in(addend) : nullptr, {s.tokens, s.size}};
+  const View<const float, 1> norm_view{o.in(norm), {s.size}};
+  const View<const float, 1> bias_view{s.adds ? o.in(bias) : nullptr, {s.experts}};
+  const MatrixView matrix = o.in(weight.view[0]);
+  router::Args args;
+  args.expert_ids = {o.out(out.ids), {s.tokens, s.top_k}};
+  args.expert_weights = {o.out(out.weights), {s.tokens, s.top_k}};
+  const router::Problem problem{s.tokens, s.experts, s.top_k, matrix.format, s.size};
+  if (at_once) {
+    const router::Variant& variant = cuda_variant(router::variants(), "cuda_cluster");
+    REQUIRE(variant.normalises(problem));
+    args.product = {
+        {{o.in(x), {s.tokens, s.size}}, added, norm_view, 1e-5F, sums}, normed, matrix, bias_view};
+    o.run(variant, problem, args, pool);
+    return out;
+  }
+  Context context{pool, {}};
+  const View<float, 2> logit_view{o.out(logits), {s.tokens, s.experts}};
+  args.logits = logit_view;
+  cuda_variant(rms_norm::variants(), "cuda_block")
+      .run({sums, added, norm_view, 1e-5F, normed}, context);
+  cuda_variant(linear::variants(), "cuda_rows_f32")
+      .run({normed, matrix, bias_view, logit_view}, context);
+  o.run(cuda_variant(router::variants(), "cuda_warp"), problem, args, pool);
+  return out;
+}
+
+void check_same(const Routed& got, const Routed& want) {
+  CHECK(same_bits(got.sums, want.sums));
+  CHECK(same_bits(got.normed, want.normed));
+  CHECK(same_bits(got.weights, want.weights));
+  CHECK(got.ids == want.ids);
+}
+
+// Every row of some stands twice: ties.
+void repeat_rows(verify::RandomMatrices& weight) {
+  const std::size_t bytes = row_bytes(weight.view.format, weight.view.cols);
+  for (std::int64_t row = 1; row < weight.view.rows; row += 2) {
+    std::memcpy(weight.data.data() + static_cast<std::size_t>(row) * bytes,
+                weight.data.data() + static_cast<std::size_t>(row - 1) * bytes, bytes);
+  }
 }
 
 }  // namespace
@@ -352,6 +424,62 @@ TEST_CASE("kv_write rotates as rope does") {
     };
     CHECK(run(true) == run(false));
   }
+}
+
+TEST_CASE("router: cuda_cluster has the bits of norm and product and choice one after the other") {
+  ThreadPool pool(1);
+  // Odd sizes; fewer experts than blocks; rows in one pass and in two; all the columns there can
+  // be.
+  for (const RoutedShape& s :
+       {RoutedShape{1, 32, 4, 2880, true}, RoutedShape{2, 128, 4, 2880, true},
+        RoutedShape{7, 19, 3, 160, true}, RoutedShape{16, 33, 2, 96, false},
+        RoutedShape{3, 1, 1, 32, true}, RoutedShape{2, 127, 127, 4096, true}}) {
+    for (const Format format : {Format::kBf16, Format::kF32}) {
+      INFO(s.tokens << " tokens, " << s.experts << " experts, " << s.size << " columns, "
+                    << format_name(format));
+      RandomStream random(22);
+      verify::RandomMatrices weight(random, format, 1, s.experts, s.size, pool);
+      repeat_rows(weight);
+      const Routed want = route(s, weight, false, pool);
+      check_same(route(s, weight, true, pool), want);
+    }
+  }
+}
+
+TEST_CASE("router: cuda_cluster in every schedule") {
+  ThreadPool pool(1);
+  const RoutedShape s{3, 70, 4, 544, true};
+  RandomStream random(23);
+  verify::RandomMatrices weight(random, Format::kBf16, 1, s.experts, s.size, pool);
+  const Routed want = route(s, weight, false, pool);
+  for (simt::Settings settings : schedules()) {
+    INFO(describe(settings));
+    settings.resident_blocks = 16;
+    const WithSettings with(settings);
+    check_same(route(s, weight, true, pool), want);
+  }
+}
+
+TEST_CASE("router: cuda_cluster says which norms and products it takes") {
+  const router::Variant& variant = cuda_variant(router::variants(), "cuda_cluster");
+  const auto takes = [&](const router::Problem& p) { return variant.normalises(p); };
+  CHECK(takes({16, 128, 4, Format::kBf16, 2880}));
+  CHECK_FALSE(takes({17, 128, 4, Format::kBf16, 2880}));  // tokens
+  CHECK_FALSE(takes({1, 129, 4, Format::kBf16, 2880}));   // experts
+  CHECK_FALSE(takes({1, 32, 4, Format::kBf16, 2888}));    // columns
+  CHECK_FALSE(takes({1, 32, 4, Format::kBf16, 4128}));
+  CHECK_FALSE(takes({1, 32, 4, Format::kBf16, 0}));
+  CHECK_FALSE(takes({1, 32, 4, Format::kInt4, 2880}));
+  // And refuses the others.
+  ThreadPool pool(1);
+  Context context{pool, {}};
+  std::vector<float> floats(64);
+  std::vector<std::int32_t> ids(1);
+  router::Args args;
+  args.expert_ids = {ids.data(), {1, 1}};
+  args.product.norm.weight = {floats.data(), {48}};
+  args.product.weight = {Format::kF32, 1, 48, reinterpret_cast<const std::byte*>(floats.data())};
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("multiple of 32"));
 }
 
 }  // namespace moebench::test
