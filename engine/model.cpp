@@ -276,14 +276,17 @@ void Model::trace(std::string_view name, std::int64_t begin_ns) const {
   tracer_.on_span({name, layer_, shape.num_tokens, shape.num_sequences, begin_ns, steady_ns()});
 }
 
-void Model::linear(const char* name, const linear::Args& args) {
-  const linear::Variant& variant = *ops(args.x.shape[0]).linear;
+bool Model::runs_at_once(const linear::Args& args) const {
   const auto in_format = [&](const linear::Args::Output& o) {
     return o.weight.data == nullptr || o.weight.format == args.weight.format;
   };
-  if (variant.runs_several && std::all_of(args.also.begin(), args.also.end(), in_format)) {
-    return run(name, variant, args);
-  }
+  return ops(args.x.shape[0]).linear->runs_several &&
+         std::all_of(args.also.begin(), args.also.end(), in_format);
+}
+
+void Model::linear(const char* name, const linear::Args& args) {
+  const linear::Variant& variant = *ops(args.x.shape[0]).linear;
+  if (runs_at_once(args)) return run(name, variant, args);
   run(name, variant, {args.x, args.weight, args.bias, args.out});
   for (const linear::Args::Output& o : args.also) {
     if (o.weight.data != nullptr) run(name, variant, {args.x, o.weight, o.bias, o.out});
@@ -520,18 +523,25 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   const View<float, 2> branch{act_.branch, {n, c.hidden_size}};
   const OpTable& table = ops(n);
 
-  // Attention. What the layer before has to add arrives with the norm.
+  // Attention. What the layer before has to add arrives with the norm; a product that begins with
+  // the norm does both.
   const View<const float, 2> from_before{l > 0 ? act_.branch : nullptr, {n, c.hidden_size}};
-  const View<float, 2> residual{residual_, {n, c.hidden_size}};
-  run("rms_norm", *table.rms_norm, {residual, from_before, w.attention_norm, epsilon, normed});
-  if (l > 0) observe(observer, "resid_mlp", l - 1, residual);
-  observe(observer, "attn_norm", l, normed);
-  linear("linear: query, key, value", {normed,
-                                       w.query,
-                                       w.query_bias,
-                                       {act_.query, {n, q_size}},
-                                       {{{w.key, w.key_bias, {act_.key, {n, kv_size}}},
-                                         {w.value, w.value_bias, {act_.value, {n, kv_size}}}}}});
+  linear::Args to_attend{normed,
+                         w.query,
+                         w.query_bias,
+                         {act_.query, {n, q_size}},
+                         {{{w.key, w.key_bias, {act_.key, {n, kv_size}}},
+                           {w.value, w.value_bias, {act_.value, {n, kv_size}}}}}};
+  if (observer == nullptr && runs_at_once(to_attend) &&
+      normalises(*table.linear, {w.query.format, n, w.query.rows, w.query.cols})) {
+    to_attend.norm = norm_before(from_before, w.attention_norm);
+  } else {
+    const View<float, 2> residual{residual_, {n, c.hidden_size}};
+    run("rms_norm", *table.rms_norm, {residual, from_before, w.attention_norm, epsilon, normed});
+    if (l > 0) observe(observer, "resid_mlp", l - 1, residual);
+    observe(observer, "attn_norm", l, normed);
+  }
+  linear("linear: query, key, value", to_attend);
   const View<const float, 2> cos{act_.cos, {n, c.head_dim / 2}};
   const View<const float, 2> sin{act_.sin, {n, c.head_dim / 2}};
   const View<float, 3> queries{act_.query, {n, c.num_heads, c.head_dim}};

@@ -166,6 +166,7 @@ class Model {
   void run(const char* op, const V& variant, const typename V::Args& args);
   // All of args.also too: in one launch if the variant can.
   void linear(const char* name, const linear::Args& args);
+  bool runs_at_once(const linear::Args& args) const;
   // Where drawn_memory_ (or its copy on the host) holds what the sample op wrote.
   struct Drawn {
     View<double, 1> log_probabilities;

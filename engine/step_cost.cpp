@@ -108,10 +108,14 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
     const bool router_normalises =
         normalises(*table(n).router, router_problem(c, w.router.format, n));
     const double norm_bytes = kFloat * as_double(c.hidden_size);
-    of("rms_norm", Precision::kF32).weight_bytes += norm_bytes;
+    const bool query_normalises =
+        w.key.format == w.query.format && w.value.format == w.query.format &&
+        normalises(*table(n).linear, {w.query.format, n, w.query.rows, w.query.cols});
     for (const WeightPlacement* p : {&w.query, &w.key, &w.value}) {
       add_linear("linear: query, key, value", *table(n).linear, *p, n, true);
     }
+    of(query_normalises ? "linear: query, key, value" : "rms_norm", Precision::kF32).weight_bytes +=
+        norm_bytes;
     of("kv_write", Precision::kF32).written_bytes += as_double(n) * position_bytes;
     OpCost& attention = of("attention", multiplies_in(table(n).attention->name, kv));
     for (const StepWork::Part& part : work.parts) {

@@ -6,6 +6,9 @@
 // order that depends on the row's size alone.
 #pragma once
 
+#include <initializer_list>
+
+#include "kernels/core/error.h"
 #include "kernels/core/gpu.cuh"
 
 namespace moebench::fused {
@@ -117,5 +120,13 @@ struct RowPart {
     for (int h = 0; h < kLoads; ++h) held[h] = normalised(held[h], scale, weights[h]);
   }
 };
+
+// On the host: rows that are read four values at a time.
+inline void check_aligned(std::initializer_list<const float*> rows) {
+  for (const float* row : rows) {
+    require(reinterpret_cast<std::uintptr_t>(row) % 16 == 0,
+            "begin an op with its norm: rows must be aligned to 16 bytes");
+  }
+}
 
 }  // namespace moebench::fused

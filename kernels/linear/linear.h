@@ -10,6 +10,7 @@
 #include "kernels/core/variant.h"
 #include "kernels/core/view.h"
 #include "kernels/formats/format.h"
+#include "kernels/fused/norm.h"
 
 namespace moebench::linear {
 
@@ -33,6 +34,9 @@ struct Args {
     View<float, 2> out;
   };
   std::array<Output, 2> also{};
+
+  // A norm whose result is x, for variants that do it on the way: x.data is not looked at then.
+  fused::Norm norm{};
 };
 
 using Variant = moebench::Variant<Problem, Args>;

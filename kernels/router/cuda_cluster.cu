@@ -154,10 +154,6 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 2)
                                         expert_weights + token * top_k);
 }
 
-bool is_aligned(const float* address) {
-  return reinterpret_cast<std::uintptr_t>(address) % 16 == 0;
-}
-
 // Empty, or why it cannot do the norm and the product, too.
 std::string product_unsupported(const Problem& problem) {
   if (problem.num_tokens > kMostTokens) {
@@ -187,11 +183,8 @@ void run(const Args& args, Context& context) {
       product_unsupported({num_tokens, product.weight.rows, args.expert_ids.shape[1],
                            product.weight.format, product.weight.cols});
   require(reason.empty(), "run router with its product: {}", reason);
-  for (const float* row :
-       {norm.x.data, norm.addend.data, norm.weight.data, static_cast<const float*>(norm.sum.data),
-        static_cast<const float*>(product.normed.data)}) {
-    require(is_aligned(row), "run router with its product: rows must be aligned to 16 bytes");
-  }
+  fused::check_aligned(
+      {norm.x.data, norm.addend.data, norm.weight.data, norm.sum.data, product.normed.data});
   const MatrixView& matrix = product.weight;
   require(matrix.layout == RowLayout::kRowMajor, "run router: weights are interleaved");
   const Weight weight{reinterpret_cast<const unsigned char*>(matrix.data),

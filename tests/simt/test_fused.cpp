@@ -1,6 +1,7 @@
 // Kernels that promise the bits of others: the streaming ones those of their plainer siblings, for
 // any number of tokens and in any schedule; and fused ones those of the ops one after the other.
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
@@ -102,6 +103,53 @@ std::vector<float> experts_with(std::string_view name, verify::RandomMatrices& g
         moe_experts::Problem{gate_up.view.format, tokens, hidden, wide / 2, experts, top_k}, args,
         pool);
   return out;
+}
+
+// Rows x + addend, and three layers of them normalised.
+struct Multiplied {
+  std::vector<float> sums;
+  std::array<std::vector<float>, 3> out;
+};
+
+// By cuda_stream_bf16 alone, or after cuda_block.
+Multiplied normalise_and_multiply(Format format, std::int64_t tokens, std::int64_t cols, bool adds,
+                                  bool at_once, ThreadPool& pool) {
+  RandomStream random(31);
+  verify::RandomMatrices weight(random, format, 3, 21, cols, pool);
+  const std::vector<float> x = verify::random_floats(random, tokens * cols, 3.0F);
+  const std::vector<float> addend = verify::random_floats(random, tokens * cols, 1.0F);
+  const std::vector<float> norm = verify::random_floats(random, cols, 2.0F);
+  const std::vector<float> bias = verify::random_floats(random, 21, 1.0F);
+  Multiplied result;
+  result.sums = x;
+  std::vector<float> normed(x.size(), std::nanf(""));
+  Operands o("cuda");
+  const View<float, 2> sums{o.out(result.sums), {tokens, cols}};
+  const View<float, 2> normed_view{o.out(normed), {tokens, cols}};
+  const View<const float, 2> added{adds ? o.in(addend) : nullptr, {tokens, cols}};
+  const View<const float, 1> norm_view{o.in(norm), {cols}};
+  const View<const float, 1> bias_view{o.in(bias), {21}};
+  const auto out = [&](std::size_t i) {
+    result.out[i].assign(static_cast<std::size_t>(tokens * 21), std::nanf(""));
+    return View<float, 2>{o.out(result.out[i]), {tokens, 21}};
+  };
+  linear::Args args{normed_view, o.in(weight.view[0]), bias_view, out(0), {}};
+  args.also = {{{o.in(weight.view[1]), {}, out(1)}, {o.in(weight.view[2]), bias_view, out(2)}}};
+  Context context{pool, {}};
+  if (at_once) {
+    args.norm = {{o.in(x), {tokens, cols}}, added, norm_view, 1e-5F, sums};
+  } else {
+    cuda_variant(rms_norm::variants(), "cuda_block")
+        .run({sums, added, norm_view, 1e-5F, normed_view}, context);
+  }
+  o.run(cuda_variant(linear::variants(), "cuda_stream_bf16"),
+        linear::Problem{format, tokens, 21, cols}, args, pool);
+  return result;
+}
+
+void check_same(const Multiplied& got, const Multiplied& want) {
+  CHECK(same_bits(got.sums, want.sums));
+  for (std::size_t i = 0; i < 3; ++i) CHECK(same_bits(got.out[i], want.out[i]));
 }
 
 // What a layer has to say up to its experts.
@@ -217,6 +265,49 @@ TEST_CASE("linear: cuda_wgmma_rows_bf16 has the bits of cuda_wgmma_bf16, however
     const WithSettings with(settings);
     CHECK(same_bits(linear_with("cuda_wgmma_rows_bf16", weight, x, bias, 2, pool), want));
   }
+}
+
+TEST_CASE("linear: cuda_stream_bf16 normalises with the bits of cuda_block") {
+  ThreadPool pool(1);
+  for (const Format format : kFormats) {
+    for (const auto& [tokens, cols, adds] : {std::tuple{1, 2880, true},
+                                             {2, 96, true},
+                                             {7, 1888, false},
+                                             {16, 416, true},
+                                             {9, 4096, true}}) {
+      INFO(format_name(format) << ", " << tokens << " tokens of " << cols);
+      check_same(normalise_and_multiply(format, tokens, cols, adds, true, pool),
+                 normalise_and_multiply(format, tokens, cols, adds, false, pool));
+    }
+  }
+}
+
+TEST_CASE("linear: cuda_stream_bf16 normalises in every schedule") {
+  ThreadPool pool(1);
+  const auto want = normalise_and_multiply(Format::kBf16, 3, 800, true, false, pool);
+  for (simt::Settings settings : schedules()) {
+    INFO(describe(settings));
+    settings.resident_blocks = 4;
+    const WithSettings with(settings);
+    check_same(normalise_and_multiply(Format::kBf16, 3, 800, true, true, pool), want);
+  }
+}
+
+TEST_CASE("linear: cuda_stream_bf16 says which norms it takes, and refuses others") {
+  const linear::Variant& variant = cuda_variant(linear::variants(), "cuda_stream_bf16");
+  CHECK(variant.normalises({Format::kBf16, 1, 5120, 2880}));
+  CHECK(variant.normalises({Format::kMxfp4, 4, 5120, 2880}));
+  CHECK_FALSE(variant.normalises({Format::kBf16, 5, 5120, 2880}));
+  CHECK_FALSE(variant.normalises({Format::kBf16, 1, 5120, 4128}));
+  CHECK_FALSE(variant.normalises({Format::kF32, 1, 5120, 2000000}));
+  ThreadPool pool(1);
+  Context context{pool, {}};
+  std::vector<float> floats(4128);
+  linear::Args args;
+  args.x = {nullptr, {1, 4128}};
+  args.weight = {Format::kF32, 1, 4128, reinterpret_cast<const std::byte*>(floats.data())};
+  args.norm.weight = {floats.data(), {4128}};
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("at most 16 tokens of 4096"));
 }
 
 TEST_CASE("linear: cuda_stream_bf16 in every schedule") {
