@@ -9,6 +9,9 @@
 // as both operands, or the store, agree: of keys a thread takes neighbouring columns, which stand
 // for columns 2t, 2t + 1, 2t + 8 and 2t + 9 of two instructions; of values it takes neighbouring
 // columns, which stand for rows g and g + 8 of several.
+//
+// On Hopper, up to 16 splits are one launch: a cluster of blocks has all splits of a token, and
+// joins them with the bits of the two launches.
 #include "kernels/attention/splits.cuh"
 
 namespace moebench::attention {
@@ -22,11 +25,12 @@ constexpr int kBatch = 2;                       // tiles that are loaded togethe
 template <Format kFormat, int kHeadDim>
 constexpr int kMostBlocks = kFormat == Format::kF32 ? 128 / kHeadDim + 1 : 96 / kHeadDim + 2;
 
-// `scale` is the contract's times log2 e. Lane 4g + t.
-template <Format kFormat, int kHeadDim>
+// `scale` is the contract's times log2 e. Lane 4g + t. Block (token, heads, split), which leaves
+// what it found for merge_splits; or, if kJoins, (token and split, heads), in clusters.
+template <Format kFormat, int kHeadDim, bool kJoins>
 __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
     attend_split_mma(const float* queries, DeviceKv kv, float scale, int window, int num_heads,
-                     Round round) {
+                     Round round, Cluster cluster) {
   constexpr int kSteps = kHeadDim / 16;      // of the first product
   constexpr int kColumns = kHeadDim / 8;     // of values, of a lane
   using KeyColumns = KvColumns<kFormat, 8>;  // of two steps
@@ -36,9 +40,18 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
   MOEBENCH_SHARED(float2, stats, [kWarps][kHeads]);
 
   gpu::let_next_kernel_start();
+  [[maybe_unused]] Handed<kHeadDim>* handed = nullptr;
+  if constexpr (kJoins) {
+    handed = &handed_to_block<kHeadDim>();
+    gpu::sync_cluster();  // each block has begun: its memory is there
+  }
   gpu::wait_for_previous_kernel();
-  const SplitBlock block = split_block(kv, window, num_heads, round);
-  if (static_cast<int>(blockIdx.z) >= block.visible.splits) return;
+  const int in_round = static_cast<int>(blockIdx.x) / (kJoins ? cluster.blocks : 1);
+  const int first_split = static_cast<int>(kJoins ? gpu::cluster_rank() : blockIdx.z);
+  const int depth = kJoins ? cluster.blocks : static_cast<int>(gridDim.z);
+  const SplitBlock block =
+      split_block(kv, window, num_heads, std::int64_t{round.first_token} + in_round);
+  if (!kJoins && first_split >= block.visible.splits) return;
   const int warp = gpu::warp_id();
   const int g = gpu::lane_id() / 4;
   const int t = gpu::lane_id() % 4;
@@ -56,8 +69,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
     query[s][1] = gpu::pack_bf16(four.z, four.w);
   }
 
-  for (int split = static_cast<int>(blockIdx.z); split < block.visible.splits;
-       split += static_cast<int>(gridDim.z)) {
+  for (int split = first_split; split < block.visible.splits; split += depth) {
     const WarpPart part = warp_part(block.visible, split);
     float largest[2] = {kLowest, kLowest};  // score of heads 2t, 2t + 1
     float total[2] = {};                    // of their weights
@@ -182,19 +194,52 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
       stats[warp][2 * t + 1] = {largest[1], total[1]};
     }
     gpu::sync_threads();
-    write_partials(sums, stats, block, num_heads, split, round.partials);
+    if constexpr (kJoins) {
+      hand_over(sums, stats, block, split, cluster, *handed);
+    } else {
+      write_partials(sums, stats, block, num_heads, split, round.partials);
+    }
   }
+  if constexpr (kJoins) {
+    gpu::sync_cluster();
+    join_handed(block, num_heads, cluster, *handed);
+  }
+}
+
+// Blocks of the clusters that join `splits`; 0: there are too many, or no clusters.
+int cluster_blocks(std::int64_t splits) {
+  if (splits > kMostJoined || !gpu::needs_compute_capability(90).empty()) return 0;
+  int blocks = 1;
+  while (blocks < splits && blocks < kMostBlocksOfCluster) blocks *= 2;
+  return blocks;
 }
 
 template <Format kFormat, int kHeadDim>
 void start(const Args& args, Context& context) {
+  const auto launch = [&](auto* kernel, gpu::Extent grid, const Round& round,
+                          const Cluster& cluster) {
+    gpu::launch(kernel,
+                {.grid = grid,
+                 .block = kThreads,
+                 .stream = context.stream,
+                 .cluster = static_cast<unsigned>(cluster.blocks),
+                 .overlap_previous = true},
+                "attention/cuda_decode_mma", args.queries.data, device_kv(args.kv, args.places),
+                args.scale * kLog2E, static_cast<int>(args.window),
+                static_cast<int>(args.queries.shape[1]), round, cluster);
+  };
+  const std::int64_t splits = most_splits(args.window, args.max_context);
+  const int blocks = cluster_blocks(splits);
+  if (blocks > 0) {
+    const auto tokens = static_cast<unsigned>(args.queries.shape[0]);
+    const auto parts =
+        static_cast<unsigned>(num_parts(args.queries.shape[1], args.kv.num_kv_heads));
+    return launch(attend_split_mma<kFormat, kHeadDim, true>,
+                  {tokens * static_cast<unsigned>(blocks), parts}, Round{},
+                  {args.sinks.data, args.out.data, blocks, static_cast<int>(splits)});
+  }
   run_rounds<kHeadDim>(args, context, [&](gpu::Extent grid, const Round& round) {
-    gpu::launch(
-        attend_split_mma<kFormat, kHeadDim>,
-        {.grid = grid, .block = kThreads, .stream = context.stream, .overlap_previous = true},
-        "attention/cuda_decode_mma", args.queries.data, device_kv(args.kv, args.places),
-        args.scale * kLog2E, static_cast<int>(args.window), static_cast<int>(args.queries.shape[1]),
-        round);
+    launch(attend_split_mma<kFormat, kHeadDim, false>, grid, round, {nullptr, nullptr, 1, 0});
   });
 }
 

@@ -48,7 +48,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
 
   gpu::let_next_kernel_start();
   gpu::wait_for_previous_kernel();
-  const SplitBlock block = split_block(kv, window, num_heads, round);
+  const SplitBlock block =
+      split_block(kv, window, num_heads, std::int64_t{round.first_token} + blockIdx.x);
   const int warp = gpu::warp_id();
   const int lane = gpu::lane_id();
   const int slot = lane / kLanes;

@@ -27,6 +27,8 @@ std::vector<Shape> shapes() {
           // More than 512 positions; lengths around 256.
           {"long_context", 8, 1, 64, 16, 0, true, {600, 1, 257, 256}, 2},
           {"long_context_window", 8, 1, 64, 16, 128, true, {600, 1, 257, 130}, 2},
+          // More splits of 128 than a cluster of blocks joins.
+          {"past_a_cluster", 8, 1, 64, 16, 0, true, {2100}, 1},
           // Prompts and single tokens side by side; lengths around 64, and a group of three.
           {"prompts_and_tokens", 4, 2, 64, 16, 0, true, {65, 1, 130, 3, 1}, 33},
           {"prompts_with_window", 6, 2, 32, 8, 32, true, {100, 1, 33, 70}, 23}};

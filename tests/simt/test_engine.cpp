@@ -1,5 +1,6 @@
 // The engine on emulated CUDA kernels: whole prompts and decode steps of nano and of the golden
 // model, against the CPU engine and against float64.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
@@ -210,7 +211,7 @@ TEST_CASE("graphs of the shapes used last are kept, and steps that decode many a
 
 TEST_CASE("ops that are fused give the tokens of the same ops one by one in fewer launches") {
   ThreadPool pool(1);
-  const auto run = [&](const std::string& plan, bool observes, std::size_t& launches) {
+  const auto run = [&](const std::string& plan, bool observes, std::vector<std::string>& launches) {
     Engine engine = load_engine("nano", parse_plan(plan), small_options(), pool);
     const std::int32_t sequence = engine.cache->create();
     engine.cache->grow(sequence, 3);
@@ -219,20 +220,26 @@ TEST_CASE("ops that are fused give the tokens of the same ops one by one in fewe
     const std::size_t before = simt::launches().size();
     const auto logits = engine.model->forward({{7}, {2}, {sequence}, {0}}, *engine.cache,
                                               observes ? &observer : nullptr);
-    launches = simt::launches().size() - before;
+    launches.assign(simt::launches().begin() + static_cast<std::ptrdiff_t>(before),
+                    simt::launches().end());
     return std::vector<float>(logits.data, logits.data + logits.size());
   };
-  std::size_t fused = 0;
-  std::size_t single = 0;
-  std::size_t observed = 0;
+  std::vector<std::string> fused, single, observed;
   const std::vector<float> logits = run("cuda", false, fused);
   CHECK(logits == run(kUnfused, false, single));
   CHECK(logits == run("cuda", true, observed));
   const auto num_layers =
       static_cast<std::size_t>(load_model_config(resolve_model("nano")).num_layers);
   // Norm, product and choice of the router; the norm before query, key and value.
-  CHECK(single - fused == 3 * num_layers);
-  CHECK(observed == single + 2 * num_layers);  // and queries and keys are rotated by themselves
+  CHECK(single.size() - fused.size() == 3 * num_layers);
+  CHECK(observed.size() ==
+        single.size() + 2 * num_layers);  // queries and keys rotate by themselves
+  // A layer of the step: query, key and value; rotation and cache; attention; its product; router;
+  // experts in two.
+  const auto first = std::find(fused.begin(), fused.end(), "linear/cuda_stream_bf16");
+  const auto last = std::find(fused.rbegin(), fused.rend(), "rms_norm/cuda_block").base() - 1;
+  CHECK(static_cast<std::size_t>(last - first) == 7 * num_layers);
+  CHECK(std::count(fused.begin(), fused.end(), "attention, merge of splits") == 0);
 }
 
 TEST_CASE("fused or not: whole answers have the same tokens and probabilities") {

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <tuple>
 
+#include "kernels/attention/attention.h"
+#include "kernels/core/described_device.h"
 #include "kernels/kv_write/kv_write.h"
 #include "kernels/linear/linear.h"
 #include "kernels/moe_experts/moe_experts.h"
@@ -571,6 +573,125 @@ TEST_CASE("router: cuda_cluster says which norms and products it takes") {
   args.product.norm.weight = {floats.data(), {48}};
   args.product.weight = {Format::kF32, 1, 48, reinterpret_cast<const std::byte*>(floats.data())};
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("multiple of 32"));
+}
+
+namespace {
+
+struct AttentionShape {
+  std::int64_t heads, kv_heads, head_dim, window;
+  bool sinks;
+  std::vector<std::int32_t> positions;  // of one token a sequence
+  std::int64_t max_context;
+};
+
+// By cuda_decode_mma: on Hopper, or on a GPU without clusters.
+std::vector<float> attend(const AttentionShape& s, Format format, bool has_clusters,
+                          ThreadPool& pool) {
+  constexpr std::int64_t kPageSize = 16;
+  RandomStream random(41);
+  const auto n = static_cast<std::int64_t>(s.positions.size());
+  const std::int64_t last = *std::max_element(s.positions.begin(), s.positions.end());
+  const std::int64_t pages = last / kPageSize + 1;  // of a sequence
+  KvLayerView kv;
+  kv.format = format;
+  kv.page_size = kPageSize;
+  kv.num_kv_heads = s.kv_heads;
+  kv.head_dim = s.head_dim;
+  kv.row_bytes = (row_bytes(format, s.head_dim) + 3) / 4 * 4;
+  const std::size_t half = static_cast<std::size_t>(kPageSize * s.kv_heads) * kv.row_bytes;
+  kv.page_stride = 2 * half;
+  std::vector<std::byte> memory(static_cast<std::size_t>(n * pages) * kv.page_stride);
+  for (std::size_t row = 0; row < memory.size() / kv.row_bytes; ++row) {
+    kv.encode(memory.data() + row * kv.row_bytes,
+              verify::random_floats(random, s.head_dim, 1.0F).data());
+  }
+  std::vector<std::int32_t> sequences;
+  std::vector<std::int32_t> tables;
+  for (std::int32_t t = 0; t < n; ++t) {
+    sequences.push_back(t);
+    for (std::int64_t p = 0; p < pages; ++p) {
+      tables.push_back(static_cast<std::int32_t>((pages - 1 - p) * n + t));
+    }
+  }
+  const std::vector<float> queries = verify::random_floats(random, n * s.heads * s.head_dim, 2.0F);
+  const std::vector<float> sinks = verify::random_floats(random, s.heads, 2.0F);
+  std::vector<float> out(queries.size(), std::nanf(""));
+  Operands o("cuda");
+  attention::Args args;
+  args.queries = {o.in(queries), {n, s.heads, s.head_dim}};
+  args.kv = kv;
+  args.kv.keys = o.out(memory);
+  args.kv.values = args.kv.keys + half;
+  args.places = {{o.in(s.positions), {n}}, {o.in(sequences), {n}}, {o.in(tables), {n, pages}}};
+  if (s.sinks) args.sinks = {o.in(sinks), {s.heads}};
+  args.scale = 0.125F;
+  args.window = s.window;
+  args.max_context = s.max_context;
+  args.out = {o.out(out), {n, s.heads, s.head_dim}};
+  const attention::Variant& variant = cuda_variant(attention::variants(), "cuda_decode_mma");
+  const attention::Problem problem{format,     n,        s.heads,      s.kv_heads,
+                                   s.head_dim, s.window, s.max_context};
+  if (has_clusters) {
+    o.run(variant, problem, args, pool);
+  } else {
+    const gpu::DescribedDevice plain(gpu::known_device("a100"));
+    o.run(variant, problem, args, pool);
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("attention: cuda_decode_mma joins splits in a cluster with the bits of two launches") {
+  ThreadPool pool(1);
+  const std::vector<AttentionShape> shapes = {
+      // As gpt-oss, with a window and without; one split, fewer than blocks, more.
+      {16, 2, 64, 128, true, {0, 127, 128, 300, 640}, 1024},
+      {16, 2, 64, 0, true, {0, 130, 1023}, 1024},
+      {8, 1, 64, 0, true, {1500, 127, 129}, 2048},
+      // Heads that the blocks do not share evenly, in two parts; other sizes; no sinks.
+      {12, 1, 32, 0, false, {511, 385, 384, 100}, 512},
+      {3, 3, 128, 0, true, {300, 5}, 384},
+      {4, 2, 128, 0, false, {100, 3}, 128},
+  };
+  for (const AttentionShape& s : shapes) {
+    for (const Format format : {Format::kF32, Format::kBf16, Format::kFp8E4m3}) {
+      INFO(s.heads << " heads of " << s.head_dim << ", window " << s.window << ", " << s.max_context
+                   << " positions, " << format_name(format));
+      const std::size_t begin = simt::launches().size();
+      const std::vector<float> joined = attend(s, format, true, pool);
+      const std::size_t then = simt::launches().size();
+      const std::vector<float> apart = attend(s, format, false, pool);
+      CHECK(then - begin == 1);
+      CHECK(simt::launches().size() - then == 2);
+      CHECK(same_bits(joined, apart));
+      CHECK(std::none_of(joined.begin(), joined.end(), [](float v) { return std::isnan(v); }));
+    }
+  }
+}
+
+TEST_CASE("attention: a token has the same bits however long its batch's longest context may be") {
+  ThreadPool pool(1);
+  AttentionShape s{8, 1, 64, 0, true, {300, 1100}, 1152};
+  const std::vector<float> want = attend(s, Format::kBf16, true, pool);
+  for (const std::int64_t most : {2048, 2049, 20000}) {  // one launch, and two
+    s.max_context = most;
+    CHECK(same_bits(attend(s, Format::kBf16, true, pool), want));
+  }
+}
+
+TEST_CASE("attention: cuda_decode_mma joins splits in every schedule") {
+  ThreadPool pool(1);
+  for (const AttentionShape& s : {AttentionShape{16, 2, 64, 128, true, {300, 5}, 1024},
+                                  AttentionShape{8, 1, 64, 0, true, {1100}, 1152}}) {
+    const std::vector<float> want = attend(s, Format::kBf16, false, pool);
+    for (simt::Settings settings : schedules()) {
+      INFO(describe(settings));
+      settings.resident_blocks = 16;
+      const WithSettings with(settings);
+      CHECK(same_bits(attend(s, Format::kBf16, true, pool), want));
+    }
+  }
 }
 
 }  // namespace moebench::test
