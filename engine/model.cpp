@@ -524,7 +524,7 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   const OpTable& table = ops(n);
 
   // Attention. What the layer before has to add arrives with the norm; a product that begins with
-  // the norm does both.
+  // the norm does both, and some put keys and values into the cache.
   const View<const float, 2> from_before{l > 0 ? act_.branch : nullptr, {n, c.hidden_size}};
   linear::Args to_attend{normed,
                          w.query,
@@ -532,9 +532,20 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
                          {act_.query, {n, q_size}},
                          {{{w.key, w.key_bias, {act_.key, {n, kv_size}}},
                            {w.value, w.value_bias, {act_.value, {n, kv_size}}}}}};
-  if (observer == nullptr && runs_at_once(to_attend) &&
-      normalises(*table.linear, {w.query.format, n, w.query.rows, w.query.cols})) {
+  const View<const float, 2> cos{act_.cos, {n, c.head_dim / 2}};
+  const View<const float, 2> sin{act_.sin, {n, c.head_dim / 2}};
+  const View<float, 3> queries{act_.query, {n, c.num_heads, c.head_dim}};
+  const View<float, 3> keys{act_.key, {n, c.num_kv_heads, c.head_dim}};
+  const View<float, 3> values{act_.value, {n, c.num_kv_heads, c.head_dim}};
+  kv_write::Args to_cache{keys, values, cache.layer(l), inputs_.places(cache.kind_of(l))};
+  linear::Problem attend_problem{w.query.format, n, w.query.rows, w.query.cols};
+  bool is_cached = false;
+  if (observer == nullptr && runs_at_once(to_attend) && normalises(*table.linear, attend_problem)) {
     to_attend.norm = norm_before(from_before, w.attention_norm);
+    attend_problem.head_dim = c.head_dim;
+    attend_problem.kv_format = to_cache.kv.format;
+    is_cached = normalises(*table.linear, attend_problem);
+    if (is_cached) to_attend.cached = {cos, sin, to_cache.kv, to_cache.places};
   } else {
     const View<float, 2> residual{residual_, {n, c.hidden_size}};
     run("rms_norm", *table.rms_norm, {residual, from_before, w.attention_norm, epsilon, normed});
@@ -542,22 +553,16 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
     observe(observer, "attn_norm", l, normed);
   }
   linear("linear: query, key, value", to_attend);
-  const View<const float, 2> cos{act_.cos, {n, c.head_dim / 2}};
-  const View<const float, 2> sin{act_.sin, {n, c.head_dim / 2}};
-  const View<float, 3> queries{act_.query, {n, c.num_heads, c.head_dim}};
-  const View<float, 3> keys{act_.key, {n, c.num_kv_heads, c.head_dim}};
-  const View<float, 3> values{act_.value, {n, c.num_kv_heads, c.head_dim}};
-  kv_write::Args to_cache{keys, values, cache.layer(l), inputs_.places(cache.kind_of(l))};
-  if (table.kv_write->runs_several && observer == nullptr) {
-    to_cache.rotation = {queries, keys, cos, sin};
-  } else {
+  const bool kv_write_rotates = table.kv_write->runs_several && observer == nullptr;
+  if (kv_write_rotates) to_cache.rotation = {queries, keys, cos, sin};
+  if (!is_cached && !kv_write_rotates) {
     run("rope", *table.rope, {queries, cos, sin});
     run("rope", *table.rope, {keys, cos, sin});
   }
   observe(observer, "q", l, {act_.query, {n, q_size}});
   observe(observer, "k", l, {act_.key, {n, kv_size}});
   observe(observer, "v", l, {act_.value, {n, kv_size}});
-  run("kv_write", *table.kv_write, to_cache);
+  if (!is_cached) run("kv_write", *table.kv_write, to_cache);
   const View<float, 3> heads{act_.heads, {n, c.num_heads, c.head_dim}};
   const bool sliding = cache.kind_of(l) == KvCache::kSliding;
   // What the page tables of this step can hold: it sizes the grid of split attention.

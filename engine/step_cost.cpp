@@ -108,15 +108,19 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
     const bool router_normalises =
         normalises(*table(n).router, router_problem(c, w.router.format, n));
     const double norm_bytes = kFloat * as_double(c.hidden_size);
-    const bool query_normalises =
-        w.key.format == w.query.format && w.value.format == w.query.format &&
-        normalises(*table(n).linear, {w.query.format, n, w.query.rows, w.query.cols});
+    const bool is_one_product = w.key.format == w.query.format && w.value.format == w.query.format;
+    linear::Problem query{w.query.format, n, w.query.rows, w.query.cols};
+    const bool query_normalises = is_one_product && normalises(*table(n).linear, query);
+    query.head_dim = c.head_dim;
+    query.kv_format = kv;
+    const bool query_caches = is_one_product && normalises(*table(n).linear, query);
     for (const WeightPlacement* p : {&w.query, &w.key, &w.value}) {
       add_linear("linear: query, key, value", *table(n).linear, *p, n, true);
     }
     of(query_normalises ? "linear: query, key, value" : "rms_norm", Precision::kF32).weight_bytes +=
         norm_bytes;
-    of("kv_write", Precision::kF32).written_bytes += as_double(n) * position_bytes;
+    of(query_caches ? "linear: query, key, value" : "kv_write", Precision::kF32).written_bytes +=
+        as_double(n) * position_bytes;
     OpCost& attention = of("attention", multiplies_in(table(n).attention->name, kv));
     for (const StepWork::Part& part : work.parts) {
       attention.cache_bytes += as_double(visible_positions(part, window)) * position_bytes;

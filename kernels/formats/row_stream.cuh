@@ -31,6 +31,16 @@ struct RowTile {
   float tensor_scale;
   int num_rows;  // 1 .. 16
   int row = 0;   // the first, in the matrix that RowBoxes describe
+
+  // How many rows behind the first the r-th lies.
+  MOEBENCH_DEVICE static int offset_of(int r) { return r; }
+};
+// Two runs of neighbouring rows: after the first `low_rows`, `skip` rows are left out. Not by box.
+struct SplitRowTile : RowTile {
+  int low_rows;
+  int skip;
+
+  MOEBENCH_DEVICE int offset_of(int r) const { return r < low_rows ? r : r + skip; }
 };
 
 // A matrix of encoded rows as the memory accelerator reads it: boxes of 16, of 4 and of 1 row, 512
@@ -143,7 +153,8 @@ class RowStream {
   // The thread's number in its team.
   MOEBENCH_DEVICE static int team_thread() { return static_cast<int>(threadIdx.x) % kTeamThreads; }
 
-  // A Walk stands at a tile: done() past the last one, advance(n) by n tiles, tile() the tile.
+  // A Walk stands at a tile: done() past the last one, advance(n) by n tiles, tile() the tile, a
+  // RowTile or a SplitRowTile.
 
   // The producer warps: ask for all tiles. What fits into the rings is asked for at once; then
   // comes ready(), once, and from then on at_tile(walk) before a tile is asked for, and once at the
@@ -157,7 +168,7 @@ class RowStream {
     int tiles = 0;  // of the team
     Ring at{0, 1};
     for (walk.advance(team); !walk.done(); walk.advance(kTeams)) {
-      const RowTile t = walk.tile();
+      const auto t = walk.tile();
       const int num_rows = kTeams == 1
                                ? (t.num_rows - producer() + kTeamProducers - 1) / kTeamProducers
                                : t.num_rows;
@@ -182,7 +193,7 @@ class RowStream {
           sync_warp();
           if (row < t.num_rows) {
             copy_bulk_async(ring_ + stage * kStageBytes + row * kRowStride,
-                            t.data + row * size_.data + begin, bytes, &full_[stage]);
+                            t.data + t.offset_of(row) * size_.data + begin, bytes, &full_[stage]);
           }
         }
         move(at, 1);
@@ -234,12 +245,12 @@ class RowStream {
     walk.advance(team);
     if (walk.done()) return;
     std::uint32_t scales[kRounds][2] = {};
-    RowTile next = walk.tile();
+    auto next = walk.tile();
     load_scales(next, 0, warp, scales);
     int buffer = 0;
     int tiles = 0;  // of the team
     while (!walk.done()) {
-      const RowTile now = next;
+      const auto now = next;
       {
         Walk on = walk;  // walked again below: that costs less than the registers to keep it
         on.advance(kTeams);
@@ -263,7 +274,7 @@ class RowStream {
         }
         const bool is_last = piece + 1 == num_pieces_;
         if constexpr (kLoadsScales) {
-          RowTile ahead_of_it = now;
+          auto ahead_of_it = now;
           if (is_last) ahead_of_it = next;
           load_scales(ahead_of_it, is_last ? 0 : piece + 1, warp, scales);
         }
@@ -399,7 +410,8 @@ class RowStream {
   }
 
   // The lane's scales of a piece. Past the end of a row, the last again: inputs are zeros there.
-  MOEBENCH_DEVICE void load_scales(const RowTile& tile, int piece, int warp,
+  template <class Tile>
+  MOEBENCH_DEVICE void load_scales(const Tile& tile, int piece, int warp,
                                    std::uint32_t (&scales)[kRounds][2]) const {
     if constexpr (kLoadsScales) {
       const int g = lane_id() / 4;
@@ -409,7 +421,8 @@ class RowStream {
       MOEBENCH_UNROLL
       for (int h = 0; h < 2; ++h) {
         const int row = g + 8 * h < last ? g + 8 * h : last;
-        const EncodedRow from{nullptr, tile.scales + row * size_.scales, tile.tensor_scale};
+        const EncodedRow from{nullptr, tile.scales + tile.offset_of(row) * size_.scales,
+                              tile.tensor_scale};
         MOEBENCH_UNROLL
         for (int r = 0; r < kRounds; ++r) {
           const int run = (piece * kPieceSteps + r * kTeamWarps + warp) * 4 + lane_id() % 4;

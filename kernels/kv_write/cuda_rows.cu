@@ -3,6 +3,7 @@
 #include "kernels/attention/kv_device.cuh"
 #include "kernels/core/gpu.cuh"
 #include "kernels/formats/device_encode.cuh"
+#include "kernels/fused/rotation.cuh"
 #include "kernels/kv_write/kv_write.h"
 
 namespace moebench::kv_write {
@@ -23,8 +24,8 @@ MOEBENCH_DEVICE void rotate(float* vector, const float* cos, const float* sin, i
   for (int i = gpu::lane_id(); i < half; i += gpu::kWarp) {
     const float a = vector[i];
     const float b = vector[i + half];
-    vector[i] = a * cos[i] - b * sin[i];
-    vector[i + half] = b * cos[i] + a * sin[i];
+    vector[i] = fused::rotated_low(a, b, cos[i], sin[i]);
+    vector[i + half] = fused::rotated_high(a, b, cos[i], sin[i]);
   }
   gpu::sync_warp();
 }

@@ -4,11 +4,15 @@
 //
 // Up to three layers of the same x (query, key, value) are one launch, and the norm that makes
 // their x is the beginning of it: every block normalises all rows, from what the second-level cache
-// has, with the bits of rms_norm/cuda_block. More than kMostTokens tokens run as cuda_rows_bf16.
+// has, with the bits of rms_norm/cuda_block. Up to 8 tokens, query and key are rotated at the end
+// of it, and key and value put into the cache, with the bits of rope and kv_write. More than
+// kMostTokens tokens run as cuda_rows_bf16.
 #include <algorithm>
 
+#include "kernels/attention/kv_device.cuh"
 #include "kernels/formats/row_stream.cuh"
 #include "kernels/fused/norm_row.cuh"
+#include "kernels/fused/rotation.cuh"
 #include "kernels/linear/weight.cuh"
 
 namespace moebench::linear {
@@ -27,6 +31,64 @@ struct Norm {
   const float* weight;
   float epsilon;
   float* sum;
+};
+
+// Where query, key and value go, in this order. Pairs of rows that are half a head apart stay
+// together, so that they can be rotated.
+struct Caching {
+  DeviceKv kv;
+  const float* cos;
+  const float* sin;
+  int half;         // rows
+  int value_bytes;  // of the cache
+  bool is_bf16;     // else f32, or f16
+};
+
+// Over tiles of pairs [begin, end) of rows of all parts together.
+template <int kRows>
+struct PairWalk {
+  const Parts* parts;
+  int half;
+  int left;  // pairs, from here on
+  int part = 0;
+  int pair = 0;
+
+  MOEBENCH_DEVICE PairWalk(const Parts& all, int half_head, int begin, int end)
+      : parts(&all), half(half_head), left(end - begin), pair(begin) {
+    while (part + 1 < all.count && pair >= pairs_of_part())
+      pair -= all.part[part++].weight.rows / 2;
+  }
+  MOEBENCH_DEVICE int pairs_of_part() const { return parts->part[part].weight.rows / 2; }
+  MOEBENCH_DEVICE bool done() const { return left <= 0; }
+  MOEBENCH_DEVICE int num_pairs() const {
+    const int of_head = half - pair % half;
+    const int most = left < kRows / 2 ? left : kRows / 2;
+    return of_head < most ? of_head : most;
+  }
+  MOEBENCH_DEVICE int num_rows() const { return 2 * num_pairs(); }
+  // In the part: of a tile's r-th row, the first ones being the lower of each pair.
+  MOEBENCH_DEVICE int head() const { return pair / half; }
+  MOEBENCH_DEVICE int column_of(int r) const {
+    const int pairs = num_pairs();
+    return pair % half + (r < pairs ? r : half + r - pairs);
+  }
+  MOEBENCH_DEVICE int row_of(int r) const { return head() * 2 * half + column_of(r); }
+  MOEBENCH_DEVICE void advance(int tiles) {
+    for (; tiles > 0 && !done(); --tiles) {
+      const int pairs = num_pairs();
+      left -= pairs;
+      pair += pairs;
+      if (pair == pairs_of_part() && part + 1 < parts->count) {
+        ++part;
+        pair = 0;
+      }
+    }
+  }
+  MOEBENCH_DEVICE gpu::SplitRowTile tile() const {
+    const gpu::EncodedRow first = encoded_row(parts->part[part].weight, row_of(0));
+    const int pairs = num_pairs();
+    return {{first.data, first.scales, first.tensor_scale, 2 * pairs}, pairs, half - pairs};
+  }
 };
 
 // Over tiles of rows [begin, end) of all parts together.
@@ -102,6 +164,38 @@ MOEBENCH_DEVICE void stage_normalised(const Stream& stream, const Norm& norm, in
   }
 }
 
+// The producers' and the consumers' beginning: false for the producers, which have done their work.
+template <Format kFormat, int kTokenTiles, class Walk>
+MOEBENCH_DEVICE bool begin_stream(const gpu::RowStream<kFormat, kTokenTiles>& stream,
+                                  const Walk& walk, const float* x, const Norm& norm,
+                                  int num_tokens, int cols) {
+  using Stream = gpu::RowStream<kFormat, kTokenTiles>;
+  if (!Stream::is_consumer()) {
+    stream.produce(
+        walk, [] { gpu::wait_for_previous_kernel(); }, [](const auto&) {});
+    return false;
+  }
+  if (norm.weight != nullptr) {
+    stage_normalised<kFormat>(stream, norm, num_tokens, cols);
+  } else {
+    gpu::wait_for_previous_kernel();
+    stream.stage_inputs(
+        num_tokens, [&](int token) { return x + static_cast<std::int64_t>(token) * cols; },
+        static_cast<int>(threadIdx.x), Stream::kConsumers);
+  }
+  Stream::sync_consumers();
+  return true;
+}
+
+// The block's share of `count`.
+struct Share {
+  int begin, end;
+};
+MOEBENCH_DEVICE Share share_of_block(int count) {
+  return {static_cast<int>(static_cast<std::int64_t>(count) * blockIdx.x / gridDim.x),
+          static_cast<int>(static_cast<std::int64_t>(count) * (blockIdx.x + 1) / gridDim.x)};
+}
+
 template <Format kFormat, int kTokenTiles>
 __global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, kTokenTiles>::kThreads,
                                 kTokenTiles == 1 && gpu::DeviceFormat<kFormat>::kValues < 32 ? 2
@@ -112,25 +206,9 @@ __global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, kTokenTiles>::kThreads,
   const Weight& shape = parts.part[0].weight;
   const Stream stream(shape.cols, {shape.row_bytes, shape.row_scale_bytes}, stages);
   gpu::let_next_kernel_start();
-  const auto begin =
-      static_cast<int>(static_cast<std::int64_t>(parts.rows) * blockIdx.x / gridDim.x);
-  const auto end =
-      static_cast<int>(static_cast<std::int64_t>(parts.rows) * (blockIdx.x + 1) / gridDim.x);
-  const RowWalk<Stream::kRows> walk(parts, begin, end);
-  if (!Stream::is_consumer()) {
-    stream.produce(
-        walk, [] { gpu::wait_for_previous_kernel(); }, [](const auto&) {});
-    return;
-  }
-  if (norm.weight != nullptr) {
-    stage_normalised<kFormat>(stream, norm, num_tokens, shape.cols);
-  } else {
-    gpu::wait_for_previous_kernel();
-    stream.stage_inputs(
-        num_tokens, [&](int token) { return x + static_cast<std::int64_t>(token) * shape.cols; },
-        static_cast<int>(threadIdx.x), Stream::kConsumers);
-  }
-  Stream::sync_consumers();
+  const Share share = share_of_block(parts.rows);
+  const RowWalk<Stream::kRows> walk(parts, share.begin, share.end);
+  if (!begin_stream(stream, walk, x, norm, num_tokens, shape.cols)) return;
 
   // Thread (row of the tile, token), kPasses times.
   constexpr int kAtOnce = Stream::kConsumers / Stream::kRows;
@@ -167,6 +245,91 @@ __global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, kTokenTiles>::kThreads,
       });
 }
 
+// Query, key and value of up to 8 tokens, rotated, and into the cache.
+template <Format kFormat>
+__global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, 1>::kThreads,
+                                gpu::DeviceFormat<kFormat>::kValues < 16 ? 2 : 1)
+    cache_streams(Parts parts, const float* x, Norm norm, Caching caching, int num_tokens,
+                  int stages) {
+  using Stream = gpu::RowStream<kFormat, 1>;
+  using Weights = gpu::DeviceFormat<kFormat>;
+  const Weight& shape = parts.part[0].weight;
+  const Stream stream(shape.cols, {shape.row_bytes, shape.row_scale_bytes}, stages);
+  gpu::let_next_kernel_start();
+  const Share share = share_of_block(parts.rows / 2);
+  const PairWalk<Stream::kRows> walk(parts, caching.half, share.begin, share.end);
+  if (!begin_stream(stream, walk, x, norm, num_tokens, shape.cols)) return;
+
+  // Thread (row of the tile, token).
+  const int r = static_cast<int>(threadIdx.x) % Stream::kRows;
+  const int token = static_cast<int>(threadIdx.x) / Stream::kRows;
+  const bool has_token = token < num_tokens;
+  // Of the token, before any head; as far from the first key as from the first value.
+  const std::int64_t place =
+      has_token ? kv_offset(caching.kv, caching.kv.sequence[token], caching.kv.position[token], 0)
+                : 0;
+  struct Early {
+    float bias[2];  // of the lower row of the pair, and of the higher
+    float factor[2];
+    float cos;
+    float sin;
+  };
+  stream.consume(
+      walk,
+      [&](const auto&, int t) { return stream.inputs_of(t < num_tokens ? t : num_tokens - 1); },
+      [&](const auto& at) -> Early {
+        const int pairs = at.num_pairs();
+        Early early{{0.0F, 0.0F}, {1.0F, 1.0F}, 1.0F, 0.0F};
+        if (!has_token || r >= 2 * pairs) return early;
+        const Part& part = parts.part[at.part];
+        const int i = r < pairs ? r : r - pairs;
+        MOEBENCH_UNROLL
+        for (int h = 0; h < 2; ++h) {
+          const int row = at.row_of(i + h * pairs);
+          if (part.bias != nullptr) early.bias[h] = gpu::load_constant(part.bias + row);
+          early.factor[h] = Weights::row_factor(encoded_row(part.weight, row));
+        }
+        if (at.part < 2) {
+          const int column = token * caching.half + at.column_of(i);
+          early.cos = gpu::load_constant(caching.cos + column);
+          early.sin = gpu::load_constant(caching.sin + column);
+        }
+        return early;
+      },
+      [](const auto&) {},
+      [&](const auto& at, const Early& early, auto&& total) {
+        const int pairs = at.num_pairs();
+        if (!has_token || r >= 2 * pairs) return;
+        const Part& part = parts.part[at.part];
+        const bool is_low = r < pairs;
+        const int i = is_low ? r : r - pairs;
+        float pair[2];
+        MOEBENCH_UNROLL
+        for (int h = 0; h < 2; ++h) {
+          pair[h] = gpu::multiply(total(i + h * pairs, token), early.factor[h]);
+          if (part.bias != nullptr) pair[h] += early.bias[h];
+        }
+        float value = is_low ? pair[0] : pair[1];
+        if (at.part < 2) {
+          value = is_low ? fused::rotated_low(pair[0], pair[1], early.cos, early.sin)
+                         : fused::rotated_high(pair[0], pair[1], early.cos, early.sin);
+        }
+        if (at.part == 0) {
+          part.out[static_cast<std::int64_t>(token) * part.weight.rows + at.row_of(r)] = value;
+          return;
+        }
+        unsigned char* to = (at.part == 1 ? caching.kv.keys : caching.kv.values) + place +
+                            at.head() * caching.kv.row_bytes +
+                            at.column_of(r) * caching.value_bytes;
+        if (caching.value_bytes == 4) {
+          *reinterpret_cast<float*>(to) = value;
+        } else {
+          *reinterpret_cast<std::uint16_t*>(to) =
+              caching.is_bf16 ? gpu::float_to_bf16(value) : gpu::float_to_f16(value);
+        }
+      });
+}
+
 // Stages of the ring that fit beside the inputs. The more, the more of the weights is there when
 // the kernel before is done: the small kernels of attention and normalisation leave it all that
 // memory. 0: not even two fit.
@@ -189,16 +352,42 @@ void start(const Args& args, const Parts& parts, int num_tokens, gpu::Stream str
   const int cols = parts.part[0].weight.cols;
   const int stages = choose_stages<kFormat, kTokenTiles>(cols, num_tokens,
                                                          gpu::device_info().shared_bytes_per_block);
-  gpu::launch(multiply_streams<kFormat, kTokenTiles>,
-              {.grid = {static_cast<unsigned>(std::min(gpu::device_info().num_sms, parts.rows))},
-               .block = Stream::kThreads,
-               .shared_bytes = Stream::shared_bytes(cols, num_tokens, stages),
-               .stream = stream,
-               .overlap_previous = true},
-              "linear/cuda_stream_bf16", parts, args.x.data,
-              Norm{args.norm.x.data, args.norm.addend.data, args.norm.weight.data,
-                   args.norm.epsilon, args.norm.sum.data},
-              num_tokens, stages);
+  const gpu::LaunchConfig config{
+      .grid = {static_cast<unsigned>(std::min(gpu::device_info().num_sms, parts.rows))},
+      .block = Stream::kThreads,
+      .shared_bytes = Stream::shared_bytes(cols, num_tokens, stages),
+      .stream = stream,
+      .overlap_previous = true};
+  const Norm norm{args.norm.x.data, args.norm.addend.data, args.norm.weight.data, args.norm.epsilon,
+                  args.norm.sum.data};
+  if constexpr (kTokenTiles == 1) {
+    if (args.cached.cos.data != nullptr) {
+      const Format format = args.cached.kv.format;
+      const Caching caching{device_kv(args.cached.kv, args.cached.places),
+                            args.cached.cos.data,
+                            args.cached.sin.data,
+                            static_cast<int>(args.cached.kv.head_dim / 2),
+                            format == Format::kF32 ? 4 : 2,
+                            format == Format::kBf16};
+      return gpu::launch(cache_streams<kFormat>, config, "linear/cuda_stream_bf16 (into the cache)",
+                         parts, args.x.data, norm, caching, num_tokens, stages);
+    }
+  }
+  gpu::launch(multiply_streams<kFormat, kTokenTiles>, config, "linear/cuda_stream_bf16", parts,
+              args.x.data, norm, num_tokens, stages);
+}
+
+// Empty, or why it cannot rotate and cache such a query, key and value.
+std::string caching_unsupported(std::int64_t num_tokens, std::int64_t head_dim, Format format) {
+  constexpr std::int64_t kMostCached = 8;  // tokens: a thread has one of each tile
+  if (num_tokens > kMostCached) {
+    return fmt::format("at most {} tokens; there are {}", kMostCached, num_tokens);
+  }
+  if (head_dim % 2 != 0) return fmt::format("head_dim must be even; it is {}", head_dim);
+  if (format != Format::kF32 && format != Format::kBf16 && format != Format::kF16) {
+    return fmt::format("the cache must be f32, bf16 or f16; it is {}", format_name(format));
+  }
+  return "";
 }
 
 // Whether this kernel takes them, rather than cuda_rows_bf16.
@@ -225,6 +414,16 @@ void run(const Args& args, Context& context) {
         {args.norm.x.data, args.norm.addend.data, args.norm.weight.data, args.norm.sum.data});
   } else if (!takes(args.weight.format, num_tokens, args.weight.cols)) {
     return cuda_rows_bf16.run(args, context);
+  }
+  if (args.cached.cos.data != nullptr) {
+    const KvLayerView& kv = args.cached.kv;
+    const std::string reason = caching_unsupported(num_tokens, kv.head_dim, kv.format);
+    require(reason.empty(), "run linear into the cache: {}", reason);
+    for (const MatrixView& weight : {args.weight, args.also[0].weight, args.also[1].weight}) {
+      require(weight.rows % kv.head_dim == 0,
+              "run linear into the cache: {} rows are not whole heads of {}", weight.rows,
+              kv.head_dim);
+    }
   }
   const Parts parts = device_parts(args, 1);
   gpu::with_format(args.weight.format, [&](auto format) {
@@ -258,7 +457,10 @@ const Variant cuda_stream_bf16 = {
     .normalises =
         [](const Problem& problem) {
           return problem.num_tokens <= kMostNormalised && problem.cols <= fused::kMostHeld &&
-                 takes(problem.format, problem.num_tokens, problem.cols);
+                 takes(problem.format, problem.num_tokens, problem.cols) &&
+                 (problem.head_dim == 0 ||
+                  caching_unsupported(problem.num_tokens, problem.head_dim, problem.kv_format)
+                      .empty());
         },
 };
 

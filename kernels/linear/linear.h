@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "kernels/attention/kv_view.h"
 #include "kernels/core/variant.h"
 #include "kernels/core/view.h"
 #include "kernels/formats/format.h"
@@ -19,6 +20,9 @@ struct Problem {
   std::int64_t num_tokens = 0;
   std::int64_t rows = 0;  // output features
   std::int64_t cols = 0;  // input features
+  // Of a query, key and value that are to be cached at once (Args::Cached); 0: not.
+  std::int64_t head_dim = 0;
+  Format kv_format = Format::kF32;
 };
 
 struct Args {
@@ -37,6 +41,17 @@ struct Args {
 
   // A norm whose result is x, for variants that do it on the way: x.data is not looked at then.
   fused::Norm norm{};
+
+  // What becomes of query, key and value (the layers in this order), for variants that do it on the
+  // way: query and key are rotated as rope would, key and value put into the cache as kv_write
+  // would, and not into `out`. cos.data == nullptr: nothing.
+  struct Cached {
+    View<const float, 2> cos;  // [num_tokens, head_dim / 2]
+    View<const float, 2> sin;  // [num_tokens, head_dim / 2]
+    KvLayerView kv;
+    TokenPlaces places;
+  };
+  Cached cached{};
 };
 
 using Variant = moebench::Variant<Problem, Args>;

@@ -1,6 +1,7 @@
 // cuda_elementwise: a thread takes four neighbouring pairs of a head (one, where half a head is no
 // multiple of four), so that reads and writes are 16 bytes a thread.
 #include "kernels/core/gpu.cuh"
+#include "kernels/fused/rotation.cuh"
 #include "kernels/rope/rope.h"
 
 namespace moebench::rope {
@@ -33,9 +34,9 @@ __global__ void MOEBENCH_BOUNDS(kThreads)
   const Vector s = *reinterpret_cast<const Vector*>(sin + token * half + i);
   MOEBENCH_UNROLL
   for (int p = 0; p < kPairs; ++p) {
-    const float turned = a.at[p] * c.at[p] - b.at[p] * s.at[p];
-    b.at[p] = b.at[p] * c.at[p] + a.at[p] * s.at[p];
-    a.at[p] = turned;
+    const float low = a.at[p];
+    a.at[p] = fused::rotated_low(low, b.at[p], c.at[p], s.at[p]);
+    b.at[p] = fused::rotated_high(low, b.at[p], c.at[p], s.at[p]);
   }
   *reinterpret_cast<Vector*>(first) = a;
   *reinterpret_cast<Vector*>(first + half) = b;

@@ -154,6 +154,92 @@ void check_same(const Multiplied& got, const Multiplied& want) {
   for (std::size_t i = 0; i < 3; ++i) CHECK(same_bits(got.out[i], want.out[i]));
 }
 
+struct CachedShape {
+  std::int64_t tokens, heads, kv_heads, head_dim, cols;
+};
+struct Cached {
+  std::vector<float> sums, query;
+  std::vector<std::byte> cache;
+
+  bool operator==(const Cached& other) const {
+    return same_bits(sums, other.sums) && same_bits(query, other.query) && cache == other.cache;
+  }
+};
+
+// Norm, query, key and value, rotation and cache: by cuda_stream_bf16 alone, or followed by
+// kv_write.
+Cached multiply_and_cache(const CachedShape& s, Format format, Format kv_format, bool at_once,
+                          ThreadPool& pool) {
+  constexpr std::int64_t kPageSize = 4;
+  RandomStream random(32);
+  const std::int64_t q_rows = s.heads * s.head_dim;
+  const std::int64_t kv_rows = s.kv_heads * s.head_dim;
+  verify::RandomMatrices query(random, format, 1, q_rows, s.cols, pool);
+  verify::RandomMatrices key_value(random, format, 2, kv_rows, s.cols, pool);
+  const std::vector<float> x = verify::random_floats(random, s.tokens * s.cols, 3.0F);
+  const std::vector<float> norm = verify::random_floats(random, s.cols, 2.0F);
+  const std::vector<float> bias = verify::random_floats(random, q_rows + kv_rows, 1.0F);
+  const std::int64_t half = s.head_dim / 2;
+  const std::vector<float> cos = verify::random_floats(random, s.tokens * half, 1.3F);
+  const std::vector<float> sin = verify::random_floats(random, s.tokens * half, 1.3F);
+  // Two sequences whose tokens stand together, over pages in no order.
+  std::vector<std::int32_t> positions;
+  std::vector<std::int32_t> sequences;
+  for (std::int32_t t = 0; t < s.tokens; ++t) {
+    sequences.push_back(2 * t / static_cast<std::int32_t>(s.tokens));
+    positions.push_back(3 + t);
+  }
+  const std::vector<std::int32_t> tables = {5, 1, 3, 0, 2, 4};
+  KvLayerView kv;
+  kv.format = kv_format;
+  kv.page_size = kPageSize;
+  kv.num_kv_heads = s.kv_heads;
+  kv.head_dim = s.head_dim;
+  kv.row_bytes = (row_bytes(kv_format, s.head_dim) + 3) / 4 * 4;
+  const std::size_t values_begin = static_cast<std::size_t>(kPageSize * s.kv_heads) * kv.row_bytes;
+  kv.page_stride = 2 * values_begin;
+  Cached result{x, {}, std::vector<std::byte>(6 * kv.page_stride)};
+  result.query.assign(static_cast<std::size_t>(s.tokens * q_rows), std::nanf(""));
+  std::vector<float> keys(static_cast<std::size_t>(s.tokens * kv_rows), std::nanf(""));
+  std::vector<float> values = keys;
+  Operands o("cuda");
+  const std::array<std::int64_t, 2> rows = {s.tokens, s.cols};
+  float* const q = o.out(result.query);
+  float* const k = o.out(keys);
+  float* const v = o.out(values);
+  const float* const biases = o.in(bias);
+  linear::Args args{
+      {nullptr, rows}, o.in(query.view[0]), {biases, {q_rows}}, {q, {s.tokens, q_rows}}, {}};
+  args.also = {{{o.in(key_value.view[0]), {biases + q_rows, {kv_rows}}, {k, {s.tokens, kv_rows}}},
+                {o.in(key_value.view[1]), {}, {v, {s.tokens, kv_rows}}}}};
+  args.norm = {
+      {o.in(x), rows}, {nullptr, rows}, {o.in(norm), {s.cols}}, 1e-5F, {o.out(result.sums), rows}};
+  const View<const float, 2> cosines{o.in(cos), {s.tokens, half}};
+  const View<const float, 2> sines{o.in(sin), {s.tokens, half}};
+  kv.keys = o.out(result.cache);
+  kv.values = kv.keys + values_begin;
+  const TokenPlaces places{
+      {o.in(positions), {s.tokens}}, {o.in(sequences), {s.tokens}}, {o.in(tables), {2, 3}}};
+  if (at_once) args.cached = {cosines, sines, kv, places};
+  const linear::Variant& linear = cuda_variant(linear::variants(), "cuda_stream_bf16");
+  const linear::Problem problem{format, s.tokens, q_rows, s.cols};
+  if (at_once) {
+    o.run(linear, problem, args, pool);
+    return result;
+  }
+  Context context = o.context(linear, problem, pool);
+  linear.run(args, context);
+  kv_write::Args to_cache{
+      {k, {s.tokens, s.kv_heads, s.head_dim}}, {v, {s.tokens, s.kv_heads, s.head_dim}}, kv, places};
+  to_cache.rotation = {{q, {s.tokens, s.heads, s.head_dim}},
+                       {k, {s.tokens, s.kv_heads, s.head_dim}},
+                       cosines,
+                       sines};
+  o.run(cuda_variant(kv_write::variants(), "cuda_rows"),
+        kv_write::Problem{kv_format, s.tokens, s.kv_heads, s.head_dim}, to_cache, pool);
+  return result;
+}
+
 // What a layer has to say up to its experts.
 struct Routed {
   std::vector<float> sums, normed, weights;
@@ -295,6 +381,35 @@ TEST_CASE("linear: cuda_stream_bf16 normalises in every schedule") {
   }
 }
 
+TEST_CASE("linear: cuda_stream_bf16 caches with the bits of product and rotation and kv_write") {
+  ThreadPool pool(1);
+  // Heads of which a tile has all, or some; more tiles than blocks, and fewer.
+  for (const CachedShape& s :
+       {CachedShape{1, 8, 2, 64, 160}, CachedShape{2, 3, 1, 32, 96}, CachedShape{7, 4, 4, 40, 416},
+        CachedShape{8, 1, 1, 2, 64}, CachedShape{3, 2, 1, 128, 544}}) {
+    for (const Format format : {Format::kBf16, Format::kF32, Format::kFp8E4m3, Format::kMxfp4}) {
+      for (const Format kv : {Format::kF32, Format::kBf16, Format::kF16}) {
+        INFO(s.tokens << " tokens, " << s.heads << " and " << s.kv_heads << " heads of "
+                      << s.head_dim << ", " << format_name(format) << " into " << format_name(kv));
+        const Cached want = multiply_and_cache(s, format, kv, false, pool);
+        CHECK(multiply_and_cache(s, format, kv, true, pool) == want);
+      }
+    }
+  }
+}
+
+TEST_CASE("linear: cuda_stream_bf16 caches in every schedule") {
+  ThreadPool pool(1);
+  const CachedShape s{3, 4, 2, 64, 800};
+  const Cached want = multiply_and_cache(s, Format::kBf16, Format::kF32, false, pool);
+  for (simt::Settings settings : schedules()) {
+    INFO(describe(settings));
+    settings.resident_blocks = 4;
+    const WithSettings with(settings);
+    CHECK(multiply_and_cache(s, Format::kBf16, Format::kF32, true, pool) == want);
+  }
+}
+
 TEST_CASE("linear: cuda_stream_bf16 says which norms it takes, and refuses others") {
   const linear::Variant& variant = cuda_variant(linear::variants(), "cuda_stream_bf16");
   CHECK(variant.normalises({Format::kBf16, 1, 5120, 2880}));
@@ -302,6 +417,9 @@ TEST_CASE("linear: cuda_stream_bf16 says which norms it takes, and refuses other
   CHECK_FALSE(variant.normalises({Format::kBf16, 5, 5120, 2880}));
   CHECK_FALSE(variant.normalises({Format::kBf16, 1, 5120, 4128}));
   CHECK_FALSE(variant.normalises({Format::kF32, 1, 5120, 2000000}));
+  CHECK(variant.normalises({Format::kBf16, 4, 4096, 2880, 64, Format::kBf16}));
+  CHECK_FALSE(variant.normalises({Format::kBf16, 4, 4096, 2880, 64, Format::kFp8E4m3}));
+  CHECK_FALSE(variant.normalises({Format::kBf16, 4, 4095, 2880, 63, Format::kBf16}));
   ThreadPool pool(1);
   Context context{pool, {}};
   std::vector<float> floats(4128);
@@ -310,6 +428,14 @@ TEST_CASE("linear: cuda_stream_bf16 says which norms it takes, and refuses other
   args.weight = {Format::kF32, 1, 4128, reinterpret_cast<const std::byte*>(floats.data())};
   args.norm.weight = {floats.data(), {4128}};
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("at most 16 tokens of 4096"));
+  args.norm = {};
+  args.weight.cols = 64;
+  args.x = {floats.data(), {9, 64}};
+  args.cached.cos = {floats.data(), {9, 32}};
+  args.cached.kv.head_dim = 64;
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("at most 8 tokens; there are 9"));
+  args.x.shape[0] = 1;
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("not whole heads of 64"));
 }
 
 TEST_CASE("linear: cuda_stream_bf16 in every schedule") {
