@@ -319,6 +319,27 @@ bool read_the_peer(bool faulty) {
   return true;
 }
 
+// Leaves numbers in the other block's shared memory, which must have begun, and must wait for them.
+__global__ void write_peer(float* y, bool waits_before, bool waits_after) {
+  MOEBENCH_SHARED(float, mine, [32]);
+  if (waits_before) gpu::sync_cluster();
+  gpu::cluster_pointer(mine, gpu::cluster_rank() ^ 1U)[threadIdx.x] =
+      static_cast<float>(blockIdx.x);
+  if (waits_after) gpu::sync_cluster();
+  y[blockIdx.x * 32 + threadIdx.x] = mine[threadIdx.x];
+}
+bool write_to_peer(bool waits_before, bool waits_after) {
+  DeviceArray<float> y(64);
+  gpu::launch(write_peer, {.grid = {2}, .block = 32, .cluster = 2}, "fault", y.data(), waits_before,
+              waits_after);
+  for (std::size_t t = 0; t < 64; ++t) {
+    if (!(y[t] == (t < 32 ? 1 : 0))) return false;
+  }
+  return true;
+}
+bool write_before_it_begins(bool faulty) { return write_to_peer(!faulty, true); }
+bool read_before_it_is_written(bool faulty) { return write_to_peer(true, !faulty); }
+
 // ---- Fragments ----------------------------------------------------------------------------------
 
 // [16, 16] [16, 8] of bf16 in shared memory; the lane that names a row is the fault.
@@ -429,6 +450,10 @@ std::vector<Fault> synchronous_faults() {
       {"flag without release", kNo, kNo, kYes, "", hand_over_a_value},
       {"wait for a flag that nobody sets", kYes, kNo, kNo, "livelock", wait_for_a_flag},
       {"read of a block's shared memory after its end", kYes, kNo, kNo, "", read_the_peer},
+      {"write to a block's shared memory before it begins", kYes, kNo, kNo, "",
+       write_before_it_begins},
+      {"read of what another block writes, without a barrier", kYes, kNo, kYes, "",
+       read_before_it_is_written},
       {"wrong fragment lane", kYes, kNo, kNo, "", multiply_two_matrices},
   };
 }

@@ -1,9 +1,12 @@
 // What the tests of the SIMT machine share.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/core/device.h"
@@ -47,6 +50,17 @@ class WithSettings {
  private:
   simt::Settings before_;
 };
+
+// A CUDA variant of an op.
+template <class V>
+const V& cuda_variant(std::span<const V* const> variants, std::string_view name) {
+  return **std::find_if(variants.begin(), variants.end(),
+                        [&](const V* v) { return v->name == name && v->backend == "cuda"; });
+}
+
+inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
 
 inline std::string describe(const simt::Settings& settings) {
   const char* orders[] = {"fifo", "lifo", "shuffled"};

@@ -1,0 +1,493 @@
+// Ops that one launch does: with the bits of the ops one after the other, in any order of threads.
+// Under ThreadSanitizer only the latter.
+#include <algorithm>
+#include <array>
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "kernels/attention/attention.h"
+#include "kernels/core/described_device.h"
+#include "kernels/kv_write/kv_write.h"
+#include "kernels/linear/linear.h"
+#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/router/router.h"
+#include "kernels/verify/compare.h"
+#include "tests/simt/support.h"
+
+namespace moebench::test {
+namespace {
+
+using verify::Operands;
+
+// Rows x + addend, and three layers of them normalised.
+struct Multiplied {
+  std::vector<float> sums;
+  std::array<std::vector<float>, 3> out;
+};
+
+// By cuda_stream_bf16 alone, or after cuda_block.
+Multiplied normalise_and_multiply(Format format, std::int64_t tokens, std::int64_t cols, bool adds,
+                                  bool at_once, ThreadPool& pool) {
+  RandomStream random(31);
+  verify::RandomMatrices weight(random, format, 3, 21, cols, pool);
+  const std::vector<float> x = verify::random_floats(random, tokens * cols, 3.0F);
+  const std::vector<float> addend = verify::random_floats(random, tokens * cols, 1.0F);
+  const std::vector<float> norm = verify::random_floats(random, cols, 2.0F);
+  const std::vector<float> bias = verify::random_floats(random, 21, 1.0F);
+  Multiplied result;
+  result.sums = x;
+  std::vector<float> normed(x.size(), std::nanf(""));
+  Operands o("cuda");
+  const View<float, 2> sums{o.out(result.sums), {tokens, cols}};
+  const View<float, 2> normed_view{o.out(normed), {tokens, cols}};
+  const View<const float, 2> added{adds ? o.in(addend) : nullptr, {tokens, cols}};
+  const View<const float, 1> norm_view{o.in(norm), {cols}};
+  const View<const float, 1> bias_view{o.in(bias), {21}};
+  const auto out = [&](std::size_t i) {
+    result.out[i].assign(static_cast<std::size_t>(tokens * 21), std::nanf(""));
+    return View<float, 2>{o.out(result.out[i]), {tokens, 21}};
+  };
+  linear::Args args{normed_view, o.in(weight.view[0]), bias_view, out(0), {}};
+  args.also = {{{o.in(weight.view[1]), {}, out(1)}, {o.in(weight.view[2]), bias_view, out(2)}}};
+  Context context{pool, {}};
+  if (at_once) {
+    args.norm = {{o.in(x), {tokens, cols}}, added, norm_view, 1e-5F, sums};
+  } else {
+    cuda_variant(rms_norm::variants(), "cuda_block")
+        .run({sums, added, norm_view, 1e-5F, normed_view}, context);
+  }
+  o.run(cuda_variant(linear::variants(), "cuda_stream_bf16"),
+        linear::Problem{format, tokens, 21, cols}, args, pool);
+  return result;
+}
+
+void check_same(const Multiplied& got, const Multiplied& want) {
+  CHECK(same_bits(got.sums, want.sums));
+  for (std::size_t i = 0; i < 3; ++i) CHECK(same_bits(got.out[i], want.out[i]));
+}
+
+struct CachedShape {
+  std::int64_t tokens, heads, kv_heads, head_dim, cols;
+};
+struct Cached {
+  std::vector<float> sums, query;
+  std::vector<std::byte> cache;
+
+  bool operator==(const Cached& other) const {
+    return same_bits(sums, other.sums) && same_bits(query, other.query) && cache == other.cache;
+  }
+};
+
+// Norm, query, key and value, rotation and cache: by cuda_stream_bf16 alone, or followed by
+// kv_write.
+Cached multiply_and_cache(const CachedShape& s, Format format, Format kv_format, bool at_once,
+                          ThreadPool& pool) {
+  constexpr std::int64_t kPageSize = 4;
+  RandomStream random(32);
+  const std::int64_t q_rows = s.heads * s.head_dim;
+  const std::int64_t kv_rows = s.kv_heads * s.head_dim;
+  verify::RandomMatrices query(random, format, 1, q_rows, s.cols, pool);
+  verify::RandomMatrices key_value(random, format, 2, kv_rows, s.cols, pool);
+  const std::vector<float> x = verify::random_floats(random, s.tokens * s.cols, 3.0F);
+  const std::vector<float> norm = verify::random_floats(random, s.cols, 2.0F);
+  const std::vector<float> bias = verify::random_floats(random, q_rows + kv_rows, 1.0F);
+  const std::int64_t half = s.head_dim / 2;
+  const std::vector<float> cos = verify::random_floats(random, s.tokens * half, 1.3F);
+  const std::vector<float> sin = verify::random_floats(random, s.tokens * half, 1.3F);
+  // Two sequences whose tokens stand together, over pages in no order.
+  std::vector<std::int32_t> positions;
+  std::vector<std::int32_t> sequences;
+  for (std::int32_t t = 0; t < s.tokens; ++t) {
+    sequences.push_back(2 * t / static_cast<std::int32_t>(s.tokens));
+    positions.push_back(3 + t);
+  }
+  const std::vector<std::int32_t> tables = {5, 1, 3, 0, 2, 4};
+  KvLayerView kv;
+  kv.format = kv_format;
+  kv.page_size = kPageSize;
+  kv.num_kv_heads = s.kv_heads;
+  kv.head_dim = s.head_dim;
+  kv.row_bytes = (row_bytes(kv_format, s.head_dim) + 3) / 4 * 4;
+  const std::size_t values_begin = static_cast<std::size_t>(kPageSize * s.kv_heads) * kv.row_bytes;
+  kv.page_stride = 2 * values_begin;
+  Cached result{x, {}, std::vector<std::byte>(6 * kv.page_stride)};
+  result.query.assign(static_cast<std::size_t>(s.tokens * q_rows), std::nanf(""));
+  std::vector<float> keys(static_cast<std::size_t>(s.tokens * kv_rows), std::nanf(""));
+  std::vector<float> values = keys;
+  Operands o("cuda");
+  const std::array<std::int64_t, 2> rows = {s.tokens, s.cols};
+  float* const q = o.out(result.query);
+  float* const k = o.out(keys);
+  float* const v = o.out(values);
+  const float* const biases = o.in(bias);
+  linear::Args args{
+      {nullptr, rows}, o.in(query.view[0]), {biases, {q_rows}}, {q, {s.tokens, q_rows}}, {}};
+  args.also = {{{o.in(key_value.view[0]), {biases + q_rows, {kv_rows}}, {k, {s.tokens, kv_rows}}},
+                {o.in(key_value.view[1]), {}, {v, {s.tokens, kv_rows}}}}};
+  args.norm = {
+      {o.in(x), rows}, {nullptr, rows}, {o.in(norm), {s.cols}}, 1e-5F, {o.out(result.sums), rows}};
+  const View<const float, 2> cosines{o.in(cos), {s.tokens, half}};
+  const View<const float, 2> sines{o.in(sin), {s.tokens, half}};
+  kv.keys = o.out(result.cache);
+  kv.values = kv.keys + values_begin;
+  const TokenPlaces places{
+      {o.in(positions), {s.tokens}}, {o.in(sequences), {s.tokens}}, {o.in(tables), {2, 3}}};
+  if (at_once) args.cached = {cosines, sines, kv, places};
+  const linear::Variant& linear = cuda_variant(linear::variants(), "cuda_stream_bf16");
+  const linear::Problem problem{format, s.tokens, q_rows, s.cols};
+  if (at_once) {
+    o.run(linear, problem, args, pool);
+    return result;
+  }
+  Context context = o.context(linear, problem, pool);
+  linear.run(args, context);
+  kv_write::Args to_cache{
+      {k, {s.tokens, s.kv_heads, s.head_dim}}, {v, {s.tokens, s.kv_heads, s.head_dim}}, kv, places};
+  to_cache.rotation = {{q, {s.tokens, s.heads, s.head_dim}},
+                       {k, {s.tokens, s.kv_heads, s.head_dim}},
+                       cosines,
+                       sines};
+  o.run(cuda_variant(kv_write::variants(), "cuda_rows"),
+        kv_write::Problem{kv_format, s.tokens, s.kv_heads, s.head_dim}, to_cache, pool);
+  return result;
+}
+
+// What a layer has to say up to its experts.
+struct Routed {
+  std::vector<float> sums, normed, weights;
+  std::vector<std::int32_t> ids;
+};
+
+struct RoutedShape {
+  std::int64_t tokens, experts, top_k, size;
+  bool adds;
+};
+
+// By cuda_cluster, or by the ops one after the other.
+Routed route(const RoutedShape& s, verify::RandomMatrices& weight, bool at_once, ThreadPool& pool) {
+  RandomStream random(21);
+  const std::vector<float> x = verify::random_floats(random, s.tokens * s.size, 3.0F);
+  const std::vector<float> addend = verify::random_floats(random, s.tokens * s.size, 1.0F);
+  const std::vector<float> norm = verify::random_floats(random, s.size, 2.0F);
+  // A few values only: experts with the same weights have the same logits.
+  std::vector<float> bias = verify::random_floats(random, s.experts, 1.0F);
+  for (std::size_t e = 0; e < bias.size(); ++e) bias[e] = bias[e / 8 * 8];
+  Routed out{x, std::vector<float>(x.size(), std::nanf("")), {}, {}};
+  out.weights.assign(static_cast<std::size_t>(s.tokens * s.top_k), std::nanf(""));
+  out.ids.assign(out.weights.size(), -1);
+  std::vector<float> logits(static_cast<std::size_t>(s.tokens * s.experts), std::nanf(""));
+  Operands o("cuda");
+  const View<float, 2> sums{o.out(out.sums), {s.tokens, s.size}};
+  const View<float, 2> normed{o.out(out.normed), {s.tokens, s.size}};
+  const View<const float, 2> added{s.adds ? o.in(addend) : nullptr, {s.tokens, s.size}};
+  const View<const float, 1> norm_view{o.in(norm), {s.size}};
+  const View<const float, 1> bias_view{s.adds ? o.in(bias) : nullptr, {s.experts}};
+  const MatrixView matrix = o.in(weight.view[0]);
+  router::Args args;
+  args.expert_ids = {o.out(out.ids), {s.tokens, s.top_k}};
+  args.expert_weights = {o.out(out.weights), {s.tokens, s.top_k}};
+  const router::Problem problem{s.tokens, s.experts, s.top_k, matrix.format, s.size};
+  if (at_once) {
+    const router::Variant& variant = cuda_variant(router::variants(), "cuda_cluster");
+    REQUIRE(variant.normalises(problem));
+    args.product = {
+        {{o.in(x), {s.tokens, s.size}}, added, norm_view, 1e-5F, sums}, normed, matrix, bias_view};
+    o.run(variant, problem, args, pool);
+    return out;
+  }
+  Context context{pool, {}};
+  const View<float, 2> logit_view{o.out(logits), {s.tokens, s.experts}};
+  args.logits = logit_view;
+  cuda_variant(rms_norm::variants(), "cuda_block")
+      .run({sums, added, norm_view, 1e-5F, normed}, context);
+  cuda_variant(linear::variants(), "cuda_rows_f32")
+      .run({normed, matrix, bias_view, logit_view}, context);
+  o.run(cuda_variant(router::variants(), "cuda_warp"), problem, args, pool);
+  return out;
+}
+
+void check_same(const Routed& got, const Routed& want) {
+  CHECK(same_bits(got.sums, want.sums));
+  CHECK(same_bits(got.normed, want.normed));
+  CHECK(same_bits(got.weights, want.weights));
+  CHECK(got.ids == want.ids);
+}
+
+// Every row of some stands twice: ties.
+void repeat_rows(verify::RandomMatrices& weight) {
+  const std::size_t bytes = row_bytes(weight.view.format, weight.view.cols);
+  for (std::int64_t row = 1; row < weight.view.rows; row += 2) {
+    std::memcpy(weight.data.data() + static_cast<std::size_t>(row) * bytes,
+                weight.data.data() + static_cast<std::size_t>(row - 1) * bytes, bytes);
+  }
+}
+
+struct AttentionShape {
+  std::int64_t heads, kv_heads, head_dim, window;
+  bool sinks;
+  std::vector<std::int32_t> positions;  // of one token a sequence
+  std::int64_t max_context;
+};
+
+// By cuda_decode_mma: on Hopper, or on a GPU without clusters.
+std::vector<float> attend(const AttentionShape& s, Format format, bool has_clusters,
+                          ThreadPool& pool) {
+  constexpr std::int64_t kPageSize = 16;
+  RandomStream random(41);
+  const auto n = static_cast<std::int64_t>(s.positions.size());
+  const std::int64_t last = *std::max_element(s.positions.begin(), s.positions.end());
+  const std::int64_t pages = last / kPageSize + 1;  // of a sequence
+  KvLayerView kv;
+  kv.format = format;
+  kv.page_size = kPageSize;
+  kv.num_kv_heads = s.kv_heads;
+  kv.head_dim = s.head_dim;
+  kv.row_bytes = (row_bytes(format, s.head_dim) + 3) / 4 * 4;
+  const std::size_t half = static_cast<std::size_t>(kPageSize * s.kv_heads) * kv.row_bytes;
+  kv.page_stride = 2 * half;
+  std::vector<std::byte> memory(static_cast<std::size_t>(n * pages) * kv.page_stride);
+  for (std::size_t row = 0; row < memory.size() / kv.row_bytes; ++row) {
+    kv.encode(memory.data() + row * kv.row_bytes,
+              verify::random_floats(random, s.head_dim, 1.0F).data());
+  }
+  std::vector<std::int32_t> sequences;
+  std::vector<std::int32_t> tables;
+  for (std::int32_t t = 0; t < n; ++t) {
+    sequences.push_back(t);
+    for (std::int64_t p = 0; p < pages; ++p) {
+      tables.push_back(static_cast<std::int32_t>((pages - 1 - p) * n + t));
+    }
+  }
+  const std::vector<float> queries = verify::random_floats(random, n * s.heads * s.head_dim, 2.0F);
+  const std::vector<float> sinks = verify::random_floats(random, s.heads, 2.0F);
+  std::vector<float> out(queries.size(), std::nanf(""));
+  Operands o("cuda");
+  attention::Args args;
+  args.queries = {o.in(queries), {n, s.heads, s.head_dim}};
+  args.kv = kv;
+  args.kv.keys = o.out(memory);
+  args.kv.values = args.kv.keys + half;
+  args.places = {{o.in(s.positions), {n}}, {o.in(sequences), {n}}, {o.in(tables), {n, pages}}};
+  if (s.sinks) args.sinks = {o.in(sinks), {s.heads}};
+  args.scale = 0.125F;
+  args.window = s.window;
+  args.max_context = s.max_context;
+  args.out = {o.out(out), {n, s.heads, s.head_dim}};
+  const attention::Variant& variant = cuda_variant(attention::variants(), "cuda_decode_mma");
+  const attention::Problem problem{format,     n,        s.heads,      s.kv_heads,
+                                   s.head_dim, s.window, s.max_context};
+  if (has_clusters) {
+    o.run(variant, problem, args, pool);
+  } else {
+    const gpu::DescribedDevice plain(gpu::known_device("a100"));
+    o.run(variant, problem, args, pool);
+  }
+  return out;
+}
+
+}  // namespace
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("linear: cuda_stream_bf16 normalises with the bits of cuda_block") {
+  ThreadPool pool(1);
+  for (const Codec* c : codecs()) {
+    const Format format = c->format;
+    for (const auto& [tokens, cols, adds] : {std::tuple{1, 2880, true},
+                                             {2, 96, true},
+                                             {7, 1888, false},
+                                             {16, 416, true},
+                                             {9, 4096, true}}) {
+      INFO(format_name(format) << ", " << tokens << " tokens of " << cols);
+      check_same(normalise_and_multiply(format, tokens, cols, adds, true, pool),
+                 normalise_and_multiply(format, tokens, cols, adds, false, pool));
+    }
+  }
+}
+#endif
+
+TEST_CASE("linear: cuda_stream_bf16 normalises in every schedule") {
+  ThreadPool pool(1);
+  const auto want = normalise_and_multiply(Format::kBf16, 3, 800, true, false, pool);
+  for (simt::Settings settings : schedules()) {
+    INFO(describe(settings));
+    settings.resident_blocks = 4;
+    const WithSettings with(settings);
+    check_same(normalise_and_multiply(Format::kBf16, 3, 800, true, true, pool), want);
+  }
+}
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("linear: cuda_stream_bf16 caches with the bits of product and rotation and kv_write") {
+  ThreadPool pool(1);
+  // Heads of which a tile has all, or some; more tiles than blocks, and fewer.
+  for (const CachedShape& s :
+       {CachedShape{1, 8, 2, 64, 160}, CachedShape{2, 3, 1, 32, 96}, CachedShape{7, 4, 4, 40, 416},
+        CachedShape{8, 1, 1, 2, 64}, CachedShape{3, 2, 1, 128, 544}}) {
+    for (const Format format : {Format::kBf16, Format::kF32, Format::kFp8E4m3, Format::kMxfp4}) {
+      for (const Format kv : {Format::kF32, Format::kBf16, Format::kF16}) {
+        INFO(s.tokens << " tokens, " << s.heads << " and " << s.kv_heads << " heads of "
+                      << s.head_dim << ", " << format_name(format) << " into " << format_name(kv));
+        const Cached want = multiply_and_cache(s, format, kv, false, pool);
+        CHECK(multiply_and_cache(s, format, kv, true, pool) == want);
+      }
+    }
+  }
+}
+#endif
+
+TEST_CASE("linear: cuda_stream_bf16 caches in every schedule") {
+  ThreadPool pool(1);
+  const CachedShape s{3, 4, 2, 64, 800};
+  const Cached want = multiply_and_cache(s, Format::kBf16, Format::kF32, false, pool);
+  for (simt::Settings settings : schedules()) {
+    INFO(describe(settings));
+    settings.resident_blocks = 4;
+    const WithSettings with(settings);
+    CHECK(multiply_and_cache(s, Format::kBf16, Format::kF32, true, pool) == want);
+  }
+}
+
+TEST_CASE("linear: cuda_stream_bf16 says which norms it takes, and refuses others") {
+  const linear::Variant& variant = cuda_variant(linear::variants(), "cuda_stream_bf16");
+  CHECK(variant.normalises({Format::kBf16, 1, 5120, 2880}));
+  CHECK(variant.normalises({Format::kMxfp4, 4, 5120, 2880}));
+  CHECK_FALSE(variant.normalises({Format::kBf16, 5, 5120, 2880}));
+  CHECK_FALSE(variant.normalises({Format::kBf16, 1, 5120, 4128}));
+  CHECK_FALSE(variant.normalises({Format::kF32, 1, 5120, 2000000}));
+  CHECK(variant.normalises({Format::kBf16, 4, 4096, 2880, 64, Format::kBf16}));
+  CHECK_FALSE(variant.normalises({Format::kBf16, 4, 4096, 2880, 64, Format::kFp8E4m3}));
+  CHECK_FALSE(variant.normalises({Format::kBf16, 4, 4095, 2880, 63, Format::kBf16}));
+  ThreadPool pool(1);
+  Context context{pool, {}};
+  std::vector<float> floats(4128);
+  linear::Args args;
+  args.x = {nullptr, {1, 4128}};
+  args.weight = {Format::kF32, 1, 4128, reinterpret_cast<const std::byte*>(floats.data())};
+  args.norm.weight = {floats.data(), {4128}};
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("at most 16 tokens of 4096"));
+  args.norm = {};
+  args.weight.cols = 64;
+  args.x = {floats.data(), {9, 64}};
+  args.cached.cos = {floats.data(), {9, 32}};
+  args.cached.kv.head_dim = 64;
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("at most 8 tokens; there are 9"));
+  args.x.shape[0] = 1;
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("not whole heads of 64"));
+}
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("router: cuda_cluster has the bits of norm and product and choice one after the other") {
+  ThreadPool pool(1);
+  // Odd sizes; fewer experts than blocks; rows in one pass and in two; all the columns there can
+  // be.
+  for (const RoutedShape& s :
+       {RoutedShape{1, 32, 4, 2880, true}, RoutedShape{2, 128, 4, 2880, true},
+        RoutedShape{7, 19, 3, 160, true}, RoutedShape{16, 33, 2, 96, false},
+        RoutedShape{3, 1, 1, 32, true}, RoutedShape{2, 127, 127, 4096, true}}) {
+    for (const Format format : {Format::kBf16, Format::kF32}) {
+      INFO(s.tokens << " tokens, " << s.experts << " experts, " << s.size << " columns, "
+                    << format_name(format));
+      RandomStream random(22);
+      verify::RandomMatrices weight(random, format, 1, s.experts, s.size, pool);
+      repeat_rows(weight);
+      const Routed want = route(s, weight, false, pool);
+      check_same(route(s, weight, true, pool), want);
+    }
+  }
+}
+#endif
+
+TEST_CASE("router: cuda_cluster in every schedule") {
+  ThreadPool pool(1);
+  const RoutedShape s{3, 70, 4, 544, true};
+  RandomStream random(23);
+  verify::RandomMatrices weight(random, Format::kBf16, 1, s.experts, s.size, pool);
+  repeat_rows(weight);
+  const Routed want = route(s, weight, false, pool);
+  for (simt::Settings settings : schedules()) {
+    INFO(describe(settings));
+    settings.resident_blocks = 16;
+    const WithSettings with(settings);
+    check_same(route(s, weight, true, pool), want);
+  }
+}
+
+TEST_CASE("router: cuda_cluster says which norms and products it takes") {
+  const router::Variant& variant = cuda_variant(router::variants(), "cuda_cluster");
+  const auto takes = [&](const router::Problem& p) { return variant.normalises(p); };
+  CHECK(takes({16, 128, 4, Format::kBf16, 2880}));
+  CHECK_FALSE(takes({17, 128, 4, Format::kBf16, 2880}));  // tokens
+  CHECK_FALSE(takes({1, 129, 4, Format::kBf16, 2880}));   // experts
+  CHECK_FALSE(takes({1, 32, 4, Format::kBf16, 2888}));    // columns
+  CHECK_FALSE(takes({1, 32, 4, Format::kBf16, 4128}));
+  CHECK_FALSE(takes({1, 32, 4, Format::kBf16, 0}));
+  CHECK_FALSE(takes({1, 32, 4, Format::kInt4, 2880}));
+  // And refuses the others.
+  ThreadPool pool(1);
+  Context context{pool, {}};
+  std::vector<float> floats(64);
+  std::vector<std::int32_t> ids(1);
+  router::Args args;
+  args.expert_ids = {ids.data(), {1, 1}};
+  args.product.norm.weight = {floats.data(), {48}};
+  args.product.weight = {Format::kF32, 1, 48, reinterpret_cast<const std::byte*>(floats.data())};
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("multiple of 32"));
+}
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("attention: cuda_decode_mma joins splits in a cluster with the bits of two launches") {
+  ThreadPool pool(1);
+  const std::vector<AttentionShape> shapes = {
+      // As gpt-oss, with a window and without; one split, fewer than blocks, more.
+      {16, 2, 64, 128, true, {0, 127, 128, 300, 640}, 1024},
+      {16, 2, 64, 0, true, {0, 130, 1023}, 1024},
+      {8, 1, 64, 0, true, {1500, 127, 129}, 2048},
+      // Heads that the blocks do not share evenly, in two parts; other sizes; no sinks.
+      {12, 1, 32, 0, false, {511, 385, 384, 100}, 512},
+      {3, 3, 128, 0, true, {300, 5}, 384},
+      {4, 2, 128, 0, false, {100, 3}, 128},
+  };
+  for (const AttentionShape& s : shapes) {
+    for (const Format format : {Format::kF32, Format::kBf16, Format::kFp8E4m3}) {
+      INFO(s.heads << " heads of " << s.head_dim << ", window " << s.window << ", " << s.max_context
+                   << " positions, " << format_name(format));
+      const std::size_t begin = simt::launches().size();
+      const std::vector<float> joined = attend(s, format, true, pool);
+      const std::size_t then = simt::launches().size();
+      const std::vector<float> apart = attend(s, format, false, pool);
+      CHECK(then - begin == 1);
+      CHECK(simt::launches().size() - then == 2);
+      CHECK(same_bits(joined, apart));
+      CHECK(std::none_of(joined.begin(), joined.end(), [](float v) { return std::isnan(v); }));
+    }
+  }
+}
+#endif
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("attention: a token has the same bits however long its batch's longest context may be") {
+  ThreadPool pool(1);
+  AttentionShape s{8, 1, 64, 0, true, {300, 1100}, 1152};
+  const std::vector<float> want = attend(s, Format::kBf16, true, pool);
+  for (const std::int64_t most : {2048, 2049, 20000}) {  // one launch, and two
+    s.max_context = most;
+    CHECK(same_bits(attend(s, Format::kBf16, true, pool), want));
+  }
+}
+#endif
+
+TEST_CASE("attention: cuda_decode_mma joins splits in every schedule") {
+  ThreadPool pool(1);
+  for (const AttentionShape& s : {AttentionShape{16, 2, 64, 128, true, {300, 5}, 1024},
+                                  AttentionShape{8, 1, 64, 0, true, {1100}, 1152}}) {
+    const std::vector<float> want = attend(s, Format::kBf16, false, pool);
+    for (simt::Settings settings : schedules()) {
+      INFO(describe(settings));
+      settings.resident_blocks = 16;
+      const WithSettings with(settings);
+      CHECK(same_bits(attend(s, Format::kBf16, true, pool), want));
+    }
+  }
+}
+
+}  // namespace moebench::test
