@@ -1,9 +1,11 @@
 // Plans for GPUs that are described: what is chosen, refused and predicted for them. Here the
 // kernels are linked, as in a build with CUDA, and the machine's own device is the SIMT machine.
 #include <catch2/catch.hpp>
+#include <map>
 
 #include "engine/engine.h"
 #include "engine/op_choice.h"
+#include "engine/step_cost.h"
 #include "kernels/core/described_device.h"
 #include "tests/support/files.h"
 #include "tests/support/throws.h"
@@ -69,10 +71,13 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
   };
   const auto [few, many] = chosen_for("h200", "cuda");
   CHECK(few.at("linear") == "cuda_stream_bf16");
+  CHECK(few.at("router") == "cuda_cluster");
+  CHECK(many.at("router") == "cuda_warp");
   CHECK(many.at("linear") == "cuda_wgmma_bf16");
   CHECK(many.at("moe_experts") == "cuda_grouped_wgmma_bf16");
   const auto [few_ampere, many_ampere] = chosen_for("a100", "cuda");  // no wgmma, no TMA
   CHECK(few_ampere.at("linear") == "cuda_rows_bf16");
+  CHECK(few_ampere.at("router") == "cuda_warp");
   CHECK(many_ampere.at("linear") == "cuda_mma_bf16");
   const auto [few_blackwell, many_blackwell] = chosen_for("b200", "cuda");  // wgmma is Hopper's
   CHECK(few_blackwell.at("linear") == "cuda_stream_bf16");
@@ -80,6 +85,44 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
   const gpu::DescribedDevice described(gpu::known_device("a100"));
   check_error([] { layout_of("ops=fast,backend=cuda,linear=cuda_wgmma_bf16"); },
               ErrorCode::kUnsupported, {"A100"});
+}
+
+TEST_CASE("dry run: a step's bytes stand with the op whose launch reads them") {
+  const ModelConfig config = load_model_config(golden("gpt-oss-tiny-a"));
+  const auto costs = [&](const char* device, std::int64_t tokens) {
+    const gpu::DescribedDevice described(gpu::known_device(device));
+    StepWork work;
+    work.parts.assign(static_cast<std::size_t>(tokens), {10, 1});
+    work.logit_rows = tokens;
+    work.touched_experts.assign(static_cast<std::size_t>(config.num_layers), 2.0);
+    std::map<std::string, OpCost> by_op;
+    for (const OpCost& cost : step_cost(config, layout_of("cuda"), Format::kF32, work)) {
+      by_op[std::string(cost.op)] = cost;
+    }
+    return by_op;
+  };
+  const auto sum = [](const std::map<std::string, OpCost>& by_op) {
+    double bytes = 0;
+    for (const auto& [op, cost] : by_op) bytes += cost.bytes();
+    return bytes;
+  };
+  const auto apart = costs("a100", 1);
+  const auto fused = costs("h200", 1);
+  CHECK(sum(fused) == Approx(sum(apart)));
+  CHECK(apart.at("linear: router").weight_bytes > 0);
+  CHECK(apart.at("kv_write").written_bytes > 0);
+  CHECK(apart.count("router") == 0);
+  CHECK(fused.count("linear: router") == 0);
+  CHECK(fused.count("kv_write") == 0);
+  CHECK(fused.at("linear: query, key, value").written_bytes == apart.at("kv_write").written_bytes);
+  CHECK(fused.at("router").operations == apart.at("linear: router").operations);
+  CHECK(fused.at("router").precision == Precision::kF32);
+  // Of the last norm alone, and of one more for each layer.
+  const double norm = 4.0 * static_cast<double>(config.hidden_size);
+  CHECK(fused.at("rms_norm").weight_bytes == norm);
+  CHECK(costs("h200", 5).at("rms_norm").weight_bytes ==
+        norm * static_cast<double>(1 + config.num_layers));
+  CHECK(costs("h200", 17).at("rms_norm").weight_bytes == apart.at("rms_norm").weight_bytes);
 }
 
 TEST_CASE("dry run: memory is that of an engine there, with one shape's graph") {

@@ -243,6 +243,31 @@ TEST_CASE("ops that are fused give the tokens of the same ops one by one in fewe
   CHECK(std::count(fused.begin(), fused.end(), "attention, merge of splits") == 0);
 }
 
+TEST_CASE("a token has the same bits in any company, whichever ops are fused for it") {
+  ThreadPool pool(1);
+  EngineOptions options = small_options();
+  options.max_batch = 17;
+  Engine engine = load_engine("nano", parse_plan("cuda_invariant"), options, pool);
+  std::vector<float> want;
+  for (const std::int32_t company : {1, 4, 5, 16, 17}) {  // bounds of what is fused
+    Step step;
+    for (std::int32_t t = 0; t < company; ++t) {
+      const std::int32_t sequence = engine.cache->create();
+      engine.cache->grow(sequence, 1);
+      step.tokens.push_back(7 + t);
+      step.positions.push_back(0);
+      step.sequences.push_back(sequence);
+    }
+    step.logit_rows = {0};
+    const auto logits = engine.model->forward(step, *engine.cache);
+    const std::vector<float> got(logits.data, logits.data + logits.size());
+    if (want.empty()) want = got;
+    INFO(company << " tokens");
+    CHECK(got == want);
+    for (const std::int32_t sequence : step.sequences) engine.cache->release(sequence);
+  }
+}
+
 TEST_CASE("fused or not: whole answers have the same tokens and probabilities") {
   ThreadPool pool(1);
   Engine fused = load_engine("nano", parse_plan("cuda"), small_options(), pool);
