@@ -540,11 +540,12 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   kv_write::Args to_cache{keys, values, cache.layer(l), inputs_.places(cache.kind_of(l))};
   linear::Problem attend_problem{w.query.format, n, w.query.rows, w.query.cols};
   bool is_cached = false;
-  if (observer == nullptr && runs_at_once(to_attend) && normalises(*table.linear, attend_problem)) {
+  if (observer == nullptr && runs_at_once(to_attend) &&
+      normalises(table, *table.linear, attend_problem)) {
     to_attend.norm = norm_before(from_before, w.attention_norm);
     attend_problem.head_dim = c.head_dim;
     attend_problem.kv_format = to_cache.kv.format;
-    is_cached = normalises(*table.linear, attend_problem);
+    is_cached = normalises(table, *table.linear, attend_problem);
     if (is_cached) to_attend.cached = {cos, sin, to_cache.kv, to_cache.places};
   } else {
     const View<float, 2> residual{residual_, {n, c.hidden_size}};
@@ -553,7 +554,7 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
     observe(observer, "attn_norm", l, normed);
   }
   linear("linear: query, key, value", to_attend);
-  const bool kv_write_rotates = table.kv_write->runs_several && observer == nullptr;
+  const bool kv_write_rotates = table.fuses && table.kv_write->runs_several && observer == nullptr;
   if (kv_write_rotates) to_cache.rotation = {queries, keys, cos, sin};
   if (!is_cached && !kv_write_rotates) {
     run("rope", *table.rope, {queries, cos, sin});
@@ -581,7 +582,8 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   const View<std::int32_t, 2> expert_ids{act_.expert_ids, {n, c.top_k}};
   const View<float, 2> expert_weights{act_.expert_weights, {n, c.top_k}};
   router::Args to_route{router_logits, expert_ids, expert_weights};
-  if (observer == nullptr && normalises(*table.router, router_problem(c, w.router.format, n))) {
+  if (observer == nullptr &&
+      normalises(table, *table.router, router_problem(c, w.router.format, n))) {
     to_route.product = {norm_before(branch, w.ffn_norm), normed, w.router, w.router_bias};
   } else {
     const View<float, 2> before_experts{residual_, {n, c.hidden_size}};

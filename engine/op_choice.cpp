@@ -112,6 +112,7 @@ std::vector<const V*> choices(std::string_view op, std::span<const V* const> var
 OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout,
                    bool many_tokens) {
   OpTable ops;
+  ops.fuses = plan.fuses;
   for_each_op_member([&](std::string_view name, auto member, auto variants) {
     ops.*member = choices(name, variants, plan, config, layout, many_tokens).front();
   });

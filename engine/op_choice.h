@@ -28,10 +28,11 @@ inline router::Problem router_problem(const ModelConfig& c, Format format, std::
   return {tokens, c.num_experts, c.top_k, format, c.hidden_size};
 }
 
-// Whether an op with this variant begins with the norm before it (Variant::normalises).
+// Whether an op with this variant, one of those in `ops`, begins with the norm before it
+// (Variant::normalises).
 template <class V>
-bool normalises(const V& variant, const typename V::Problem& problem) {
-  return variant.normalises != nullptr && variant.normalises(problem);
+bool normalises(const OpTable& ops, const V& variant, const typename V::Problem& problem) {
+  return ops.fuses && variant.normalises != nullptr && variant.normalises(problem);
 }
 
 // Calls visit(op_name, member of OpTable, problem) for everything the ops of a model must be able

@@ -30,6 +30,8 @@ struct OpTable {
   // The product of the router alone: follows `linear` on the CPU, and stays in f32 on the GPU,
   // where that costs next to nothing, since a rounding there can change which experts run.
   const linear::Variant* router_linear = &linear::reference;
+  // Whether variants may do what is before and after them on the way (Plan::fuses).
+  bool fuses = true;
 };
 
 // What a model runs: steps of up to kFewTokens tokens (op_choice.h) take the first.

@@ -69,6 +69,11 @@ void set_word(Plan& plan, const std::string& key, const std::string& value) {
     plan.backend = parse_backend(value);
     return;
   }
+  if (key == "fuse") {
+    require(value == "yes" || value == "no", "read a plan: fuse is yes or no, not '{}'", value);
+    plan.fuses = value == "yes";
+    return;
+  }
   std::vector<std::string> known = op_names();
   const bool is_op = std::find(known.begin(), known.end(), key) != known.end();
   if (!is_op) {
@@ -76,6 +81,7 @@ void set_word(Plan& plan, const std::string& key, const std::string& value) {
     known.emplace_back("kv");
     known.emplace_back("ops");
     known.emplace_back("backend");
+    known.emplace_back("fuse");
     fail(ErrorCode::kInvalidArgument, "read a plan: no weight group or op '{}'; {}", key,
          suggestion(key, known));
   }
@@ -117,6 +123,7 @@ std::string Plan::canonical_text() const {
     text += fmt::format(",{}={}", op, variant_of(op));
   }
   if (tunes) text += ",tune";
+  if (!fuses) text += ",fuse=no";
   return text;
 }
 
@@ -133,6 +140,7 @@ std::string Plan::describe() const {
   for (const auto& [op, variant] : ops) {
     if (variant != op_family_name(family)) parts.push_back(fmt::format("{} by {}", op, variant));
   }
+  if (!fuses) parts.emplace_back("one by one");
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
@@ -195,6 +203,7 @@ Json plan_to_json(const Plan& plan) {
   json["ops"] = plan.ops;
   json["ops"]["default"] = op_family_name(plan.family);
   if (plan.tunes) json["tune"] = true;
+  if (!plan.fuses) json["fuse"] = false;
   return json;
 }
 
@@ -215,6 +224,7 @@ Plan plan_from_json(const Json& json, const std::string& where) {
   plan.kv = parse_format(fields.optional<std::string>("kv", "f32"));
   plan.backend = parse_backend(fields.optional<std::string>("backend", "cpu"));
   plan.tunes = fields.optional<bool>("tune", false);
+  plan.fuses = fields.optional<bool>("fuse", true);
   if (const Json* ops = fields.find("ops")) {
     require(ops->is_object(), "{}: expected an object of op: variant", fields.path("ops"));
     JsonFields chosen(*ops, fields.path("ops"));

@@ -12,6 +12,7 @@
 //                                 the same on the GPU
 //   linear=cuda_rows_bf16+cuda_mma_bf16
 //                                 two variants: for steps of few tokens, and of many
+//   backend=cuda,fuse=no          each op by itself, where variants can do several in one launch
 //   {"name": ..., "experts": ..., "ops": {"default": "accurate", "linear": "reference"}}
 //                                 the same in JSON (suites, files)
 #pragma once
@@ -57,6 +58,10 @@ struct Plan {
   // Variants with choices of their own (cuBLASLt's algorithms) make them by measuring, the first
   // time they meet a shape. Set by --autotune; in JSON "tune": true.
   bool tunes = false;
+
+  // Variants do on the way what others would do before or after them (the norm before a product,
+  // say) where they can: the same bits in fewer launches. In JSON "fuse", in words fuse=no.
+  bool fuses = true;
 
   // The variant named for `op`, or else the name of the family.
   std::string variant_of(std::string_view op) const;

@@ -106,14 +106,14 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
     const std::int64_t window = c.layer_is_sliding.at(layer) ? c.sliding_window : 0;
     // What runs within another op counts there.
     const bool router_normalises =
-        normalises(*table(n).router, router_problem(c, w.router.format, n));
+        normalises(table(n), *table(n).router, router_problem(c, w.router.format, n));
     const double norm_bytes = kFloat * as_double(c.hidden_size);
     const bool is_one_product = w.key.format == w.query.format && w.value.format == w.query.format;
     linear::Problem query{w.query.format, n, w.query.rows, w.query.cols};
-    const bool query_normalises = is_one_product && normalises(*table(n).linear, query);
+    const bool query_normalises = is_one_product && normalises(table(n), *table(n).linear, query);
     query.head_dim = c.head_dim;
     query.kv_format = kv;
-    const bool query_caches = is_one_product && normalises(*table(n).linear, query);
+    const bool query_caches = is_one_product && normalises(table(n), *table(n).linear, query);
     for (const WeightPlacement* p : {&w.query, &w.key, &w.value}) {
       add_linear("linear: query, key, value", *table(n).linear, *p, n, true);
     }

@@ -93,6 +93,18 @@ TEST_CASE("plan: a family alone keeps everything as stored") {
   CHECK(parse_plan("experts=int4").family == OpFamily::kFast);
 }
 
+TEST_CASE("plan: fuse=no says that ops run one by one") {
+  const Plan plan = parse_plan("backend=cuda,fuse=no");
+  CHECK_FALSE(plan.fuses);
+  CHECK(plan.describe() == "as stored, fast ops on the GPU, one by one");
+  CHECK(plan.canonical_text() != parse_plan("cuda").canonical_text());
+  CHECK_FALSE(plan_from_json(plan_to_json(plan), "plan").fuses);
+  CHECK(parse_plan("backend=cuda,fuse=yes").canonical_text() ==
+        parse_plan("cuda").canonical_text());
+  CHECK_FALSE(plan_to_json(parse_plan("cuda")).contains("fuse"));
+  CHECK_THROWS_WITH(parse_plan("fuse=false"), Catch::Contains("fuse is yes or no, not 'false'"));
+}
+
 TEST_CASE("plan: groups, cache and ops can be chosen one by one") {
   const std::string text =
       "experts=int4,attention=bf16,embedding=f16,unembedding=stored,kv=fp8_e4m3,linear=reference";

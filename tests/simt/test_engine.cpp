@@ -224,16 +224,18 @@ TEST_CASE("ops that are fused give the tokens of the same ops one by one in fewe
                     simt::launches().end());
     return std::vector<float>(logits.data, logits.data + logits.size());
   };
-  std::vector<std::string> fused, single, observed;
+  std::vector<std::string> fused, single, one_by_one, observed;
   const std::vector<float> logits = run("cuda", false, fused);
   CHECK(logits == run(kUnfused, false, single));
+  CHECK(logits == run("backend=cuda,fuse=no", false, one_by_one));
   CHECK(logits == run("cuda", true, observed));
   const auto num_layers =
       static_cast<std::size_t>(load_model_config(resolve_model("nano")).num_layers);
   // Norm, product and choice of the router; the norm before query, key and value; the cache.
   CHECK(single.size() - fused.size() == 4 * num_layers);
-  CHECK(observed.size() ==
-        single.size() + 2 * num_layers);  // queries and keys rotate by themselves
+  // Queries and keys rotate by themselves.
+  CHECK(observed.size() == single.size() + 2 * num_layers);
+  CHECK(one_by_one.size() == observed.size());
   // A layer of the step: query, key and value into the cache; attention; its product; router;
   // experts in two.
   const auto first =
