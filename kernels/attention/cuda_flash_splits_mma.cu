@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "kernels/attention/flash.cuh"
+#include "kernels/attention/partials.cuh"
 
 namespace moebench::attention {
 namespace {
@@ -21,17 +22,8 @@ constexpr int kRows = 16 * kWarps;
 template <Format kFormat, int kHeadDim>
 constexpr int kTokenWarps = kFormat == Format::kF32 || kHeadDim == 128 ? 8 : 4;
 constexpr std::int64_t kMostSplitTokens = 128;
-// What is kept between the two kernels; more tokens are taken in several rounds.
-constexpr std::int64_t kMostPartialBytes = std::int64_t{128} << 20;
 // Blocks that keep a large GPU busy: with more, a block takes several splits.
 constexpr std::int64_t kManyBlocks = 4096;
-
-// Of [token of the round, head, split seen]; scores are in powers of two.
-struct Partials {
-  float* sums;    // [.., head_dim], of values times weights
-  float2* stats;  // the largest score, the sum of weights
-  int most_splits;
-};
 
 // Joins what two sets of keys gave a row. Minus infinity is the score of nothing, and joining
 // nothing changes no bit.
@@ -190,29 +182,12 @@ __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp,
 
 // ---- Launching ----------------------------------------------------------------------------------
 
-std::int64_t most_splits(std::int64_t window, std::int64_t max_context) {
-  const std::int64_t all = (max_context + kSplit - 1) / kSplit;
-  return window > 0 ? std::min(all, (window + kSplit - 2) / kSplit + 1) : all;
-}
-// Tokens of a round.
-std::int64_t round_tokens(std::int64_t num_tokens, std::int64_t num_heads, std::int64_t head_dim,
-                          std::int64_t splits) {
-  const std::int64_t bytes = num_heads * splits * (head_dim + 2) * std::int64_t{sizeof(float)};
-  return std::clamp<std::int64_t>(kMostPartialBytes / bytes, 1, num_tokens);
-}
-Partials take_partials(Workspace& workspace, std::int64_t tokens, std::int64_t num_heads,
-                       std::int64_t head_dim, std::int64_t splits) {
-  const std::int64_t count = tokens * num_heads * splits;
-  float* sums = workspace.take<float>(count * head_dim);
-  return {sums, workspace.take<float2>(count), static_cast<int>(splits)};
-}
-
 template <Format kFormat, int kHeadDim>
 void start_splits(const Args& args, Context& context) {
   const std::int64_t num_tokens = args.queries.shape[0];
   const std::int64_t num_heads = args.queries.shape[1];
   const std::int64_t num_kv_heads = args.kv.num_kv_heads;
-  const std::int64_t splits = most_splits(args.window, args.max_context);
+  const std::int64_t splits = most_splits(args.window, args.max_context, kSplit);
   const std::int64_t tokens = round_tokens(num_tokens, num_heads, kHeadDim, splits);
   Workspace workspace(context.workspace);
   const Partials partials = take_partials(workspace, tokens, num_heads, kHeadDim, splits);
@@ -295,7 +270,7 @@ const Variant cuda_flash_splits_mma = {
         },
     .workspace_bytes =
         [](const Problem& problem, int) {
-          const std::int64_t splits = most_splits(problem.window, problem.max_context);
+          const std::int64_t splits = most_splits(problem.window, problem.max_context, kSplit);
           const std::int64_t tokens = std::min(problem.num_tokens, kMostSplitTokens);
           Workspace workspace;
           take_partials(workspace,

@@ -12,6 +12,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/kv_device.cuh"
+#include "kernels/attention/partials.cuh"
 #include "kernels/core/gpu.cuh"
 
 namespace moebench::attention {
@@ -30,17 +31,8 @@ constexpr float kLog2E = 1.44269504F;
 constexpr int kMostBlocksOfCluster = 8;
 constexpr int kMostJoined = 2 * kMostBlocksOfCluster;
 
-// What is kept between the two kernels; more tokens are taken in several rounds.
-constexpr std::int64_t kMostPartialBytes = std::int64_t{128} << 20;
 // Blocks that keep a large GPU busy: with more, a block takes several splits.
 constexpr std::int64_t kManyBlocks = 2048;
-
-// Of [token of the round, head, split]; scores are in powers of two.
-struct Partials {
-  float* sums;    // [.., head_dim], of values times weights
-  float2* stats;  // the largest score, the sum of weights
-  int most_splits;
-};
 
 // A round of tokens.
 struct Round {
@@ -263,21 +255,8 @@ __global__ void MOEBENCH_BOUNDS(kMergeThreads)
 }
 
 std::int64_t most_splits(std::int64_t window, std::int64_t max_context) {
-  const std::int64_t all = (max_context + kSplit - 1) / kSplit;
-  return window > 0 ? std::min(all, (window + kSplit - 2) / kSplit + 1) : all;
+  return most_splits(window, max_context, kSplit);
 }
-std::int64_t round_tokens(std::int64_t num_tokens, std::int64_t num_heads, std::int64_t head_dim,
-                          std::int64_t splits) {
-  const std::int64_t bytes = num_heads * splits * (head_dim + 2) * std::int64_t{sizeof(float)};
-  return std::clamp<std::int64_t>(kMostPartialBytes / bytes, 1, num_tokens);
-}
-Partials take_partials(Workspace& workspace, std::int64_t tokens, std::int64_t num_heads,
-                       std::int64_t head_dim, std::int64_t splits) {
-  const std::int64_t count = tokens * num_heads * splits;
-  float* sums = workspace.take<float>(count * head_dim);
-  return {sums, workspace.take<float2>(count), static_cast<int>(splits)};
-}
-
 std::size_t partials_bytes(const Problem& problem, int) {
   const std::int64_t splits = most_splits(problem.window, problem.max_context);
   Workspace workspace;

@@ -10,6 +10,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/gpu.cuh"
+#include "kernels/fused/norm.h"
 
 namespace moebench::fused {
 
@@ -120,6 +121,18 @@ struct RowPart {
     for (int h = 0; h < kLoads; ++h) held[h] = normalised(held[h], scale, weights[h]);
   }
 };
+
+// A Norm as kernels take it.
+struct DeviceNorm {
+  const float* x;
+  const float* addend;  // null: none
+  const float* weight;  // null: no norm is asked for
+  float epsilon;
+  float* sum;
+};
+inline DeviceNorm device_norm(const Norm& norm) {
+  return {norm.x.data, norm.addend.data, norm.weight.data, norm.epsilon, norm.sum.data};
+}
 
 // On the host: rows that are read four values at a time.
 inline void check_aligned(std::initializer_list<const float*> rows) {

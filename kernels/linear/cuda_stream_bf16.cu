@@ -24,15 +24,6 @@ constexpr int kMostTokens = 16;
 constexpr int kMostNormalised = 4;
 constexpr std::size_t kNormSharedBytes = 64;  // static, of block_sum
 
-// Of the rows that become x. `weight` null: x is there.
-struct Norm {
-  const float* x;
-  const float* addend;  // null: none
-  const float* weight;
-  float epsilon;
-  float* sum;
-};
-
 // Where query, key and value go, in this order. Pairs of rows that are half a head apart stay
 // together, so that they can be rotated.
 struct Caching {
@@ -131,8 +122,8 @@ struct RowWalk {
 // The consumers: as stage_inputs, of rows that are normalised first. A thread has 4 neighbouring
 // columns, two threads a unit of inputs.
 template <Format kFormat, class Stream>
-MOEBENCH_DEVICE void stage_normalised(const Stream& stream, const Norm& norm, int num_tokens,
-                                      int cols) {
+MOEBENCH_DEVICE void stage_normalised(const Stream& stream, const fused::DeviceNorm& norm,
+                                      int num_tokens, int cols) {
   using Row = fused::RowPart<4>;
   static_assert(Stream::kConsumers == fused::kRowThreads);
   Row row;
@@ -167,7 +158,7 @@ MOEBENCH_DEVICE void stage_normalised(const Stream& stream, const Norm& norm, in
 // The producers' and the consumers' beginning: false for the producers, which have done their work.
 template <Format kFormat, int kTokenTiles, class Walk>
 MOEBENCH_DEVICE bool begin_stream(const gpu::RowStream<kFormat, kTokenTiles>& stream,
-                                  const Walk& walk, const float* x, const Norm& norm,
+                                  const Walk& walk, const float* x, const fused::DeviceNorm& norm,
                                   int num_tokens, int cols) {
   using Stream = gpu::RowStream<kFormat, kTokenTiles>;
   if (!Stream::is_consumer()) {
@@ -200,7 +191,8 @@ template <Format kFormat, int kTokenTiles>
 __global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, kTokenTiles>::kThreads,
                                 kTokenTiles == 1 && gpu::DeviceFormat<kFormat>::kValues < 32 ? 2
                                                                                              : 1)
-    multiply_streams(Parts parts, const float* x, Norm norm, int num_tokens, int stages) {
+    multiply_streams(Parts parts, const float* x, fused::DeviceNorm norm, int num_tokens,
+                     int stages) {
   using Stream = gpu::RowStream<kFormat, kTokenTiles>;
   using Weights = gpu::DeviceFormat<kFormat>;
   const Weight& shape = parts.part[0].weight;
@@ -249,8 +241,8 @@ __global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, kTokenTiles>::kThreads,
 template <Format kFormat>
 __global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, 1>::kThreads,
                                 gpu::DeviceFormat<kFormat>::kValues < 16 ? 2 : 1)
-    cache_streams(Parts parts, const float* x, Norm norm, Caching caching, int num_tokens,
-                  int stages) {
+    cache_streams(Parts parts, const float* x, fused::DeviceNorm norm, Caching caching,
+                  int num_tokens, int stages) {
   using Stream = gpu::RowStream<kFormat, 1>;
   using Weights = gpu::DeviceFormat<kFormat>;
   const Weight& shape = parts.part[0].weight;
@@ -358,8 +350,7 @@ void start(const Args& args, const Parts& parts, int num_tokens, gpu::Stream str
       .shared_bytes = Stream::shared_bytes(cols, num_tokens, stages),
       .stream = stream,
       .overlap_previous = true};
-  const Norm norm{args.norm.x.data, args.norm.addend.data, args.norm.weight.data, args.norm.epsilon,
-                  args.norm.sum.data};
+  const fused::DeviceNorm norm = fused::device_norm(args.norm);
   if constexpr (kTokenTiles == 1) {
     if (args.cached.cos.data != nullptr) {
       const Format format = args.cached.kv.format;

@@ -25,15 +25,6 @@ constexpr int kHeldGroups = 3;                     // of a lane, loaded ahead: 2
 // More tokens than these are blocks for every multiprocessor, and read the weights too often.
 constexpr int kMostTokens = 16;
 
-struct Norm {
-  const float* x;
-  const float* addend;  // null: none
-  const float* weight;
-  float epsilon;
-  float* sum;
-  float* normed;
-};
-
 // Rows of bf16 or f32.
 struct Weight {
   const unsigned char* data;
@@ -90,8 +81,8 @@ struct WarpRows {
 // others of its `splits`.
 template <Format kFormat, int kExperts>
 __global__ void MOEBENCH_BOUNDS(kThreads, 2)
-    route_normed(Norm norm, Weight weight, const float* bias, std::int32_t* expert_ids,
-                 float* expert_weights, int top_k, int splits) {
+    route_normed(fused::DeviceNorm norm, float* normed, Weight weight, const float* bias,
+                 std::int32_t* expert_ids, float* expert_weights, int top_k, int splits) {
   using Row = fused::RowPart<4>;
   constexpr int kRows = kRowsOfWarp<kExperts>;
   MOEBENCH_SHARED(float, x, [fused::kMostHeld]);
@@ -126,7 +117,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 2)
                size);
   if (rank == 1) row.store_row(norm.sum + token * size, size);
   row.normalise(fused::row_scale(gpu::block_sum<kThreads>(row.squares()), size, norm.epsilon));
-  if (rank == 2) row.store_row(norm.normed + token * size, size);
+  if (rank == 2) row.store_row(normed + token * size, size);
   row.store_row(x, size);
   gpu::sync_threads();
 
@@ -197,10 +188,8 @@ void run(const Args& args, Context& context) {
                  .stream = context.stream,
                  .cluster = kBlocks,
                  .overlap_previous = true},
-                "router/cuda_cluster",
-                Norm{norm.x.data, norm.addend.data, norm.weight.data, norm.epsilon, norm.sum.data,
-                     product.normed.data},
-                weight, product.bias.data, args.expert_ids.data, args.expert_weights.data,
+                "router/cuda_cluster", fused::device_norm(norm), product.normed.data, weight,
+                product.bias.data, args.expert_ids.data, args.expert_weights.data,
                 static_cast<int>(args.expert_ids.shape[1]),
                 gpu::column_splits(weight.cols / values));
   };
