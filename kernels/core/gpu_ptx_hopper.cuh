@@ -135,6 +135,15 @@ MOEBENCH_DEVICE void pin_registers(T (&values)[kCount]) {
   for (int i = 0; i < kCount; ++i) pin_registers(values[i]);
 }
 
+// What these registers hold is needed no more: a product is about to overwrite them, though the
+// compiler takes it to read them. Until then they may serve for something else.
+MOEBENCH_DEVICE void forget_registers(float& value) { asm volatile("" : "=f"(value)); }
+template <int kCount>
+MOEBENCH_DEVICE void forget_registers(float (&values)[kCount]) {
+  MOEBENCH_UNROLL
+  for (float& value : values) forget_registers(value);
+}
+
 // Before the first product, and after every other use of the registers (arrays of accumulators and
 // of A's fragments) that the products to come read: name them all.
 template <class... Registers>
@@ -232,11 +241,17 @@ MOEBENCH_DEVICE void wgmma_bf16(float (&d)[kRegisters], std::uint64_t a_tile, st
 // The same with a in registers: warp w holds rows 16 w .. 16 w + 15, as multiply_bf16 wants them.
 template <int kRegisters>
 MOEBENCH_DEVICE void wgmma_bf16(float (&d)[kRegisters], const std::uint32_t (&a)[4],
-                                std::uint64_t b_tile, bool accumulate = true) {
-  MOEBENCH_WGMMA_REGISTERS_SIZES("k16.f32.bf16.bf16", "1, 1, 0")
+                                std::uint64_t b_tile, bool accumulate = true){
+    MOEBENCH_WGMMA_REGISTERS_SIZES("k16.f32.bf16.bf16", "1, 1, 0")}
+// d = a b, with a [64, 16] in registers and b [16, 64] as its rows lie in memory, those of 128
+// bytes that wgmma_descriptor describes: the next 16 rows are 2048 bytes on.
+MOEBENCH_DEVICE void wgmma_bf16_transposed(float (&d)[32], const std::uint32_t (&a)[4],
+                                           std::uint64_t b_tile, bool accumulate = true) {
+  constexpr int kRegisters = 32;
+  MOEBENCH_WGMMA_REGISTERS(64, 32, "k16.f32.bf16.bf16", "1, 1, 1", 32, 33, 34, 35, 36, 37)
 }
-// The same with a [64, 32] and b [N, 32] of float8 E4M3. The hardware keeps fewer bits of the sum
-// than float has: promote partial sums every 128 of K.
+// As wgmma_bf16, with a [64, 32] and b [N, 32] of float8 E4M3. The hardware keeps fewer bits of the
+// sum than float has: promote partial sums every 128 of K.
 template <int kRegisters>
 MOEBENCH_DEVICE void wgmma_e4m3(float (&d)[kRegisters], std::uint64_t a_tile, std::uint64_t b_tile,
                                 bool accumulate = true) {

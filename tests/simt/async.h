@@ -36,6 +36,7 @@ struct WgmmaOperands {
   std::uint64_t b_tile;
   float* accumulators;  // [N / 2]
   bool accumulate;
+  bool b_transposed = false;  // b is [16, N], N at most 64
 };
 void wgmma(const WgmmaOperands& operands, Where at);
 void wgmma_fence();

@@ -384,5 +384,60 @@ TEST_CASE("simt: wgmma multiplies registers with tiles") {
   check_wgmma<simt::Element::kE4m3, 32, Operands::kRegisters>();
 }
 
+// c = a b (+ 1000), a [64, 32] in registers, b [32, 64] as its rows lie in memory.
+__global__ void multiply_rows_of_b(const std::uint8_t* a_rows, const std::uint8_t* b_rows, bool add,
+                                   float* c) {
+  const int t = static_cast<int>(threadIdx.x);
+  unsigned char* b_tile = gpu::dynamic_shared();
+  for (int i = t; i < 32 * 128; i += 128) b_tile[gpu::swizzle_128(i)] = b_rows[i];
+  gpu::fence_async_proxy();
+  gpu::sync_threads();
+  std::uint32_t a[2][4];
+  for (int k = 0; k < 2; ++k) {
+    for (int i = 0; i < 4; ++i) {
+      const int row = t / 32 * 16 + t % 32 / 4 + i % 2 * 8;
+      std::memcpy(&a[k][i], a_rows + row * 64 + k * 32 + t % 4 * 4 + i / 2 * 16, 4);
+    }
+  }
+  float d[32];
+  for (float& value : d) value = 1000;
+  gpu::wgmma_fence(d, a);
+  for (int k = 0; k < 2; ++k) {
+    gpu::wgmma_bf16_transposed(d, a[k], gpu::wgmma_descriptor(b_tile + k * 2048), add || k > 0);
+  }
+  gpu::wgmma_commit();
+  gpu::wgmma_wait<0>(d);
+  for (int i = 0; i < 32; ++i) {
+    const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8;
+    c[row * 64 + i / 4 * 8 + t % 4 * 2 + i % 2] = d[i];
+  }
+}
+
+TEST_CASE("simt: wgmma multiplies registers with the rows of a transposed tile") {
+  SmallNumbers numbers;
+  const Matrix a(64, 32, numbers);
+  const Matrix b(32, 64, numbers);
+  DeviceArray<std::uint8_t> a_bytes(encode(a, simt::Element::kBf16)),
+      b_bytes(encode(b, simt::Element::kBf16));
+  for (const simt::Settings& settings : schedules()) {
+    for (const bool add : {true, false}) {
+      INFO(describe(settings) << ", add " << add);
+      const WithSettings with(settings);
+      DeviceArray<float> c(64 * 64);
+      gpu::launch(multiply_rows_of_b, {.block = 128, .shared_bytes = 32 * 128}, "test",
+                  a_bytes.data(), b_bytes.data(), add, c.data());
+      int wrong = 0;
+      for (int row = 0; row < 64; ++row) {
+        for (int column = 0; column < 64; ++column) {
+          int want = add ? 1000 : 0;
+          for (int k = 0; k < 32; ++k) want += a.at(row, k) * b.at(k, column);
+          wrong += !(c[index(row * 64 + column)] == static_cast<float>(want));
+        }
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace moebench::test

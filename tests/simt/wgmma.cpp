@@ -13,8 +13,9 @@ namespace moebench::simt {
 
 namespace {
 
-constexpr int kRows = 64;        // of a
-constexpr int kDepthBytes = 32;  // of a row of a and b that one product reads
+constexpr int kRows = 64;                  // of a
+constexpr int kDepthBytes = 32;            // of a row of a and b that one product reads
+constexpr int kChunks = kDepthBytes / 16;  // of such a row
 constexpr int kMaxColumns = 256;
 constexpr std::uint32_t kInFlight = 0x7fa0babeU;  // a NaN that arithmetic would change
 
@@ -35,7 +36,7 @@ std::uint32_t field(std::uint64_t descriptor, int bit) {
   return static_cast<std::uint32_t>(descriptor >> bit & 0x3fffU) << 4;
 }
 
-// The address of 16 bytes (chunk 0 or 1 of the 32) of a row.
+// The address of 16 bytes (chunk 0 or 1 of the 32; of b transposed, 0 to 7) of a row.
 std::uint32_t chunk_address(std::uint64_t descriptor, int row, int chunk) {
   const auto r = static_cast<std::uint32_t>(row);
   const auto c = static_cast<std::uint32_t>(chunk);
@@ -47,7 +48,7 @@ std::uint32_t chunk_address(std::uint64_t descriptor, int row, int chunk) {
   return address ^ (address >> 3 & 0x70U);
 }
 
-void check_descriptor(std::uint64_t descriptor, int rows, Where at) {
+void check_descriptor(std::uint64_t descriptor, int rows, int chunks, Where at) {
   const Block& block = Scheduler::block();
   const auto mode = descriptor >> 62;
   if (mode > 1) fail("wgmma at %s: this swizzle is not emulated", place(at).c_str());
@@ -56,16 +57,24 @@ void check_descriptor(std::uint64_t descriptor, int rows, Where at) {
          place(at).c_str());
   }
   for (int row = 0; row < rows; ++row) {
-    for (int chunk = 0; chunk < 2; ++chunk) {
+    for (int chunk = 0; chunk < chunks; ++chunk) {
       check_shared(block.memory + chunk_address(descriptor, row, chunk), 16, "wgmma");
     }
   }
 }
 
-void note_reads(std::uint64_t descriptor, int first_row, int end_row) {
+// b's rows and their chunks: its columns, unless it is transposed.
+int b_rows(const WgmmaOperands& operands) {
+  return operands.b_transposed ? kDepthBytes / 2 : operands.columns;
+}
+int b_chunks(const WgmmaOperands& operands) {
+  return operands.b_transposed ? operands.columns / 8 : kChunks;
+}
+
+void note_reads(std::uint64_t descriptor, int first_row, int end_row, int chunks) {
   const std::byte* memory = Scheduler::block().memory;
   for (int row = first_row; row < end_row; ++row) {
-    for (int chunk = 0; chunk < 2; ++chunk) {
+    for (int chunk = 0; chunk < chunks; ++chunk) {
       note_read(memory + chunk_address(descriptor, row, chunk), 16);
     }
   }
@@ -74,12 +83,15 @@ void note_reads(std::uint64_t descriptor, int first_row, int end_row) {
 void note_reads(const Product& product) {
   const int warp = static_cast<int>(current->warp % 4);
   const WgmmaOperands& operands = product.operands;
-  if (operands.a_registers == nullptr) note_reads(operands.a_tile, warp * 16, warp * 16 + 16);
-  note_reads(operands.b_tile, 0, operands.columns);
+  if (operands.a_registers == nullptr) {
+    note_reads(operands.a_tile, warp * 16, warp * 16 + 16, kChunks);
+  }
+  note_reads(operands.b_tile, 0, b_rows(operands), b_chunks(operands));
 }
 
-void read_row(Block& block, std::uint64_t descriptor, int row, std::byte* bytes, Where at) {
-  for (int chunk = 0; chunk < 2; ++chunk) {
+void read_row(Block& block, std::uint64_t descriptor, int row, int chunks, std::byte* bytes,
+              Where at) {
+  for (int chunk = 0; chunk < chunks; ++chunk) {
     const std::uint32_t address = chunk_address(descriptor, row, chunk);
     const std::byte* seen = proxy_memory(block, address);
     if (std::memcmp(seen, block.memory + address, 16) != 0) {
@@ -108,19 +120,23 @@ void compute(Block& block, Product& product) {
   const WgmmaOperands& operands = product.operands;
   const int columns = operands.columns;
   const int depth = operands.element == Element::kBf16 ? kDepthBytes / 2 : kDepthBytes;
-  std::byte bytes[kDepthBytes];
+  std::byte bytes[128];
   float numbers[kDepthBytes];
   static thread_local float b[kDepthBytes][kMaxColumns];
-  for (int n = 0; n < columns; ++n) {
-    read_row(block, operands.b_tile, n, bytes, product.at);
+  for (int row = 0; row < b_rows(operands); ++row) {
+    read_row(block, operands.b_tile, row, b_chunks(operands), bytes, product.at);
+    if (operands.b_transposed) {
+      decode(operands.element, bytes, b[row], columns);
+      continue;
+    }
     decode(operands.element, bytes, numbers, depth);
-    for (int k = 0; k < depth; ++k) b[k][n] = numbers[k];
+    for (int k = 0; k < depth; ++k) b[k][row] = numbers[k];
   }
   for (int row = 0; row < kRows; ++row) {
     if (operands.a_registers != nullptr) {
       gather_row(product, row, bytes);
     } else {
-      read_row(block, operands.a_tile, row, bytes, product.at);
+      read_row(block, operands.a_tile, row, kChunks, bytes, product.at);
     }
     decode(operands.element, bytes, numbers, depth);
     float sums[kMaxColumns];
@@ -156,7 +172,7 @@ void check_untouched(const float* registers, int count, Where at) {
 bool same(const WgmmaOperands& a, const WgmmaOperands& b) {
   return a.element == b.element && a.columns == b.columns && a.a_tile == b.a_tile &&
          (a.a_registers == nullptr) == (b.a_registers == nullptr) && a.b_tile == b.b_tile &&
-         a.accumulate == b.accumulate;
+         a.accumulate == b.accumulate && a.b_transposed == b.b_transposed;
 }
 
 }  // namespace
@@ -185,8 +201,8 @@ void wgmma(const WgmmaOperands& operands, Where at) {
   }
 
   if (number == group.first + group.products.size()) {
-    if (operands.a_registers == nullptr) check_descriptor(operands.a_tile, kRows, at);
-    check_descriptor(operands.b_tile, operands.columns, at);
+    if (operands.a_registers == nullptr) check_descriptor(operands.a_tile, kRows, kChunks, at);
+    check_descriptor(operands.b_tile, b_rows(operands), b_chunks(operands), at);
     const Unseen unseen;
     Product& product = group.products.emplace_back();
     product.operands = operands;

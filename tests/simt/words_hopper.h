@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "kernels/core/device.h"
 #include "tests/simt/async.h"
@@ -49,6 +50,10 @@ inline std::uint64_t wgmma_descriptor_unswizzled(const void* tile, int k_stride,
   return static_cast<std::uint64_t>(row_stride >> 4) << 32 |
          static_cast<std::uint64_t>(k_stride >> 4) << 16 | shared_address(tile) >> 4;
 }
+template <int kCount>
+void forget_registers(float (&values)[kCount]) {
+  for (float& value : values) value = std::numeric_limits<float>::quiet_NaN();
+}
 template <class... Registers>
 void wgmma_fence(Registers&...) {
   simt::wgmma_fence();
@@ -76,6 +81,10 @@ template <int kRegisters>
 void wgmma_bf16(float (&d)[kRegisters], const std::uint32_t (&a)[4], std::uint64_t b_tile,
                 bool accumulate = true, Where at = Where::current()) {
   wgmma<simt::Element::kBf16>(d, 0, a, b_tile, accumulate, at);
+}
+inline void wgmma_bf16_transposed(float (&d)[32], const std::uint32_t (&a)[4], std::uint64_t b_tile,
+                                  bool accumulate = true, Where at = Where::current()) {
+  simt::wgmma({simt::Element::kBf16, 64, 0, a, b_tile, d, accumulate, true}, at);
 }
 template <int kRegisters>
 void wgmma_e4m3(float (&d)[kRegisters], std::uint64_t a_tile, std::uint64_t b_tile,
