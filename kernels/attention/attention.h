@@ -47,7 +47,8 @@ using Variant = moebench::Variant<Problem, Args>;
   X(cuda_split_kv)                          \
   X(cuda_decode_mma)                        \
   X(cuda_flash_mma)                         \
-  X(cuda_flash_splits_mma)
+  X(cuda_flash_splits_mma)                  \
+  X(cuda_flash_wgmma)
 MOEBENCH_VARIANTS(MOEBENCH_ATTENTION_VARIANTS, MOEBENCH_ATTENTION_CUDA_VARIANTS)
 
 }  // namespace moebench::attention

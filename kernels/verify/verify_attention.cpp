@@ -31,7 +31,11 @@ std::vector<Shape> shapes() {
           {"past_a_cluster", 8, 1, 64, 16, 0, true, {2100}, 1},
           // Prompts and single tokens side by side; lengths around 64, and a group of three.
           {"prompts_and_tokens", 4, 2, 64, 16, 0, true, {65, 1, 130, 3, 1}, 33},
-          {"prompts_with_window", 6, 2, 32, 8, 32, true, {100, 1, 33, 70}, 23}};
+          {"prompts_with_window", 6, 2, 32, 8, 32, true, {100, 1, 33, 70}, 23},
+          // Lengths around 128 and 256, pages of one tile of keys and of more.
+          {"long_prompts", 8, 1, 64, 16, 0, true, {290, 129, 256}, 30},
+          {"long_prompts_with_window", 16, 2, 64, 128, 128, true, {290, 127, 1}, 25},
+          {"large_pages", 4, 2, 64, 256, 0, false, {300, 5}, 5}};
 }
 
 // Random keys and values of several sequences, stored in a format through the codec itself.

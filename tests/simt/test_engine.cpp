@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <span>
 
 #include "engine/engine.h"
 #include "engine/scheduler.h"
@@ -78,6 +79,54 @@ TEST_CASE("nano on emulated CUDA kernels answers as the CPU engine does, token b
   for (std::size_t i = 0; i < want.tokens.size(); ++i) {
     check_near(got.log_probabilities[i], want.log_probabilities[i], tolerance);
   }
+}
+
+TEST_CASE("nano: a prompt through cuda_flash_wgmma has the logits of the CPU engine") {
+  ThreadPool pool(1);
+  const std::string text = "Is 17 odd? What is 7 times 8? Add 12 and 30. ";
+  EngineOptions options = small_options();
+  options.max_context = 256;
+  options.step_tokens = 75;  // more than kFewTokens; chunks that end between pages
+  options.logit_rows = 75;   // or steps would be as short as these are few
+  const auto logits = [&](const Plan& plan) {
+    Engine engine = load_engine("nano", plan, options, pool);
+    std::vector<std::int32_t> prompt;
+    while (prompt.size() < 150) {
+      for (const std::int32_t token : engine.require_tokenizer().encode(text)) {
+        prompt.push_back(token);
+      }
+    }
+    prompt.resize(150);
+    std::vector<std::vector<double>> rows;  // logarithms of probabilities
+    score_sequence(*engine.model, *engine.cache, prompt, 0,
+                   [&](std::int64_t, std::span<const float> row) {
+                     const double most = *std::max_element(row.begin(), row.end());
+                     double sum = 0;
+                     for (const float v : row) sum += std::exp(static_cast<double>(v) - most);
+                     std::vector<double>& out = rows.emplace_back();
+                     for (const float v : row) {
+                       out.push_back(static_cast<double>(v) - most - std::log(sum));
+                     }
+                   });
+    return rows;
+  };
+  const auto kv = GENERATE(as<std::string>(), "bf16", "fp8_e4m3");
+  const auto want = logits(parse_plan("ops=reference,kv=" + kv));
+  CAPTURE(kv);
+  const auto got = logits(plan_from_json(
+      {{"name", "many"},
+       {"backend", "cuda"},
+       {"kv", kv},
+       {"ops", {{"default", "accurate"}, {"attention", "cuda_decode_mma+cuda_flash_wgmma"}}}},
+      "a test"));
+  REQUIRE(got.size() == want.size());
+  double divergence = 0;
+  for (std::size_t t = 0; t < want.size(); ++t) {
+    for (std::size_t v = 0; v < want[t].size(); ++v) {
+      divergence += std::exp(want[t][v]) * (want[t][v] - got[t][v]);
+    }
+  }
+  CHECK(divergence / static_cast<double>(want.size()) < 5e-3);  // nats; false for NaN
 }
 
 TEST_CASE("weights that are re-encoded on the device have the bits of the host's, and its errors") {

@@ -1,0 +1,237 @@
+// Attention for prompts on Hopper's tensor cores: against the reference, and in every schedule; and
+// that a token's output does not depend on what is computed beside it.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/attention/attention.h"
+#include "kernels/verify/compare.h"
+#include "tests/simt/support.h"
+
+namespace moebench::test {
+namespace {
+
+using attention::Variant;
+using verify::Operands;
+
+struct Shape {
+  const char* name;
+  std::int64_t heads, kv_heads, page_size, window;
+  bool sinks;
+  std::vector<std::int64_t> contexts;  // one sequence each; its last tokens are queries
+  std::int64_t queries;                // of a sequence
+  std::int64_t head_dim = 64;
+};
+
+const Variant& variant_named(std::string_view name) {
+  const auto all = attention::variants();
+  return **std::find_if(all.begin(), all.end(), [&](const Variant* v) { return v->name == name; });
+}
+
+// The keys and values of some sequences in pages that lie in no order, and their queries.
+class Prompts {
+ public:
+  Prompts(const Shape& shape, Format format) : shape_(shape) {
+    RandomStream random(21);
+    view_.format = format;
+    view_.page_size = shape.page_size;
+    view_.num_kv_heads = shape.kv_heads;
+    view_.head_dim = shape.head_dim;
+    view_.row_bytes = (row_bytes(format, shape.head_dim) + 3) / 4 * 4;
+    const std::size_t half =
+        static_cast<std::size_t>(shape.page_size * shape.kv_heads) * view_.row_bytes;
+    view_.page_stride = 2 * half;
+    longest_ = *std::max_element(shape.contexts.begin(), shape.contexts.end());
+    pages_ = (longest_ + shape.page_size - 1) / shape.page_size;
+    const auto sequences = static_cast<std::int64_t>(shape.contexts.size());
+    // What no position is written to holds NaNs, as a page that is used again might.
+    memory_.assign(static_cast<std::size_t>(pages_ * sequences) * view_.page_stride,
+                   std::byte{0xff});
+    view_.keys = memory_.data();
+    view_.values = memory_.data() + half;
+    tables_.assign(static_cast<std::size_t>(pages_ * sequences), -1);
+    for (std::int64_t s = 0; s < sequences; ++s) {
+      const std::int64_t context = shape.contexts[static_cast<std::size_t>(s)];
+      const std::int64_t first_query = std::max<std::int64_t>(0, context - shape.queries);
+      const std::int64_t first_seen =
+          shape.window > 0 ? std::max<std::int64_t>(0, first_query - shape.window + 1) : 0;
+      for (std::int64_t p = first_seen / shape.page_size * shape.page_size; p < context; ++p) {
+        const auto page =
+            static_cast<std::int32_t>((pages_ - 1 - p / shape.page_size) * sequences + s);
+        tables_[static_cast<std::size_t>(s * pages_ + p / shape.page_size)] = page;
+        for (std::int64_t h = 0; h < shape.kv_heads; ++h) {
+          for (std::byte* base : {view_.keys, view_.values}) {
+            // Later keys are longer, for scores that go on rising.
+            const float size = base == view_.keys ? 1.0F + static_cast<float>(p) / 128.0F : 1.0F;
+            const auto vector = verify::random_floats(random, shape.head_dim, size);
+            if (p >= first_seen) {
+              view_.encode(view_.row(base, page, p % shape.page_size, h), vector.data());
+            }
+          }
+        }
+      }
+      for (std::int64_t p = first_query; p < context; ++p) {
+        positions_.push_back(static_cast<std::int32_t>(p));
+        sequences_.push_back(static_cast<std::int32_t>(s));
+      }
+    }
+    queries_ = verify::random_floats(random, tokens() * shape.heads * shape.head_dim, 2.0F);
+    sinks_ = verify::random_floats(random, shape.heads, 2.0F);
+  }
+
+  std::int64_t tokens() const { return static_cast<std::int64_t>(positions_.size()); }
+
+  // The output of tokens [begin, end), computed together.
+  std::vector<float> run(const Variant& variant, std::int64_t begin, std::int64_t end,
+                         ThreadPool& pool) {
+    const std::int64_t n = end - begin;
+    const std::int64_t size = shape_.heads * shape_.head_dim;
+    std::vector<float> out(static_cast<std::size_t>(n * size), std::nanf(""));
+    const std::vector<float> queries(queries_.begin() + begin * size,
+                                     queries_.begin() + end * size);
+    const std::vector<std::int32_t> positions(positions_.begin() + begin, positions_.begin() + end);
+    const std::vector<std::int32_t> sequences(sequences_.begin() + begin, sequences_.begin() + end);
+    Operands o(variant.backend);
+    attention::Args args;
+    args.queries = {o.in(queries), {n, shape_.heads, shape_.head_dim}};
+    args.kv = view_;
+    args.kv.keys = o.out(memory_);
+    args.kv.values = args.kv.keys + (view_.values - view_.keys);
+    args.places = {{o.in(positions), {n}},
+                   {o.in(sequences), {n}},
+                   {o.in(tables_), {static_cast<std::int64_t>(shape_.contexts.size()), pages_}}};
+    if (shape_.sinks) args.sinks = {o.in(sinks_), {shape_.heads}};
+    args.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape_.head_dim)));
+    args.window = shape_.window;
+    args.max_context = longest_;
+    args.out = {o.out(out), {n, shape_.heads, shape_.head_dim}};
+    const attention::Problem problem{
+        view_.format, n, shape_.heads, shape_.kv_heads, shape_.head_dim, shape_.window, longest_};
+    CHECK(variant.unsupported(problem) == "");
+    o.run(variant, problem, args, pool);
+    return out;
+  }
+  std::vector<float> run(const Variant& variant, ThreadPool& pool) {
+    return run(variant, 0, tokens(), pool);
+  }
+
+ private:
+  Shape shape_;
+  KvLayerView view_;
+  std::int64_t longest_ = 0;
+  std::int64_t pages_ = 0;
+  std::vector<std::byte> memory_;
+  std::vector<std::int32_t> tables_, positions_, sequences_;
+  std::vector<float> queries_, sinks_;
+};
+
+// Mean square of the difference, over that of `want`; NaN if one is.
+double error_of(const std::vector<float>& got, const std::vector<float>& want) {
+  double difference = 0;
+  double sum = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    difference += std::pow(static_cast<double>(got[i]) - static_cast<double>(want[i]), 2);
+    sum += std::pow(static_cast<double>(want[i]), 2);
+  }
+  return difference / sum;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+// Items of 24 tokens; tiles of 128 keys, which begin at multiples of 128.
+const Shape kSchedules[] = {
+    {"two whole tiles and one in part, then one token", 8, 1, 16, 0, true, {270, 1}, 30},
+    {"tiles in part only, more than the ring holds", 8, 8, 16, 100, true, {130}, 60},
+};
+const Shape kEdges[] = {
+    {"one token", 8, 1, 16, 0, true, {1}, 1},
+    {"a tile and its neighbours", 8, 1, 16, 0, true, {127, 128, 129}, 2},
+    {"a window that ends inside tiles", 8, 1, 16, 128, true, {300, 1, 130}, 25},
+    {"a window that ends at tiles", 8, 1, 16, 129, false, {256, 129}, 1},
+    {"pages of 8, of two heads", 8, 2, 8, 0, false, {140}, 9},
+    {"pages larger than tiles", 4, 2, 256, 0, true, {300}, 3},
+    {"pages that tiles are no multiple of", 8, 1, 12, 0, true, {150}, 5},
+    {"a group of three, and many sequences", 6, 2, 16, 40, true, {3, 150, 1, 129, 64, 2, 30}, 3},
+    {"as many heads as a block of two groups has rows", 128, 1, 16, 0, true, {130}, 2},
+    {"short heads", 4, 2, 4, 0, true, {131, 5}, 7, 32},
+    {"more rounds of items than one", 8, 8, 16, 0, true, {130}, 60},
+};
+
+}  // namespace
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("attention: cuda_flash_wgmma agrees with the reference at every edge") {
+  ThreadPool pool(1);
+  for (const Shape& shape : kEdges) {
+    for (const Format format : {Format::kBf16, Format::kFp8E4m3}) {
+      INFO(shape.name << ", " << format_name(format));
+      Prompts prompts(shape, format);
+      const auto want = prompts.run(variant_named("reference"), pool);
+      CHECK(error_of(prompts.run(variant_named("cuda_flash_wgmma"), pool), want) < 2e-5);
+    }
+  }
+}
+
+TEST_CASE("attention: cuda_flash_wgmma gives a token the same bits in any company") {
+  ThreadPool pool(1);
+  const Variant& variant = variant_named("cuda_flash_wgmma");
+  for (const std::int64_t window : {0, 100}) {
+    Shape shape = {"", 8, 1, 16, window, true, {290, 140}, 40};
+    Prompts prompts(shape, Format::kBf16);
+    const auto together = prompts.run(variant, pool);
+    for (const std::int64_t chunk : {1, 23, 37}) {
+      INFO("window " << window << ", chunks of " << chunk);
+      std::vector<float> apart;
+      // One by one, of those at either end of a sequence alone: others would take long.
+      const std::int64_t step = chunk == 1 ? 39 : chunk;
+      std::vector<float> want;
+      for (std::int64_t t = 0; t < prompts.tokens(); t += step) {
+        const std::int64_t end = std::min(prompts.tokens(), t + chunk);
+        const auto part = prompts.run(variant, t, end, pool);
+        apart.insert(apart.end(), part.begin(), part.end());
+        want.insert(want.end(), together.begin() + t * 512, together.begin() + end * 512);
+      }
+      CHECK(same_bits(apart, want));
+    }
+  }
+}
+
+TEST_CASE("attention: cuda_flash_wgmma says what it cannot do") {
+  const auto reason = [](std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim) {
+    return variant_named("cuda_flash_wgmma")
+        .unsupported({Format::kBf16, 1, heads, kv_heads, head_dim, 0, 1});
+  };
+  CHECK(reason(64, 8, 64) == "");
+  CHECK(reason(8, 2, 32) == "");
+  CHECK(reason(8, 2, 128) == "head_dim 128 is not 32 or 64");
+  CHECK(reason(8, 3, 64) == "num_heads must be a multiple of num_kv_heads");
+  CHECK(reason(129, 1, 64) == "129 query heads share a key/value head, more than 128");
+}
+#endif
+
+TEST_CASE("attention: cuda_flash_wgmma in every schedule") {
+  ThreadPool pool(1);
+  for (const Shape& shape : kSchedules) {
+    for (const Format format : {Format::kBf16, Format::kFp8E4m3}) {
+      Prompts prompts(shape, format);
+      const auto want = prompts.run(variant_named("reference"), pool);
+      std::vector<float> first;
+      for (const simt::Settings& settings : schedules()) {
+        INFO(shape.name << ", " << format_name(format) << ", " << describe(settings));
+        const WithSettings with(settings);
+        const auto got = prompts.run(variant_named("cuda_flash_wgmma"), pool);
+        CHECK(error_of(got, want) < 2e-5);
+        if (first.empty()) first = got;
+        CHECK(same_bits(got, first));
+#if defined(__SANITIZE_THREAD__)
+        break;  // it sees races in any
+#endif
+      }
+    }
+  }
+}
+
+}  // namespace moebench::test
