@@ -33,6 +33,7 @@ plan_of() {  # NAME OPS FIELDS
 AS_SHIPPED="$(plan_of "as shipped" '"default": "fast"' '"kv": "bf16"')"
 NEW_KERNELS="$(plan_of "as shipped, new kernels" \
   '"default": "fast", "linear": "cuda_wgmma_rows_bf16+cuda_wgmma_bf16",
+    "attention": "cuda_decode_mma+cuda_flash_wgmma",
     "moe_experts": "cuda_digits_fp8+cuda_grouped_registers_bf16"' '"kv": "bf16"')"
 # Batch-invariant if wgmma's sums do not depend on its shape, which the probe tells.
 INVARIANT_WGMMA="$(plan_of "invariant, wgmma" '"default": "invariant", "linear": "cuda_wgmma_rows_bf16",
@@ -45,6 +46,7 @@ SUITE_PLANS_20B="$SUITE_PLANS,
            $INVARIANT_WGMMA,
            $(plan_of "fp8 dense" '"default": "fast"' \
              '"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"')"
+PROMPT_ATTENTION="cuda_flash_mma cuda_flash_wgmma"
 # compute-sanitizer's tools, in the order of what they alone can find here: bounds are checked on every
 # shape, the rest on small ones. The first two come before anything is timed, the others at the end.
 TOOLS_FIRST=${TOOLS_FIRST-memcheck racecheck}
@@ -168,7 +170,9 @@ else
 fi
 # The same bits whatever the batch and the chunking, with and without graphs.
 cat >"$out/suite-invariance.json" <<SUITE
-{"name": "invariance", "models": ["nano"], "plans": ["cuda_invariant", "cuda_accurate", $INVARIANT_WGMMA],
+{"name": "invariance", "models": ["nano"],
+ "plans": ["cuda_invariant", "cuda_accurate", $INVARIANT_WGMMA,
+           $(plan_of "invariant, attention by wgmma" '"default": "invariant", "attention": "cuda_flash_wgmma"' '"kv": "bf16"')],
  "probes": [{"kind": "invariance", "items": 4}]}
 SUITE
 run=$out/run-invariance step invariance 60 judge_run "$program" run "$out/suite-invariance.json" \
@@ -232,6 +236,12 @@ of_shape 120b 120 "$SUITE_PLANS" 128
 for op in linear:bf16 moe_experts:mxfp4 attention:bf16; do
   step "bench_${op%:*}" 60 judge_bench "$program" kernels bench --backend cuda --op "${op%:*}" \
     --format "${op#*:}" --json --min-time 0.01 --tokens 1,8,64,512 --context 1024
+done
+# Attention of prompts, of their last tokens, and of one token.
+for variant in $PROMPT_ATTENTION; do
+  step "bench_$variant" 60 judge_bench "$program" kernels bench --backend cuda --op attention \
+    --variant "$variant" --format bf16 --format fp8_e4m3 --json --min-time 0.02 --tokens 1,512,2048,8192 \
+    --context 2048,8192
 done
 
 sanitize "$TOOLS_LAST"
