@@ -10,6 +10,8 @@
 
 namespace moebench::simt {
 
+struct Block;
+
 // ---- cp.async: a thread's own copies, in groups -------------------------------------------------
 void copy_async(void* to, const void* from, bool valid, Where at);  // 16 bytes, or zeros
 void commit_copies();
@@ -42,7 +44,9 @@ void wgmma(const WgmmaOperands& operands, Where at);
 void wgmma_fence();
 void wgmma_commit();
 void wgmma_wait(int left);
-// setmaxnreg: registers are no concern here, but the four warps must all come.
+// setmaxnreg: all four warps must come. Registers are no concern here, but where groups ask for
+// more than the block was started with, the hardware waits for ever.
 void set_max_registers(int count, Where at);
+void check_registers(const Block& block);  // at its end
 
 }  // namespace moebench::simt

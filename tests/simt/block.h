@@ -90,6 +90,7 @@ struct Product {
 // Four warps, and the products that are in flight for some of their threads.
 struct Warpgroup {
   bool used = false;
+  int registers = 0;  // of a thread, as setmaxnreg says; 0: as the kernel was started
   struct Progress {
     std::uint64_t issued = 0, waited = 0;  // products
     std::vector<std::uint64_t> groups;     // products issued at the end of each

@@ -220,6 +220,24 @@ bool multiply_what_threads_wrote(bool faulty) {
   return true;
 }
 
+// Two groups of four warps take registers that the third gives back: not more than there are.
+__global__ void share_registers(int* out, bool faulty) {
+  const int group = static_cast<int>(threadIdx.x) / 128;
+  if (group == 2) {
+    gpu::lower_max_registers<40>();
+  } else if (faulty) {
+    gpu::raise_max_registers<240>();
+  } else {
+    gpu::raise_max_registers<232>();
+  }
+  out[threadIdx.x] = group;
+}
+bool registers_are_shared(bool faulty) {
+  DeviceArray<int> out(384);
+  gpu::launch(share_registers, {.block = 384}, "fault", out.data(), faulty);
+  return out[0] == 0 && out[383] == 2;
+}
+
 }  // namespace
 
 std::vector<Fault> asynchronous_faults() {
@@ -257,6 +275,8 @@ std::vector<Fault> asynchronous_faults() {
        ring_with(RingFault::kStaysInFlight)},
       {"misaligned tile", kYes, kNo, kNo, "is not a multiple of 1024",
        ring_with(RingFault::kMisaligned)},
+      {"more registers than the block has", kYes, kNo, kNo, "want 520 registers",
+       registers_are_shared},
       {"missing fence_async_proxy", kYes, kNo, kNo, "without fence_async_proxy",
        multiply_what_threads_wrote},
   };

@@ -284,6 +284,7 @@ void Scheduler::fiber_main() {
         simt::fail("the block ends while a bulk copy to its shared memory is in flight");
       }
     }
+    check_registers(block);
     // Others that still reach for it read NaN.
     if (scheduler.shape_->cluster > 1) poison_shared(block);
   }

@@ -302,8 +302,27 @@ void set_max_registers(int count, Where at) {
   if (count < 24 || count > 256 || count % 8 != 0) {
     fail("set_max_registers at %s: %d (a multiple of 8 from 24 to 256)", place(at).c_str(), count);
   }
-  warpgroup_of(Scheduler::fiber());
+  warpgroup_of(Scheduler::fiber()).registers = count;
   collective(0xffffffffU, nullptr, nullptr, at);
+}
+
+void check_registers(const Block& block) {
+  // A quarter of an SM has 512 for a lane of all its warps, of which a thread can have 255. At the
+  // start each has as many as the compiler can give it, in steps of 8.
+  const int groups = block.num_threads / kWarpgroup;
+  const int warps = (block.num_threads / 32 + 3) / 4;
+  const int at_start = std::min(256, 512 / std::max(warps, 1) / 8 * 8);
+  int wanted = 0;
+  for (int g = 0; g < groups; ++g) {
+    const int registers = block.warpgroups[g].registers;
+    wanted += registers > 0 ? registers : at_start;
+  }
+  if (wanted > at_start * groups) {
+    fail(
+        "setmaxnreg: the block's groups of four warps want %d registers; started with %d, they "
+        "have %d",
+        wanted, at_start, at_start * groups);
+  }
 }
 
 }  // namespace moebench::simt
