@@ -147,8 +147,9 @@ step doctor 60 judge_doctor "$program" doctor --json
 
 # ---- Is it right? --------------------------------------------------------------------------------
 synth() {  # SHAPE LAYERS LIMIT_S
-  [ -f "$out/suite_$1.json" ] && { [ -z "$load" ] || [ -f "$out/suite_$1_load.json" ]; } ||
-    step "synth_$1" "$3" no_judge "$program" model synth --shape "$1" --layers "$2" --out "$scratch/model-$1"
+  if [ -f "$out/suite_$1.json" ] && { [ -z "$load" ] || [ -f "$out/suite_$1_load.json" ]; }; then return 0; fi
+  [ -d "$scratch/model-$1" ] || rm -f "$out/synth_$1.json"  # a run without --load was done with it
+  step "synth_$1" "$3" no_judge "$program" model synth --shape "$1" --layers "$2" --out "$scratch/model-$1"
 }
 synth 20b "$LAYERS_20B" 60 &
 ops=$("$program" kernels list --backend cuda --json | sed -n 's/.*"op": "\(.*\)",/\1/p' | sort -u)
