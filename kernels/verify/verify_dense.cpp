@@ -26,6 +26,141 @@ constexpr std::array<LinearShape, 9> kLinearShapes = {{{"one_token", 1, 64, 96},
                                                        {"several_tiles", 70, 136, 160},
                                                        {"past_two_tiles", 130, 130, 96}}};
 
+// A query, key and value that begin with their norm, and end rotated and in the cache.
+struct CachedShape {
+  std::string_view name;
+  std::int64_t num_tokens, heads, kv_heads, head_dim, cols;
+  bool adds;  // there is something to add to x
+};
+
+void check_cached_linear(Check& check) {
+  constexpr float kEpsilon = 1e-5F;
+  for (const CachedShape& s : {CachedShape{"normed_one_token", 1, 4, 1, 64, 2880, true},
+                               CachedShape{"normed_odd_counts", 3, 3, 2, 32, 160, false}}) {
+    if (!check.wants(s.name)) continue;
+    for (const Codec* c : codecs()) {
+      if (!check.wants(c->format)) continue;
+      const std::int64_t q_rows = s.heads * s.head_dim;
+      const std::int64_t kv_rows = s.kv_heads * s.head_dim;
+      const linear::Problem problem{c->format, s.num_tokens, q_rows,
+                                    s.cols,    s.head_dim,   Format::kF32};
+      std::vector<const linear::Variant*> variants;
+      for (const linear::Variant* v : linear::variants()) {
+        if (v->normalises != nullptr && v->unsupported(problem).empty() && v->normalises(problem)) {
+          variants.push_back(v);
+        }
+      }
+      if (variants.empty()) continue;
+      RandomStream random(check.seed, 12);
+      const RandomMatrices query(random, c->format, 1, q_rows, s.cols, check.pool);
+      const RandomMatrices key_value(random, c->format, 2, kv_rows, s.cols, check.pool);
+      const std::int64_t half = s.head_dim / 2;
+      const std::vector<float> x = random_floats(random, s.num_tokens * s.cols, 3.0F);
+      const std::vector<float> addend =
+          random_floats(random, s.num_tokens * s.cols, s.adds ? 1.0F : 0.0F);
+      const std::vector<float> norm = random_floats(random, s.cols, 2.0F);
+      const std::vector<float> bias = random_floats(random, q_rows + 2 * kv_rows, 1.0F);
+      const std::vector<float> cos = random_floats(random, s.num_tokens * half, 1.3F);
+      const std::vector<float> sin = random_floats(random, s.num_tokens * half, 1.3F);
+
+      // Queries, then the cache: a token's keys, and those of the next; values likewise.
+      std::vector<double> queries, keys, values;
+      std::vector<float> sums;
+      for (std::int64_t t = 0; t < s.num_tokens; ++t) {
+        std::vector<double> row;
+        double squares = 0;
+        for (std::int64_t i = 0; i < s.cols; ++i) {
+          const auto at = static_cast<std::size_t>(t * s.cols + i);
+          row.push_back(static_cast<double>(x[at]) + static_cast<double>(addend[at]));
+          squares += row.back() * row.back();
+        }
+        sums.insert(sums.end(), row.begin(), row.end());
+        const double root =
+            std::sqrt(squares / static_cast<double>(s.cols) + static_cast<double>(kEpsilon));
+        for (std::size_t i = 0; i < row.size(); ++i) {
+          row[i] = static_cast<double>(norm[i]) * row[i] / root;
+        }
+        const auto multiply = [&](const std::vector<double>& weight, std::int64_t first,
+                                  std::int64_t rows, std::int64_t first_bias, bool rotates,
+                                  std::vector<double>& out) {
+          const std::size_t begin = out.size();
+          for (std::int64_t r = 0; r < rows; ++r) {
+            double sum = static_cast<double>(bias[static_cast<std::size_t>(first_bias + r)]);
+            for (std::int64_t i = 0; i < s.cols; ++i) {
+              sum += weight[static_cast<std::size_t>((first + r) * s.cols + i)] *
+                     row[static_cast<std::size_t>(i)];
+            }
+            out.push_back(sum);
+          }
+          for (std::int64_t r = 0; rotates && r < rows; ++r) {
+            if (r % s.head_dim >= half) continue;
+            double& low = out[begin + static_cast<std::size_t>(r)];
+            double& high = out[begin + static_cast<std::size_t>(r + half)];
+            const auto angle = static_cast<std::size_t>(t * half + r % s.head_dim);
+            const auto cosine = static_cast<double>(cos[angle]);
+            const auto sine = static_cast<double>(sin[angle]);
+            const double a = low;
+            low = a * cosine - high * sine;
+            high = high * cosine + a * sine;
+          }
+        };
+        multiply(query.decoded, 0, q_rows, 0, true, queries);
+        multiply(key_value.decoded, 0, kv_rows, q_rows, true, keys);
+        multiply(key_value.decoded, kv_rows, kv_rows, q_rows + kv_rows, false, values);
+      }
+      std::vector<double> want = queries;
+      want.insert(want.end(), keys.begin(), keys.end());
+      want.insert(want.end(), values.begin(), values.end());
+      want.push_back(0);
+
+      std::vector<std::int32_t> positions;
+      for (std::int32_t t = 0; t < s.num_tokens; ++t) positions.push_back(t);
+      const std::vector<std::int32_t> zeros(positions.size(), 0);
+      check.each<linear::Variant>(
+          variants, "linear", s.name, c->name, problem,
+          [&](const linear::Variant& variant, VerifyResult& r) {
+            std::vector<float> got_sums(x.size(), std::nanf(""));
+            std::vector<float> got(queries.size(), std::nanf(""));
+            std::vector<float> cache(keys.size() + values.size(), std::nanf(""));
+            Operands o(variant.backend);
+            const std::array<std::int64_t, 2> rows = {s.num_tokens, s.cols};
+            const float* biases = o.in(bias);
+            linear::Args args{{nullptr, rows},
+                              o.in(query.view[0]),
+                              {biases, {q_rows}},
+                              {o.out(got), {s.num_tokens, q_rows}},
+                              {}};
+            // Keys and values have no other place to go to.
+            args.also = {{{o.in(key_value.view[0]), {biases + q_rows, {kv_rows}}, {}},
+                          {o.in(key_value.view[1]), {biases + q_rows + kv_rows, {kv_rows}}, {}}}};
+            args.norm = {{o.in(x), rows},
+                         {s.adds ? o.in(addend) : nullptr, rows},
+                         {o.in(norm), {s.cols}},
+                         kEpsilon,
+                         {o.out(got_sums), rows}};
+            KvLayerView& kv = args.cached.kv;  // one page
+            kv.page_size = s.num_tokens;
+            kv.num_kv_heads = s.kv_heads;
+            kv.head_dim = s.head_dim;
+            kv.row_bytes = static_cast<std::size_t>(s.head_dim) * sizeof(float);
+            kv.page_stride = cache.size() * sizeof(float);
+            kv.keys = reinterpret_cast<std::byte*>(o.out(cache));
+            kv.values = kv.keys + keys.size() * sizeof(float);
+            args.cached.cos = {o.in(cos), {s.num_tokens, half}};
+            args.cached.sin = {o.in(sin), {s.num_tokens, half}};
+            args.cached.places = {{o.in(positions), {s.num_tokens}},
+                                  {o.in(zeros), {s.num_tokens}},
+                                  {o.in(zeros), {1, 1}}};
+            o.run(variant, problem, args, check.pool);
+            got.insert(got.end(), cache.begin(), cache.end());
+            // What is exact is: it would hide the error of the rest.
+            got.push_back(got_sums == sums ? 0.0F : std::nanf(""));
+            compare(got, want, r);
+          });
+    }
+  }
+}
+
 }  // namespace
 
 void check_embedding(Check& check) {
@@ -114,6 +249,7 @@ void check_rms_norm(Check& check) {
 }
 
 void check_linear(Check& check) {
+  check_cached_linear(check);
   for (const LinearShape& s : kLinearShapes) {
     if (!check.wants(s.name)) continue;
     for (const Codec* c : codecs()) {
