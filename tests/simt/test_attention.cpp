@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <cstring>
 
 #include "kernels/attention/attention.h"
 #include "kernels/verify/compare.h"
@@ -137,10 +136,6 @@ double error_of(const std::vector<float>& got, const std::vector<float>& want) {
   return difference / sum;
 }
 
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
 // Items of 24 tokens; tiles of 128 keys, which begin at multiples of 128.
 const Shape kSchedules[] = {
     {"two whole tiles and one in part, then one token", 8, 1, 16, 0, true, {270, 1}, 30},
@@ -195,6 +190,23 @@ TEST_CASE("attention: cuda_flash_wgmma gives a token the same bits in any compan
         want.insert(want.end(), together.begin() + t * 512, together.begin() + end * 512);
       }
       CHECK(same_bits(apart, want));
+    }
+  }
+}
+
+// Up to 128 tokens are one kernel and its join, more are another: 200 together, and parts of them.
+TEST_CASE("attention: cuda_flash_splits_mma gives a token the same bits in prompts and alone") {
+  ThreadPool pool(1);
+  const Variant& variant = variant_named("cuda_flash_splits_mma");
+  for (const std::int64_t window : {0, 100}) {
+    // Beyond a split of 256 positions, and a second one.
+    Prompts prompts({"", 8, 1, 16, window, true, {600, 140}, 100}, Format::kBf16);
+    const auto together = prompts.run(variant, pool);
+    CHECK(error_of(together, prompts.run(variant_named("reference"), pool)) < 2e-5);
+    for (const auto& [begin, end] : {std::pair{0, 128}, {3, 4}, {99, 101}, {110, 200}}) {
+      INFO("window " << window << ", tokens " << begin << " to " << end);
+      CHECK(same_bits(prompts.run(variant, begin, end, pool),
+                      {together.begin() + begin * 512, together.begin() + end * 512}));
     }
   }
 }
