@@ -9,15 +9,18 @@
 //
 // A group's queries lie in shared memory; scores, weights and sums stay in registers. Its loop:
 //
-//   weights of tile j from its scores                                      (exponents; nothing
-//   else) sums += weights x values of tile j; scores = queries x keys of tile j + 1 (tensor cores)
+//   weights = of tile j, from its scores                              (exponents)
+//   sums += weights x values of tile j                                (tensor cores)
+//   scores = queries x keys of tile j + 1                             (tensor cores)
 //
 // The groups take turns at starting products, so that while one's are computed the others work out
 // weights. Weights become the left operand where they are, in registers; values are its right
 // operand as they lie in the cache, by wgmma's transposed form.
 //
-// Sums are relative to a base that follows a row's largest score only once that is 2^8 above it:
-// after the first tiles of a row its sums are hardly ever rescaled. Sinks come in at the end.
+// Weights are 2^(score - base). A row's base is the largest score of its first tile, and stays
+// until a tile's weights come to more than 2^16: then the tile is weighed again, by its largest
+// score, and sums are rescaled. So there is no maximum to be found first, and hardly ever a sum to
+// rescale. Sinks come in at the end.
 //
 // Tokens of several sequences may meet in an item: their runs are taken one after the other, and
 // rows of other runs see nothing meanwhile. Tiles begin at multiples of 128 of the absolute
@@ -25,7 +28,7 @@
 // bits in any batch and in any chunking.
 //
 // Counted for a tile of 192 rows, in cycles of an SM: products 1,536; exponents 1,536 (16 a cycle);
-// instructions 1,330 (444 of each of 12 warps, four start in a cycle). 32 KiB arrive meanwhile, 21
+// instructions 1,100 (365 of each of 12 warps, four start in a cycle). 32 KiB arrive meanwhile, 21
 // bytes a cycle; from shared memory the products read 80 of the 128 that it has. So exponents are
 // as long as products, and what of them does not overlap is lost; copies should not be in the way.
 // A prediction, not a measurement: 8,192 tokens of gpt-oss-20b, a layer with full attention: 0.6 ms
@@ -59,7 +62,7 @@ constexpr int kQueryChunks = kGroupRows * kRowChunks;
 constexpr int kStages = 4;
 constexpr float kLog2E = 1.44269504F;
 constexpr float kLowest = -1.0e30F;  // below any score, and finite: differences stay numbers
-constexpr float kSlack = 8;          // powers of two
+constexpr float kMost = 0x1p16F;     // of weights in a tile, before a row's base is raised
 
 // A cache in bf16 is copied as it is, by threads that hardly need registers: theirs go to a third
 // group. Any other has to be decoded.
@@ -380,41 +383,15 @@ struct ThreadRows {
         }
       }
     }
-    float factors[2];
-    bool rises = false;
-    MOEBENCH_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      float most = nothing;
-      MOEBENCH_UNROLL
-      for (int n = 0; n < kKeys / 8; ++n) {
-        most = fmaxf(most, fmaxf(scores[4 * n + 2 * i], scores[4 * n + 2 * i + 1]));
-      }
-      most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 1));
-      most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
-      most *= scale;
-      factors[i] = 1;
-      if (most > base[i] + kSlack) {
-        factors[i] = gpu::exp2_fast(base[i] - most);
-        base[i] = most;
-        rises = true;
-      }
-      total[i] *= factors[i];
+    float added[2];
+    weigh_by_base(scores, weights, scale, added);
+    const bool beyond[2] = {added[0] > kMost, added[1] > kMost};
+    if (gpu::any(gpu::kAllLanes, beyond[0] || beyond[1])) {
+      raise_base(scores, beyond, scale);
+      weigh_by_base(scores, weights, scale, added);
     }
-    if (gpu::any(gpu::kAllLanes, rises)) {
-      MOEBENCH_UNROLL
-      for (int j = 0; j < 32; ++j) sums[j] *= factors[j / 2 % 2];
-    }
-    MOEBENCH_UNROLL
-    for (int k = 0; k < kKeys / 16; ++k) {
-      MOEBENCH_UNROLL
-      for (int j = 0; j < 4; ++j) {  // both rows, then both rows 8 columns on
-        const float* pair = &scores[8 * k + 2 * j];
-        const float first = gpu::exp2_fast(pair[0] * scale - base[j % 2]);
-        const float second = gpu::exp2_fast(pair[1] * scale - base[j % 2]);
-        total[j % 2] += first + second;
-        weights[k][j] = gpu::pack_bf16(first, second);
-      }
-    }
+    total[0] += added[0];
+    total[1] += added[1];
   }
 
   template <int kHeadDim>
@@ -439,6 +416,48 @@ struct ThreadRows {
                                                   sums[4 * n + 2 * i + 1] * factor};
       }
     }
+  }
+
+ private:
+  // And what they add to this thread's totals.
+  MOEBENCH_DEVICE void weigh_by_base(const float (&scores)[kKeys / 2],
+                                     std::uint32_t (&weights)[kKeys / 16][4], float scale,
+                                     float (&added)[2]) const {
+    added[0] = added[1] = 0;
+    MOEBENCH_UNROLL
+    for (int k = 0; k < kKeys / 16; ++k) {
+      MOEBENCH_UNROLL
+      for (int j = 0; j < 4; ++j) {  // both rows, then both rows 8 columns on
+        const float* pair = &scores[8 * k + 2 * j];
+        const float first = gpu::exp2_fast(pair[0] * scale - base[j % 2]);
+        const float second = gpu::exp2_fast(pair[1] * scale - base[j % 2]);
+        added[j % 2] += first + second;
+        weights[k][j] = gpu::pack_bf16(first, second);
+      }
+    }
+  }
+
+  // Rows that went beyond in one of their four threads get their largest score as a base.
+  MOEBENCH_DEVICE void raise_base(const float (&scores)[kKeys / 2], const bool (&beyond)[2],
+                                  float scale) {
+    float factors[2];
+    MOEBENCH_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      float most = kLowest;
+      MOEBENCH_UNROLL
+      for (int n = 0; n < kKeys / 8; ++n) {
+        most = fmaxf(most, fmaxf(scores[4 * n + 2 * i], scores[4 * n + 2 * i + 1]));
+      }
+      most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 1));
+      most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
+      const unsigned threads = gpu::ballot(gpu::kAllLanes, beyond[i]) >> gpu::lane_id() / 4 * 4;
+      const float raised = (threads & 15U) != 0 ? most * scale : base[i];
+      factors[i] = gpu::exp2_fast(base[i] - raised);
+      base[i] = raised;
+      total[i] *= factors[i];
+    }
+    MOEBENCH_UNROLL
+    for (int j = 0; j < 32; ++j) sums[j] *= factors[j / 2 % 2];
   }
 };
 

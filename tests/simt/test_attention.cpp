@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/attention/attention.h"
+#include "kernels/core/float_types.h"
 #include "kernels/verify/compare.h"
 #include "tests/simt/support.h"
 
@@ -21,6 +22,7 @@ struct Shape {
   std::vector<std::int64_t> contexts;  // one sequence each; its last tokens are queries
   std::int64_t queries;                // of a sequence
   std::int64_t head_dim = 64;
+  float growth = 128;  // in so many positions keys grow by what they began with
 };
 
 const Variant& variant_named(std::string_view name) {
@@ -61,8 +63,8 @@ class Prompts {
         tables_[static_cast<std::size_t>(s * pages_ + p / shape.page_size)] = page;
         for (std::int64_t h = 0; h < shape.kv_heads; ++h) {
           for (std::byte* base : {view_.keys, view_.values}) {
-            // Later keys are longer, for scores that go on rising.
-            const float size = base == view_.keys ? 1.0F + static_cast<float>(p) / 128.0F : 1.0F;
+            const float size =
+                base == view_.keys ? 1.0F + static_cast<float>(p) / shape.growth : 1.0F;
             const auto vector = verify::random_floats(random, shape.head_dim, size);
             if (p >= first_seen) {
               view_.encode(view_.row(base, page, p % shape.page_size, h), vector.data());
@@ -76,6 +78,8 @@ class Prompts {
       }
     }
     queries_ = verify::random_floats(random, tokens() * shape.heads * shape.head_dim, 2.0F);
+    // Scores of any size are then the same however they are computed, but for the order of sums.
+    for (float& query : queries_) query = to_float(to_bf16(query));
     sinks_ = verify::random_floats(random, shape.heads, 2.0F);
   }
 
@@ -152,6 +156,7 @@ const Shape kEdges[] = {
     {"a group of three, and many sequences", 6, 2, 16, 40, true, {3, 150, 1, 129, 64, 2, 30}, 3},
     {"as many heads as a block of two groups has rows", 128, 1, 16, 0, true, {130}, 2},
     {"short heads", 4, 2, 4, 0, true, {131, 5}, 7, 32},
+    {"scores that go on rising", 8, 1, 16, 0, false, {700}, 5, 64, 2},
     {"more rounds of items than one", 8, 8, 16, 0, true, {130}, 60},
 };
 
@@ -162,6 +167,7 @@ TEST_CASE("attention: cuda_flash_wgmma agrees with the reference at every edge")
   ThreadPool pool(1);
   for (const Shape& shape : kEdges) {
     for (const Format format : {Format::kBf16, Format::kFp8E4m3}) {
+      if (format != Format::kBf16 && shape.growth < 128) continue;  // rounded keys change them
       INFO(shape.name << ", " << format_name(format));
       Prompts prompts(shape, format);
       const auto want = prompts.run(variant_named("reference"), pool);
