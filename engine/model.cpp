@@ -554,7 +554,7 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
     observe(observer, "attn_norm", l, normed);
   }
   linear("linear: query, key, value", to_attend);
-  const bool kv_write_rotates = table.fuses && table.kv_write->runs_several && observer == nullptr;
+  const bool kv_write_rotates = table.kv_write->runs_several && observer == nullptr;
   if (kv_write_rotates) to_cache.rotation = {queries, keys, cos, sin};
   if (!is_cached && !kv_write_rotates) {
     run("rope", *table.rope, {queries, cos, sin});
@@ -572,7 +572,7 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   run("attention", *table.attention,
       {queries, to_cache.kv, to_cache.places, w.sinks,
        static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim))),
-       sliding ? c.sliding_window : 0, most_positions, heads});
+       sliding ? c.sliding_window : 0, most_positions, table.fuses, heads});
   observe(observer, "attn_heads", l, {act_.heads, {n, q_size}});
   linear("linear: attention out",
          {{act_.heads, {n, q_size}}, w.attention_out, w.attention_out_bias, branch});

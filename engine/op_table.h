@@ -31,7 +31,7 @@ struct OpTable {
   // where that costs next to nothing, since a rounding there can change which experts run.
   const linear::Variant* router_linear = &linear::reference;
   // Whether variants may do what is before and after them on the way (Plan::fuses).
-  bool fuses = true;
+  bool fuses = false;
 };
 
 // What a model runs: steps of up to kFewTokens tokens (op_choice.h) take the first.

@@ -123,7 +123,7 @@ std::string Plan::canonical_text() const {
     text += fmt::format(",{}={}", op, variant_of(op));
   }
   if (tunes) text += ",tune";
-  if (!fuses) text += ",fuse=no";
+  if (fuses) text += ",fuse";
   return text;
 }
 
@@ -140,7 +140,7 @@ std::string Plan::describe() const {
   for (const auto& [op, variant] : ops) {
     if (variant != op_family_name(family)) parts.push_back(fmt::format("{} by {}", op, variant));
   }
-  if (!fuses) parts.emplace_back("one by one");
+  if (fuses) parts.emplace_back("several in one launch");
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
@@ -203,7 +203,7 @@ Json plan_to_json(const Plan& plan) {
   json["ops"] = plan.ops;
   json["ops"]["default"] = op_family_name(plan.family);
   if (plan.tunes) json["tune"] = true;
-  if (!plan.fuses) json["fuse"] = false;
+  if (plan.fuses) json["fuse"] = true;
   return json;
 }
 
@@ -224,7 +224,7 @@ Plan plan_from_json(const Json& json, const std::string& where) {
   plan.kv = parse_format(fields.optional<std::string>("kv", "f32"));
   plan.backend = parse_backend(fields.optional<std::string>("backend", "cpu"));
   plan.tunes = fields.optional<bool>("tune", false);
-  plan.fuses = fields.optional<bool>("fuse", true);
+  plan.fuses = fields.optional<bool>("fuse", false);
   if (const Json* ops = fields.find("ops")) {
     require(ops->is_object(), "{}: expected an object of op: variant", fields.path("ops"));
     JsonFields chosen(*ops, fields.path("ops"));

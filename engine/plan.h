@@ -12,7 +12,7 @@
 //                                 the same on the GPU
 //   linear=cuda_rows_bf16+cuda_mma_bf16
 //                                 two variants: for steps of few tokens, and of many
-//   backend=cuda,fuse=no          each op by itself, where variants can do several in one launch
+//   backend=cuda,fuse=yes         several ops in one launch, where variants can
 //   {"name": ..., "experts": ..., "ops": {"default": "accurate", "linear": "reference"}}
 //                                 the same in JSON (suites, files)
 #pragma once
@@ -60,8 +60,9 @@ struct Plan {
   bool tunes = false;
 
   // Variants do on the way what others would do before or after them (the norm before a product,
-  // say) where they can: the same bits in fewer launches. In JSON "fuse", in words fuse=no.
-  bool fuses = true;
+  // say) where they can: the same bits in fewer launches. In JSON "fuse": true, in words fuse=yes.
+  // Off until a GPU has run it (docs/gpu.md).
+  bool fuses = false;
 
   // The variant named for `op`, or else the name of the family.
   std::string variant_of(std::string_view op) const;

@@ -23,10 +23,10 @@ cd "$(dirname "$0")/.." || exit 2
 
 # plan=largest mean KL divergence from the reference plan, in nats, on the golden model and on nano
 PLANS="cuda_reference=1e-6 cuda_accurate=1e-6 cuda=1e-2 cuda_invariant=1e-2"
-# What the suites time: gpt-oss as published engines run it (bf16 cache), the same with kernels that were
-# written without a GPU at hand and that no plan takes by itself before they were timed, with each op in
-# launches of its own, with one order of sums for every batch (by two families of kernels), and with dense
-# layers and cache in 8 bits.
+# What the suites time: gpt-oss as published engines run it (bf16 cache); the same with several ops in one
+# launch, and with kernels that were written without a GPU at hand, neither of which any plan takes by
+# itself before it was timed; with one order of sums for every batch (by two families of kernels); and with
+# dense layers and cache in 8 bits.
 plan_of() {  # NAME OPS FIELDS
   printf '{"name": "%s", "backend": "cuda", "ops": {%s}, %s}' "$@"
 }
@@ -38,10 +38,12 @@ NEW_KERNELS="$(plan_of "as shipped, new kernels" \
 # Batch-invariant if wgmma's sums do not depend on its shape, which the probe tells.
 INVARIANT_WGMMA="$(plan_of "invariant, wgmma" '"default": "invariant", "linear": "cuda_wgmma_rows_bf16",
     "attention": "cuda_flash_splits_mma", "moe_experts": "cuda_grouped_registers_bf16"' '"kv": "bf16"')"
-SUITE_PLANS="$AS_SHIPPED,
+FUSED="$(plan_of "as shipped, fused" '"default": "fast"' '"kv": "bf16", "fuse": true')"
+LOAD_PLANS="$AS_SHIPPED,
            $NEW_KERNELS"
+SUITE_PLANS="$LOAD_PLANS,
+           $FUSED"
 SUITE_PLANS_20B="$SUITE_PLANS,
-           $(plan_of "as shipped, one by one" '"default": "fast"' '"kv": "bf16", "fuse": false'),
            $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
            $INVARIANT_WGMMA,
            $(plan_of "fp8 dense" '"default": "fast"' \
@@ -173,6 +175,7 @@ fi
 cat >"$out/suite-invariance.json" <<SUITE
 {"name": "invariance", "models": ["nano"],
  "plans": ["cuda_invariant", "cuda_accurate", $INVARIANT_WGMMA,
+           $(plan_of "invariant, fused" '"default": "invariant"' '"kv": "bf16", "fuse": true'),
            $(plan_of "invariant, attention by wgmma" '"default": "invariant", "attention": "cuda_flash_wgmma"' '"kv": "bf16"')],
  "probes": [{"kind": "invariance", "items": 4}]}
 SUITE
@@ -225,7 +228,7 @@ suites="20b 120b"
 # of_shape SHAPE SECONDS PLANS SEQUENCES: all its suites, and its weights are not needed any more.
 of_shape() {
   suite_of "$1" "$1" "$2" 32 "$3" "$STEADY"
-  [ -z "$load" ] || suite_of "$1_load" "$1" 150 "$4" "$SUITE_PLANS" "$(load_of "$4")"
+  [ -z "$load" ] || suite_of "$1_load" "$1" 150 "$4" "$LOAD_PLANS" "$(load_of "$4")"
   if [ -f "$out/suite_$1.json" ] && { [ -z "$load" ] || [ -f "$out/suite_$1_load.json" ]; }; then
     rm -rf "$scratch/model-$1"
   fi

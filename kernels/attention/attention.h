@@ -36,6 +36,8 @@ struct Args {
   float scale = 0;             // 1 / sqrt(head_dim)
   std::int64_t window = 0;
   std::int64_t max_context = 0;
+  // Whether variants that find splits of the context may join them in the same launch: same bits.
+  bool joins = false;
   View<float, 3> out;  // [num_tokens, num_heads, head_dim]; overwritten
 };
 

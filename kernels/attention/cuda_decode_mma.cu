@@ -10,8 +10,8 @@
 // for columns 2t, 2t + 1, 2t + 8 and 2t + 9 of two instructions; of values it takes neighbouring
 // columns, which stand for rows g and g + 8 of several.
 //
-// On Hopper, up to 16 splits are one launch: a cluster of blocks has all splits of a token, and
-// joins them with the bits of the two launches.
+// On Hopper, up to 16 splits are one launch if wanted (Args::joins): a cluster of blocks has all
+// splits of a token, and joins them with the bits of the two launches.
 #include "kernels/attention/splits.cuh"
 
 namespace moebench::attention {
@@ -229,7 +229,7 @@ void start(const Args& args, Context& context) {
                 static_cast<int>(args.queries.shape[1]), round, cluster);
   };
   const std::int64_t splits = most_splits(args.window, args.max_context);
-  const int blocks = cluster_blocks(splits);
+  const int blocks = args.joins ? cluster_blocks(splits) : 0;
   if (blocks > 0) {
     const auto tokens = static_cast<unsigned>(args.queries.shape[0]);
     const auto parts =

@@ -261,6 +261,7 @@ void check_attention(Check& check) {
                                        args.scale = scale;
                                        args.window = s.window;
                                        args.max_context = fixture.longest;
+                                       args.joins = true;
                                        args.out = {o.out(out), {n, s.heads, s.head_dim}};
                                        o.run(variant, problem, args, check.pool);
                                        compare(out, want, r);

@@ -93,16 +93,15 @@ TEST_CASE("plan: a family alone keeps everything as stored") {
   CHECK(parse_plan("experts=int4").family == OpFamily::kFast);
 }
 
-TEST_CASE("plan: fuse=no says that ops run one by one") {
-  const Plan plan = parse_plan("backend=cuda,fuse=no");
-  CHECK_FALSE(plan.fuses);
-  CHECK(plan.describe() == "as stored, fast ops on the GPU, one by one");
+TEST_CASE("plan: fuse=yes puts several ops in one launch") {
+  const Plan plan = parse_plan("backend=cuda,fuse=yes");
+  CHECK(plan.fuses);
+  CHECK(plan.describe() == "as stored, fast ops on the GPU, several in one launch");
   CHECK(plan.canonical_text() != parse_plan("cuda").canonical_text());
-  CHECK_FALSE(plan_from_json(plan_to_json(plan), "plan").fuses);
-  CHECK(parse_plan("backend=cuda,fuse=yes").canonical_text() ==
-        parse_plan("cuda").canonical_text());
+  CHECK(plan_from_json(plan_to_json(plan), "plan").fuses);
+  CHECK(parse_plan("backend=cuda,fuse=no").canonical_text() == parse_plan("cuda").canonical_text());
   CHECK_FALSE(plan_to_json(parse_plan("cuda")).contains("fuse"));
-  CHECK_THROWS_WITH(parse_plan("fuse=false"), Catch::Contains("fuse is yes or no, not 'false'"));
+  CHECK_THROWS_WITH(parse_plan("fuse=true"), Catch::Contains("fuse is yes or no, not 'true'"));
 }
 
 TEST_CASE("plan: groups, cache and ops can be chosen one by one") {

@@ -96,7 +96,8 @@ TEST_CASE("dry run: a step's bytes stand with the op whose launch reads them") {
     work.logit_rows = tokens;
     work.touched_experts.assign(static_cast<std::size_t>(config.num_layers), 2.0);
     std::map<std::string, OpCost> by_op;
-    for (const OpCost& cost : step_cost(config, layout_of("cuda"), Format::kF32, work)) {
+    for (const OpCost& cost :
+         step_cost(config, layout_of("backend=cuda,fuse=yes"), Format::kF32, work)) {
       by_op[std::string(cost.op)] = cost;
     }
     return by_op;

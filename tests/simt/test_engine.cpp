@@ -51,7 +51,7 @@ Run answer(Engine& engine, std::int64_t max_tokens) {
 }
 
 // Plan `cuda` without what runs several ops at once.
-const std::string kUnfused = "backend=cuda,router=cuda_warp,linear=cuda_rows_bf16";
+const std::string kFused = "backend=cuda,fuse=yes";
 
 EngineOptions small_options() {
   EngineOptions options;
@@ -67,9 +67,9 @@ TEST_CASE("nano on emulated CUDA kernels answers as the CPU engine does, token b
   ThreadPool pool(1);
   Engine cpu = load_engine("nano", parse_plan("reference"), small_options(), pool);
   const Run want = answer(cpu, 12);
-  const auto plan =
-      GENERATE(as<std::string>(), "cuda_reference", "cuda_accurate", "cuda", "cuda_invariant",
-               "backend=cuda,linear=cuda_wgmma_rows_bf16,moe_experts=cuda_grouped_registers_bf16");
+  const auto plan = GENERATE(
+      as<std::string>(), "cuda_reference", "cuda_accurate", "cuda", "cuda_invariant", kFused,
+      "backend=cuda,linear=cuda_wgmma_rows_bf16,moe_experts=cuda_grouped_registers_bf16");
   CAPTURE(plan);
   Engine cuda = load_engine("nano", parse_plan(plan), small_options(), pool);
   const Run got = answer(cuda, 12);
@@ -273,18 +273,17 @@ TEST_CASE("ops that are fused give the tokens of the same ops one by one in fewe
                     simt::launches().end());
     return std::vector<float>(logits.data, logits.data + logits.size());
   };
-  std::vector<std::string> fused, single, one_by_one, observed;
-  const std::vector<float> logits = run("cuda", false, fused);
-  CHECK(logits == run(kUnfused, false, single));
-  CHECK(logits == run("backend=cuda,fuse=no", false, one_by_one));
-  CHECK(logits == run("cuda", true, observed));
+  std::vector<std::string> fused, single, observed;
+  const std::vector<float> logits = run(kFused, false, fused);
+  CHECK(logits == run("cuda", false, single));
+  CHECK(logits == run(kFused, true, observed));
   const auto num_layers =
       static_cast<std::size_t>(load_model_config(resolve_model("nano")).num_layers);
-  // Norm, product and choice of the router; the norm before query, key and value; the cache.
-  CHECK(single.size() - fused.size() == 4 * num_layers);
-  // Queries and keys rotate by themselves.
-  CHECK(observed.size() == single.size() + 2 * num_layers);
-  CHECK(one_by_one.size() == observed.size());
+  // Norm, product and choice of the router; the norm before query, key and value; the cache;
+  // splits.
+  CHECK(single.size() - fused.size() == 5 * num_layers);
+  // Queries and keys rotate by themselves; splits are still joined.
+  CHECK(observed.size() == single.size() + (2 - 1) * num_layers);
   // A layer of the step: query, key and value into the cache; attention; its product; router;
   // experts in two.
   const auto first =
@@ -298,7 +297,8 @@ TEST_CASE("a token has the same bits in any company, whichever ops are fused for
   ThreadPool pool(1);
   EngineOptions options = small_options();
   options.max_batch = 17;
-  Engine engine = load_engine("nano", parse_plan("cuda_invariant"), options, pool);
+  Engine engine =
+      load_engine("nano", parse_plan("backend=cuda,ops=invariant,fuse=yes"), options, pool);
   std::vector<float> want;
   for (const std::int32_t company : {1, 4, 5, 16, 17}) {  // bounds of what is fused
     Step step;
@@ -321,8 +321,8 @@ TEST_CASE("a token has the same bits in any company, whichever ops are fused for
 
 TEST_CASE("fused or not: whole answers have the same tokens and probabilities") {
   ThreadPool pool(1);
-  Engine fused = load_engine("nano", parse_plan("cuda"), small_options(), pool);
-  Engine single = load_engine("nano", parse_plan(kUnfused), small_options(), pool);
+  Engine fused = load_engine("nano", parse_plan(kFused), small_options(), pool);
+  Engine single = load_engine("nano", parse_plan("cuda"), small_options(), pool);
   const Run a = answer(fused, 12);
   const Run b = answer(single, 12);
   CHECK(a.tokens == b.tokens);

@@ -272,6 +272,7 @@ std::vector<float> attend(const AttentionShape& s, Format format, bool has_clust
   args.scale = 0.125F;
   args.window = s.window;
   args.max_context = s.max_context;
+  args.joins = true;
   args.out = {o.out(out), {n, s.heads, s.head_dim}};
   const attention::Variant& variant = cuda_variant(attention::variants(), "cuda_decode_mma");
   const attention::Problem problem{format,     n,        s.heads,      s.kv_heads,
