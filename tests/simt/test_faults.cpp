@@ -46,7 +46,10 @@ TEST_CASE("simt: the right twins of the planted faults run in every schedule") {
 #if !defined(__SANITIZE_THREAD__)
 TEST_CASE("simt: planted faults are found by the machine, in one schedule or another") {
   for (const Fault& fault : all_faults()) {
-    if (fault.by_address) continue;  // it would write where it must not
+    if (fault.by_address && !fault.by_machine) continue;  // it would write where it must not
+#if defined(__SANITIZE_ADDRESS__)
+    if (fault.by_address) continue;  // that ends the program
+#endif
     std::string all;
     for (const simt::Settings& settings : schedules()) {
       const WithSettings with(settings);
