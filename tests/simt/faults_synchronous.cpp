@@ -450,7 +450,7 @@ std::vector<Fault> synchronous_faults() {
       {"flag without release", kNo, kNo, kYes, "", hand_over_a_value},
       {"wait for a flag that nobody sets", kYes, kNo, kNo, "livelock", wait_for_a_flag},
       {"read of a block's shared memory after its end", kYes, kNo, kNo, "", read_the_peer},
-      {"write to a block's shared memory before it begins", kYes, kYes, kNo, "",
+      {"write to the memory of a block that has not begun", kYes, kYes, kNo, "",
        write_before_it_begins},
       {"read of what another block writes, without a barrier", kYes, kNo, kYes, "",
        read_before_it_is_written},
