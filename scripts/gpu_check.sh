@@ -254,6 +254,7 @@ sanitize "$TOOLS_LAST"
 expected="doctor $(for op in $ops; do echo "verify_$op"; done)
   $(for entry in $PLANS; do echo "golden_${entry%=*} nano_${entry%=*}"; done) invariance machine_code
   roofline $(for suite in $suites; do echo "suite_$suite"; done) bench_linear bench_moe_experts bench_attention
+  $(for variant in $PROMPT_ATTENTION; do echo "bench_$variant"; done)
   $(for tool in $TOOLS_FIRST $TOOLS_LAST; do for op in $ops; do [ -f "$out/$tool.json" ] || echo "${tool}_$op"; done; done)"
 unfinished=()
 for name in $expected; do [ -f "$out/$name.json" ] || unfinished+=("$name"); done

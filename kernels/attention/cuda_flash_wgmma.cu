@@ -44,7 +44,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/kv_device.cuh"
-#include "kernels/attention/runs.cuh"
+#include "kernels/attention/query_rows.cuh"
 #include "kernels/core/gpu.cuh"
 
 namespace moebench::attention {
@@ -60,7 +60,6 @@ constexpr int kTileChunks = kKeys * kRowChunks;
 constexpr int kStageChunks = 2 * kTileChunks;  // keys, values
 constexpr int kQueryChunks = kGroupRows * kRowChunks;
 constexpr int kStages = 4;
-constexpr float kLog2E = 1.44269504F;
 constexpr float kLowest = -1.0e30F;  // below any score, and finite: differences stay numbers
 constexpr float kMost = 0x1p16F;     // of weights in a tile, before a row's base is raised
 
@@ -326,10 +325,7 @@ MOEBENCH_DEVICE void load_queries(const Work& work, const Item& item, int num_kv
     if (token_of(work, item, row) >= 0) {
       const auto* from = reinterpret_cast<const float4*>(
           work.queries + place_of<kHeadDim>(work, item, num_kv_heads, row) + 8 * chunk);
-      const float4 first = from[0];
-      const float4 second = from[1];
-      packed = {gpu::pack_bf16(first.x, first.y), gpu::pack_bf16(first.z, first.w),
-                gpu::pack_bf16(second.x, second.y), gpu::pack_bf16(second.z, second.w)};
+      packed = gpu::pack_inputs<Format::kBf16>(from[0], from[1]);
     }
     tile[row % kGroupRows * kRowChunks + (chunk ^ row % 8)] = packed;
   }
@@ -401,13 +397,9 @@ struct ThreadRows {
       total[i] += gpu::shuffle_xor(gpu::kAllLanes, total[i], 1);
       total[i] += gpu::shuffle_xor(gpu::kAllLanes, total[i], 2);
       if (token_of(work, item, row_of(i)) < 0) continue;
-      float factor = 1.0F / total[i];
-      if (work.sinks != nullptr) {
-        const float sink = work.sinks[head_of(work, item, row_of(i))] * kLog2E;
-        const float most = fmaxf(base[i], sink);
-        const float weight = gpu::exp2_fast(base[i] - most);
-        factor = weight / (total[i] * weight + gpu::exp2_fast(sink - most));
-      }
+      const float* sink =
+          work.sinks == nullptr ? nullptr : work.sinks + head_of(work, item, row_of(i));
+      const float factor = factor_of_row(base[i], total[i], sink);
       float* to = work.out + place_of<kHeadDim>(work, item, num_kv_heads, row_of(i)) +
                   gpu::lane_id() % 4 * 2;
       MOEBENCH_UNROLL
@@ -561,12 +553,7 @@ __global__ void MOEBENCH_BOUNDS(Block<kFormat>::kThreads, 1)
   MOEBENCH_SHARED(gpu::Mbarrier, full, [kStages]);
   MOEBENCH_SHARED(gpu::Mbarrier, empty, [kStages]);
   if (threadIdx.x == 0) {
-    MOEBENCH_UNROLL
-    for (int s = 0; s < kStages; ++s) {
-      gpu::mbarrier_init(&full[s], kProducingWarps);
-      gpu::mbarrier_init(&empty[s], B::kMultiplyingWarps);
-    }
-    gpu::fence_mbarrier_init();
+    gpu::init_ring(full, empty, kStages, kProducingWarps, B::kMultiplyingWarps);
   }
   gpu::sync_threads();
   if (gpu::warp_id() < B::kMultiplyingWarps) {
@@ -647,25 +634,12 @@ void run(const Args& args, Context& context) {
 }
 
 std::string unsupported(const Problem& problem) {
-  if (problem.num_kv_heads <= 0 || problem.num_heads % problem.num_kv_heads != 0) {
-    return "num_heads must be a multiple of num_kv_heads";
-  }
-  constexpr int kMostShared = 2 * kGroupRows;
-  if (problem.num_heads / problem.num_kv_heads > kMostShared) {
-    return fmt::format("{} query heads share a key/value head, more than {}",
-                       problem.num_heads / problem.num_kv_heads, kMostShared);
-  }
+  const std::string reason = shared_heads_unsupported(problem, 2 * kGroupRows);
+  if (!reason.empty()) return reason;
   if (problem.head_dim != 32 && problem.head_dim != 64) {
     return fmt::format("head_dim {} is not 32 or 64", problem.head_dim);
   }
-  std::string reason = gpu::needs_compute_capability(90);
-  if (!reason.empty()) return reason;
-  const gpu::DeviceInfo& info = gpu::device_info();
-  if (info.compute_major != 9) {
-    return fmt::format("wgmma is compute capability 9.x's alone; {} has {}.{}", info.name,
-                       info.compute_major, info.compute_minor);
-  }
-  return "";
+  return gpu::needs_wgmma();
 }
 
 }  // namespace

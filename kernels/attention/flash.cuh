@@ -15,14 +15,13 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/kv_device.cuh"
-#include "kernels/attention/runs.cuh"
+#include "kernels/attention/query_rows.cuh"
 #include "kernels/core/gpu.cuh"
 
 namespace moebench::attention {
 namespace {
 
 constexpr int kKeys = 64;  // of a tile
-constexpr float kLog2E = 1.44269504F;
 constexpr int kWithoutEnd = std::numeric_limits<int>::max();
 
 // Rows of kHeadDim bf16 in shared memory, in 16-byte chunks, which are exchanged within a row so
@@ -228,10 +227,7 @@ class FlashBlock {
       if (token_of(first_row + row) >= 0) {
         const auto* from = reinterpret_cast<const float4*>(
             queries + head_of(first_row + row) * kHeadDim + 8 * chunk);
-        const float4 first = from[0];
-        const float4 second = from[1];
-        packed = {gpu::pack_bf16(first.x, first.y), gpu::pack_bf16(first.z, first.w),
-                  gpu::pack_bf16(second.x, second.y), gpu::pack_bf16(second.z, second.w)};
+        packed = gpu::pack_inputs<Format::kBf16>(from[0], from[1]);
       }
       warp_queries()[chunk_at<kHeadDim>(row, chunk)] = packed;
     }
@@ -320,24 +316,9 @@ class FlashBlock {
   }
 };
 
-// What the sums of a row are multiplied with, whose largest score (scaled) and sum of weights these
-// are: one over the sum, the sink among its weights.
-MOEBENCH_DEVICE float factor_of_row(float largest, float total, const float* sink) {
-  if (sink == nullptr) return 1.0F / total;
-  const float of_sink = *sink * kLog2E;
-  const float most = fmaxf(largest, of_sink);
-  const float weight = gpu::exp2_fast(largest - most);
-  return weight / fmaf(total, weight, gpu::exp2_fast(of_sink - most));
-}
-
 inline std::string flash_unsupported(const Problem& problem, int rows) {
-  if (problem.num_kv_heads <= 0 || problem.num_heads % problem.num_kv_heads != 0) {
-    return "num_heads must be a multiple of num_kv_heads";
-  }
-  if (problem.num_heads / problem.num_kv_heads > rows) {
-    return fmt::format("{} query heads share a key/value head, more than {}",
-                       problem.num_heads / problem.num_kv_heads, rows);
-  }
+  const std::string reason = shared_heads_unsupported(problem, rows);
+  if (!reason.empty()) return reason;
   if (problem.head_dim != 32 && problem.head_dim != 64 && problem.head_dim != 128) {
     return fmt::format("head_dim {} is not 32, 64 or 128", problem.head_dim);
   }

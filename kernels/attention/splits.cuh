@@ -13,6 +13,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/attention/kv_device.cuh"
 #include "kernels/attention/partials.cuh"
+#include "kernels/attention/query_rows.cuh"
 #include "kernels/core/gpu.cuh"
 
 namespace moebench::attention {
@@ -25,7 +26,6 @@ constexpr int kPositions = kSplit / kWarps;  // of a warp
 constexpr int kHeads = 8;                    // of a block
 constexpr int kMergeThreads = 256;
 constexpr float kLowest = -3.0e38F;  // below any score, and finite: differences stay numbers
-constexpr float kLog2E = 1.44269504F;
 
 // Splits that a cluster joins, some in turns.
 constexpr int kMostBlocksOfCluster = 8;
@@ -301,9 +301,8 @@ void run_rounds(const Args& args, Context& context, const StartSplits& start_spl
 }
 
 std::string splits_unsupported(const Problem& problem) {
-  if (problem.num_kv_heads <= 0 || problem.num_heads % problem.num_kv_heads != 0) {
-    return "num_heads must be a multiple of num_kv_heads";
-  }
+  const std::string reason = shared_heads_unsupported(problem);
+  if (!reason.empty()) return reason;
   if (problem.head_dim != 32 && problem.head_dim != 64 && problem.head_dim != 128) {
     return fmt::format("head_dim {} is not 32, 64 or 128", problem.head_dim);
   }

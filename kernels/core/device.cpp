@@ -44,6 +44,15 @@ std::string needs_compute_capability(int at_least) {
                      info.compute_major, info.compute_minor, at_least / 10, at_least % 10);
 }
 
+std::string needs_wgmma() {
+  std::string reason = needs_compute_capability(90);
+  if (!reason.empty()) return reason;
+  const DeviceInfo& info = device_info();
+  if (info.compute_major == 9) return "";
+  return fmt::format("wgmma is compute capability 9.x's alone; {} has {}.{}", info.name,
+                     info.compute_major, info.compute_minor);
+}
+
 void check_limits(const TiledMatrix& matrix) {
   const int tile_row_bytes = matrix.tile_columns * matrix.element_bytes;
   require(matrix.element_bytes == 1 || matrix.element_bytes == 2,

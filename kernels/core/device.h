@@ -142,6 +142,8 @@ std::string unavailable();
 const DeviceInfo& device_info();
 // Empty if it has at least this compute capability (90 for sm_90), else the reason.
 std::string needs_compute_capability(int at_least);
+// Empty if it has wgmma, which is compute capability 9.x's alone, else the reason.
+std::string needs_wgmma();
 
 // Owners: move-only.
 template <class Handle, void (Device::*kDestroy)(Handle) noexcept>

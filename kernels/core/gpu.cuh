@@ -50,6 +50,17 @@ MOEBENCH_DEVICE double warp_sum(double value) {
   return value;
 }
 
+// The barriers of a ring of stages in shared memory, which so many arrivals fill and empty. By one
+// thread; a barrier of the block must follow.
+MOEBENCH_DEVICE void init_ring(Mbarrier* full, Mbarrier* empty, int stages, int to_fill,
+                               int to_empty) {
+  for (int s = 0; s < stages; ++s) {
+    mbarrier_init(&full[s], to_fill);
+    mbarrier_init(&empty[s], to_empty);
+  }
+  fence_mbarrier_init();
+}
+
 // The sum over the first kThreads of a block, in each of them, always added in the same order. Each
 // must call it; kThreads is a multiple of 32, and sync() a barrier of these threads. Value: float
 // or double.

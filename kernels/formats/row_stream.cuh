@@ -138,11 +138,7 @@ class RowStream {
     full_ = barriers;
     empty_ = barriers + kTeams * kMostStages;
     if (threadIdx.x == 0) {
-      for (int s = 0; s < kTeams * stages; ++s) {
-        mbarrier_init(&full_[s], kTeamProducers);
-        mbarrier_init(&empty_[s], kTeamWarps);
-      }
-      fence_mbarrier_init();
+      init_ring(full_, empty_, kTeams * stages, kTeamProducers, kTeamWarps);
     }
     sync_threads();
   }

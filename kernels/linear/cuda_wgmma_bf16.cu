@@ -49,12 +49,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 2)
   MOEBENCH_SHARED(gpu::Mbarrier, full, [kStages]);
   MOEBENCH_SHARED(gpu::Mbarrier, empty, [kStages]);
   if (threadIdx.x == 0) {
-    MOEBENCH_UNROLL
-    for (int s = 0; s < kStages; ++s) {
-      gpu::mbarrier_init(&full[s], 1);
-      gpu::mbarrier_init(&empty[s], kGroups * kGroupThreads / gpu::kWarp);
-    }
-    gpu::fence_mbarrier_init();
+    gpu::init_ring(full, empty, kStages, 1, kGroups * kGroupThreads / gpu::kWarp);
   }
   gpu::sync_threads();
 
@@ -118,13 +113,8 @@ gpu::TensorMap tiles_of(const void* data, std::int64_t rows, std::int64_t cols) 
 }
 
 std::string unsupported(const Problem& problem) {
-  std::string reason = gpu::needs_compute_capability(90);
+  std::string reason = gpu::needs_wgmma();
   if (!reason.empty()) return reason;
-  const gpu::DeviceInfo& info = gpu::device_info();
-  if (info.compute_major != 9) {
-    return fmt::format("wgmma is compute capability 9.x's alone; {} has {}.{}", info.name,
-                       info.compute_major, info.compute_minor);
-  }
   if (problem.format != Format::kBf16) {
     return fmt::format("weights must be bf16; they are {}", format_name(problem.format));
   }

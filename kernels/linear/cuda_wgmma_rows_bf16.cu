@@ -58,11 +58,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 2)
   MOEBENCH_SHARED(gpu::Mbarrier, full, [kMostStages]);
   MOEBENCH_SHARED(gpu::Mbarrier, empty, [kMostStages]);
   if (threadIdx.x == 0) {
-    for (int s = 0; s < stages; ++s) {
-      gpu::mbarrier_init(&full[s], 1);
-      gpu::mbarrier_init(&empty[s], kMultiplyingThreads / gpu::kWarp);
-    }
-    gpu::fence_mbarrier_init();
+    gpu::init_ring(full, empty, stages, 1, kMultiplyingThreads / gpu::kWarp);
   }
   gpu::sync_threads();
   gpu::let_next_kernel_start();

@@ -1,36 +1,30 @@
-// cuda_grouped_registers_bf16: many tokens, on Hopper's tensor cores, encoded weights straight to
+// cuda_grouped_registers_bf16: many tokens, on Hopper's tensor cores, encoded weights decoded in
 // the registers that multiply them. As cuda_grouped_wgmma_bf16, pairs are sorted by expert and cut
 // into tiles, and weights are wgmma's M side and tokens its N side; but the four warps that
-// multiply some rows load these rows' codes themselves and decode them to the A fragments that
-// wgmma takes from registers. Decoded weights never pass through shared memory: no warps that only
-// decode, no stores and loads of 32 KB for a stage of a tile, and shared memory has room for a deep
-// ring of the tokens alone.
+// multiply some rows decode these rows' codes themselves, to the A fragments that wgmma takes from
+// registers. Decoded weights never pass through shared memory, and no warps only decode.
 //
 // What it should be bound by, for 256 rows, 128 tokens and 64 columns, which keep the tensor cores
 // busy for 1,024 cycles (a prediction, from counting):
 //
-//   issue            about 105 instructions a thread for the products of 16 columns and 64 rows
-//   that
-//                    take 256 cycles: 0.4 of the four schedulers' slots
-//   second-level     16 KB of tokens and 8.5 KB of MXFP4 weights: 24 bytes a cycle and SM, where
-//   cache            tiles of 128 rows ask for 40
-//   shared memory    8 KB of tokens for each of two times four warps in 128 cycles: half of it
+// - issue: about 50 instructions a thread for two products of 64 rows, 128 tokens and 16 columns,
+//   of which two groups of warps do theirs in 256 cycles: 0.4 of the four schedulers' slots;
+// - the second-level cache: 16 KB of tokens and 8.5 KB of MXFP4 weights, 24 bytes a cycle and SM,
+//   where tiles of 128 rows ask for 40;
+// - shared memory: 8 KB of tokens for each of two times four warps in 128 cycles, half of it.
 //
-// As many blocks as there are SMs walk over all products of tiles. One thread has the tokens' tiles
-// loaded; two times four warps multiply kRowTiles times 64 rows each, and load the codes of the
-// next window of columns while they do. A tile with few tokens takes a narrow product.
-//
-// A quad's four lanes load 16 adjacent bytes of a row each. The sum over columns does not care for
-// its order as long as both operands agree, so tokens lie in memory in the order in which lanes
-// hold weights (Columns below): x is brought into it while it is gathered, activations where they
-// are written. Rows lie in a tile so that a thread's two accumulators of a token are rows 2i and 2i
-// + 1: a gate row and its up row.
+// As many blocks as there are SMs walk over all products of tiles. One thread has tokens and codes
+// copied through a ring of stages; two times four warps multiply kRowTiles times 64 rows each. A
+// tile with few tokens takes a narrow product. The order of columns is lane_columns.cuh's. Rows lie
+// in a tile so that a thread's two accumulators of a token are rows 2i and the next: a gate row and
+// its up row.
 //
 // Each output is one sum over columns in order, whatever the tile: it does not depend on the batch
 // if wgmma's sums do not depend on its number of columns, which the PTX manual does not promise.
 #include <algorithm>
 
 #include "kernels/moe_experts/grouping.cuh"
+#include "kernels/moe_experts/lane_columns.cuh"
 
 namespace moebench::moe_experts {
 namespace {
@@ -38,60 +32,10 @@ namespace {
 constexpr int kGroupThreads = 4 * gpu::kWarp;  // that issue a wgmma together
 constexpr int kMultipliers = 2;                // such groups; one more loads tokens
 constexpr int kThreads = (kMultipliers + 1) * kGroupThreads;
-constexpr int kTileCols = 64;
-constexpr int kTileChunks = kTileCols / 8;  // of 16 bytes, in a row of a stage
 
-// Formats with 16 or 32 values in 16 bytes. Wider ones would need more registers for codes than
-// there are beside the accumulators.
+// Formats with 16 or 32 values in 16 bytes: a window of wider ones is less than a tile's columns.
 template <Format kFormat>
 constexpr bool kTakes = gpu::DeviceFormat<kFormat>::kValues >= 16;
-
-// The order in which tokens' columns lie in memory, for weights with `cols` columns.
-//
-// A window is what a quad loads of a row at once: lane t's run is the t-th 16 bytes. Stages are 64
-// columns, 16 of each lane: of formats of 4 bits a window is two, the halves of every lane's run;
-// but if the last window has only one, lanes load 8 bytes there. The four products of a stage take
-// two pairs of columns from each lane, as decode_bf16 gives them.
-template <Format kFormat>
-struct Columns {
-  static constexpr int kRun = gpu::DeviceFormat<kFormat>::kValues;
-  static constexpr int kWindow = 4 * kRun;
-  static constexpr int kHalves = kWindow / kTileCols;
-
-  int cols;
-
-  MOEBENCH_HOST_DEVICE int num_stages() const { return (cols + kTileCols - 1) / kTileCols; }
-  MOEBENCH_HOST_DEVICE int num_windows() const { return (cols + kWindow - 1) / kWindow; }
-  MOEBENCH_HOST_DEVICE int width() const { return num_stages() * kTileCols; }
-  // Whether lanes have half of a run in this window.
-  MOEBENCH_HOST_DEVICE bool is_half(int window) const {
-    return kHalves == 2 && 2 * window + 1 == num_stages();
-  }
-  MOEBENCH_HOST_DEVICE int run_length(int window) const {
-    return is_half(window) ? kRun / kHalves : kRun;
-  }
-  // The column at a position of a row; past the end there may be any from `cols` on.
-  MOEBENCH_HOST_DEVICE int column_at(int position) const {
-    const int stage = position / kTileCols;
-    const int window = stage / kHalves;
-    const int in_product = position % 16;
-    const int lane = in_product % 8 / 2;
-    const int pair = position % kTileCols / 16 * 2 + in_product / 8;
-    const int element = position % 2;
-    const int in_stage = kRun == 32 ? pair / 4 * 8 + pair % 4 + 4 * element : 2 * pair + element;
-    return window * kWindow + lane * run_length(window) + stage % kHalves * 16 + in_stage;
-  }
-  MOEBENCH_HOST_DEVICE int position_of(int column) const {
-    const int window = column / kWindow;
-    const int lane = column % kWindow / run_length(window);
-    const int in_run = column % kWindow % run_length(window);
-    const int in_stage = in_run % 16;
-    const int pair = kRun == 32 ? in_stage / 8 * 4 + in_stage % 4 : in_stage / 2;
-    const int element = kRun == 32 ? in_stage % 8 / 4 : in_stage % 2;
-    const int stage = window * kHalves + in_run / 16;
-    return stage * kTileCols + pair / 2 * 16 + pair % 2 * 8 + 2 * lane + element;
-  }
-};
 
 // ---- Products of tiles --------------------------------------------------------------------------
 
@@ -140,11 +84,7 @@ class RegisterProducts {
     MOEBENCH_SHARED(gpu::Mbarrier, full, [kStages]);
     MOEBENCH_SHARED(gpu::Mbarrier, empty, [kStages]);
     if (threadIdx.x == 0) {
-      for (int s = 0; s < kStages; ++s) {
-        gpu::mbarrier_init(&full[s], 1);
-        gpu::mbarrier_init(&empty[s], kMultipliers * kGroupThreads / gpu::kWarp);
-      }
-      gpu::fence_mbarrier_init();
+      gpu::init_ring(full, empty, kStages, 1, kMultipliers * kGroupThreads / gpu::kWarp);
     }
     gpu::sync_threads();
     if (gpu::warp_id() < kMultipliers * 4) {
@@ -182,13 +122,25 @@ class RegisterProducts {
     }
   }
 
+  // Stages of the ring one after the other, round by round.
+  struct Turn {
+    int stage = 0;
+    unsigned parity = 0;  // of the round
+
+    MOEBENCH_DEVICE void advance() {
+      if (++stage == kStages) {
+        stage = 0;
+        parity ^= 1;
+      }
+    }
+  };
+
   // ---- Copies, by one thread
   MOEBENCH_DEVICE void load_all(const gpu::TensorMap& tokens, const gpu::TensorMap& codes,
                                 gpu::Mbarrier* full, gpu::Mbarrier* empty) const {
     Product product{};
     product.index = static_cast<int>(blockIdx.x);
-    int stage = 0;
-    unsigned parity = 1;  // of the phase in which the stage became empty: new ones are
+    Turn turn;
     for (bool some = find(product); some; some = advance(product)) {
       const int boxes = (product_tokens(product.tile.count) + kBoxTokens - 1) / kBoxTokens;
       const int row = product.tile.expert * stack_.first.rows + product.first_row;
@@ -196,8 +148,9 @@ class RegisterProducts {
       const int row_boxes = (min(rows_left, kRows) + kBoxRows - 1) / kBoxRows;
       for (int window = 0; window < columns_.num_windows(); ++window) {
         const int halves = columns_.is_half(window) ? 1 : kHalves;
+        const int stage = turn.stage;
         uint4* to = stages_ + stage * kStage;
-        gpu::mbarrier_wait(&empty[stage], parity);
+        gpu::mbarrier_wait(&empty[stage], turn.parity ^ 1);  // new ones are
         gpu::mbarrier_arrive_expect_bytes(
             &full[stage],
             (halves * boxes * kBoxTokens * kTileChunks + row_boxes * kBoxRows * kRowChunks) * 16);
@@ -212,10 +165,7 @@ class RegisterProducts {
                                  product.tile.first + box * kBoxTokens, &full[stage]);
           }
         }
-        if (++stage == kStages) {
-          stage = 0;
-          parity ^= 1;
-        }
+        turn.advance();
       }
     }
   }
@@ -308,19 +258,11 @@ class RegisterProducts {
   }
 
   // ---- Products
-  struct Ring {
+  struct Ring : Turn {
     gpu::Mbarrier* full;
     gpu::Mbarrier* empty;
     std::uint64_t tokens;  // descriptor of the first stage's; others lie further on
-    int stage = 0;
-    unsigned parity = 0;
 
-    MOEBENCH_DEVICE void advance() {
-      if (++stage == kStages) {
-        stage = 0;
-        parity ^= 1;
-      }
-    }
     MOEBENCH_DEVICE void release(int which) const {
       gpu::sync_warp();
       if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&empty[which]);
@@ -330,7 +272,7 @@ class RegisterProducts {
   template <class Visit>
   MOEBENCH_DEVICE void multiply_all(gpu::Mbarrier* full, gpu::Mbarrier* empty, const Visit& visit) {
     // From one lane, so that all that follows is known to be the warp's.
-    Ring ring{full, empty, gpu::shuffle(gpu::kAllLanes, gpu::wgmma_descriptor(stages_), 0)};
+    Ring ring{{}, full, empty, gpu::shuffle(gpu::kAllLanes, gpu::wgmma_descriptor(stages_), 0)};
     const auto skip = [&](int products) {
       for (int s = products * columns_.num_windows(); s > 0; --s) {
         gpu::mbarrier_wait(&full[ring.stage], ring.parity);
@@ -414,8 +356,7 @@ class RegisterProducts {
             ring.tokens + static_cast<std::uint64_t>(ring.stage) * kStage + half * kTokenTile;
         MOEBENCH_UNROLL
         for (int k = 0; k < 4; k += kTogether) {
-          // Never taken. Without a branch inside, ptxas serializes the products of formats of 8
-          // bits.
+          // Never taken: without a branch ptxas serializes the products of formats of 8 bits.
           if (kHalves == 1 && k == 2 && columns_.cols < 0) break;
           auto& weights = a[(4 * half + k) / kTogether % 2];
           if (all_simple) {
@@ -477,43 +418,9 @@ class RegisterProducts {
 
 // ---- Kernels ------------------------------------------------------------------------------------
 
-// `gathered`: for every sorted pair its token's x as bf16 in the order of Columns. Also writes
-// zeros where rows of `activated` have no column. A thread does 8 positions.
-template <Format kFormat>
-__global__ void MOEBENCH_BOUNDS(kGroupingThreads)
-    gather_columns(Sizes sizes, Groups groups, const float* x, std::uint16_t* gathered,
-                   std::uint16_t* activated) {
-  const Columns<kFormat> inputs{sizes.hidden_size};
-  const Columns<kFormat> outputs{sizes.intermediate_size};
-  const int chunks = inputs.width() / 8;
-  const int padded = outputs.width() > sizes.intermediate_size ? Columns<kFormat>::kWindow / 8 : 0;
-  const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kGroupingThreads +
-                            static_cast<std::int64_t>(threadIdx.x);
-  const auto row = item / (chunks + padded);
-  const auto chunk = static_cast<int>(item % (chunks + padded));
-  if (row >= sizes.num_pairs) return;
-  if (chunk < chunks) {
-    const float* from =
-        x + static_cast<std::int64_t>(groups.pairs[row] / sizes.top_k) * sizes.hidden_size;
-    const auto value = [&](int position) {
-      const int column = inputs.column_at(position);
-      return column < sizes.hidden_size ? from[column] : 0.0F;
-    };
-    uint4 values;
-    std::uint32_t* words[4] = {&values.x, &values.y, &values.z, &values.w};
-    MOEBENCH_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      *words[i] = gpu::pack_bf16(value(8 * chunk + 2 * i), value(8 * chunk + 2 * i + 1));
-    }
-    reinterpret_cast<uint4*>(gathered)[row * chunks + chunk] = values;
-    return;
-  }
-  const int first = outputs.width() / 8 - 1 - (chunk - chunks);
-  for (int i = 0; first >= 0 && i < 8; ++i) {
-    if (outputs.column_at(8 * first + i) >= sizes.intermediate_size) {
-      activated[row * outputs.width() + 8 * first + i] = 0;
-    }
-  }
+// Of a row and the next.
+MOEBENCH_DEVICE float2 load_biases(const float* of_row) {
+  return {gpu::load_constant(of_row), gpu::load_constant(of_row + 1)};
 }
 
 template <Format kFormat>
@@ -525,8 +432,7 @@ struct Activate {
   std::uint16_t* activated;
 
   MOEBENCH_DEVICE float2 begin(int expert, int row) const {
-    const float* from = bias + static_cast<std::int64_t>(expert) * rows + row;
-    return {gpu::load_constant(from), gpu::load_constant(from + 1)};
+    return load_biases(bias + static_cast<std::int64_t>(expert) * rows + row);
   }
   MOEBENCH_DEVICE void end(const Tile& tile, int i, int row, const float2& biases, float gate,
                            float up) const {
@@ -544,8 +450,7 @@ struct Project {
   float* projected;
 
   MOEBENCH_DEVICE float2 begin(int expert, int row) const {
-    const float* from = bias + static_cast<std::int64_t>(expert) * rows + row;
-    return {gpu::load_constant(from), gpu::load_constant(from + 1)};
+    return load_biases(bias + static_cast<std::int64_t>(expert) * rows + row);
   }
   MOEBENCH_DEVICE void end(const Tile& tile, int i, int row, const float2& biases, float first,
                            float second) const {
@@ -578,9 +483,7 @@ int tile_tokens(std::int64_t num_pairs, std::int64_t num_experts) {
 // Rows as wide as whole stages.
 GroupedScratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t num_experts,
                             std::int64_t hidden_size, std::int64_t intermediate_size) {
-  const auto width = [](std::int64_t cols) {
-    return (cols + kTileCols - 1) / kTileCols * kTileCols;
-  };
+  const auto width = [](std::int64_t cols) { return padded_columns(static_cast<int>(cols)); };
   return take_grouped_scratch(workspace, num_pairs, num_experts, width(hidden_size),
                               width(intermediate_size), tile_tokens(num_pairs, num_experts));
 }
@@ -602,7 +505,7 @@ void launch_all(const Args& args, Context& context) {
                              .stream = context.stream};
   };
   const auto tiles_of = [&](const std::uint16_t* tokens, int cols) {
-    const int width = Columns<kFormat>{cols}.width();
+    const int width = padded_columns(cols);
     return gpu::device().make_tensor_map({.data = tokens,
                                           .rows = sizes.num_pairs,
                                           .columns = width,
@@ -622,15 +525,7 @@ void launch_all(const Args& args, Context& context) {
                                           .swizzle_128 = false});
   };
   launch_sort(args, context, kMostTokens, scratch.groups);
-  const std::int64_t items =
-      sizes.num_pairs *
-      std::int64_t{Columns<kFormat>{sizes.hidden_size}.width() / 8 + Columns<kFormat>::kWindow / 8};
-  gpu::launch(gather_columns<kFormat>,
-              {.grid = {static_cast<unsigned>((items + kGroupingThreads - 1) / kGroupingThreads)},
-               .block = kGroupingThreads,
-               .stream = context.stream},
-              "moe_experts/cuda_grouped_registers_bf16 (gather tokens)", sizes, scratch.groups,
-              args.x.data, scratch.x, scratch.activated);
+  launch_gather_columns<kFormat>(args, context, scratch);
   gpu::launch(activate_tiles<kFormat, kMostTokens, kRowTiles>, config(args.gate_up.rows),
               "moe_experts/cuda_grouped_registers_bf16 (gate, up)", scratch.groups,
               device_stack(args.gate_up), tiles_of(scratch.x, sizes.hidden_size),

@@ -78,11 +78,8 @@ class TileProducts {
     MOEBENCH_SHARED(gpu::Mbarrier, full, [kStages]);
     MOEBENCH_SHARED(gpu::Mbarrier, empty, [kStages]);
     if (threadIdx.x == 0) {
-      for (int s = 0; s < kStages; ++s) {
-        gpu::mbarrier_init(&full[s], kProducingWarps / kGroups + 1);  // and the tokens' bytes
-        gpu::mbarrier_init(&empty[s], kMultiplyingWarps);
-      }
-      gpu::fence_mbarrier_init();
+      constexpr int kToFill = kProducingWarps / kGroups + 1;  // and the tokens' bytes
+      gpu::init_ring(full, empty, kStages, kToFill, kMultiplyingWarps);
     }
     gpu::sync_threads();
     if (gpu::warp_id() < kMultiplyingWarps) {
@@ -425,13 +422,8 @@ std::size_t workspace_bytes(const Problem& problem, int) {
 }
 
 std::string unsupported(const Problem& problem) {
-  std::string reason = gpu::needs_compute_capability(90);
-  if (!reason.empty()) return reason;
-  if (gpu::device_info().compute_major != 9) {
-    return fmt::format("wgmma is Hopper's alone: compute capability 9.x; this is {}.{}",
-                       gpu::device_info().compute_major, gpu::device_info().compute_minor);
-  }
-  return unsupported_shape(problem);
+  std::string reason = gpu::needs_wgmma();
+  return reason.empty() ? unsupported_shape(problem) : reason;
 }
 
 }  // namespace
