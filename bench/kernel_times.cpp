@@ -14,6 +14,7 @@ constexpr double kNsPerMs = 1e6;
 struct Sum {
   std::int64_t launches = 0;
   double milliseconds = 0;
+  double exposed = 0;
 };
 using Key = std::pair<std::string, std::string>;  // op, kernel
 
@@ -54,19 +55,28 @@ StepKernels record_kernels(gpu::KernelRecorder& recorder, Model& model, const St
   return run;
 }
 
+StepKernels record_kernels_in_use(gpu::KernelRecorder& recorder, Model& model, const Step& step,
+                                  KvCache& cache) {
+  recorder.start();
+  model.forward(step, cache);
+  return {recorder.stop(), {}};
+}
+
 OrderedJson kernel_times_json(std::span<const StepKernels> runs) {
   std::map<Key, std::vector<Sum>> by_kernel;  // one sum for each run
   std::vector<double> busy;
   std::vector<double> spans;
   for (std::size_t r = 0; r < runs.size(); ++r) {
     if (runs[r].kernels.empty()) return {};
-    std::int64_t last = 0;
+    std::int64_t last = runs[r].kernels.front().begin_ns;
     for (const gpu::KernelTime& kernel : runs[r].kernels) {
       const bool known = kernel.mark >= 1 && kernel.mark <= runs[r].ops.size();
       auto& sums = by_kernel[{known ? runs[r].ops[kernel.mark - 1] : "", kernel.name}];
       sums.resize(runs.size());
       ++sums[r].launches;
       sums[r].milliseconds += static_cast<double>(kernel.end_ns - kernel.begin_ns) / kNsPerMs;
+      sums[r].exposed +=
+          static_cast<double>(std::max<std::int64_t>(0, kernel.end_ns - last)) / kNsPerMs;
       last = std::max(last, kernel.end_ns);
     }
     busy.push_back(covered_ms(runs[r].kernels));
@@ -77,17 +87,20 @@ OrderedJson kernel_times_json(std::span<const StepKernels> runs) {
     Key key;
     double launches = 0;
     double milliseconds = 0;
+    double exposed = 0;
   };
   std::vector<Row> rows;
   std::map<std::string, double> by_op;
   for (const auto& [key, sums] : by_kernel) {
     std::vector<double> launches;
     std::vector<double> milliseconds;
+    std::vector<double> exposed;
     for (const Sum& sum : sums) {
       launches.push_back(static_cast<double>(sum.launches));
       milliseconds.push_back(sum.milliseconds);
+      exposed.push_back(sum.exposed);
     }
-    rows.push_back({key, median(launches), median(milliseconds)});
+    rows.push_back({key, median(launches), median(milliseconds), median(exposed)});
     by_op[key.first] += rows.back().milliseconds;
   }
   std::stable_sort(rows.begin(), rows.end(),
@@ -97,7 +110,8 @@ OrderedJson kernel_times_json(std::span<const StepKernels> runs) {
     list.push_back({{"op", row.key.first},
                     {"kernel", row.key.second},
                     {"launches", row.launches},
-                    {"ms", row.milliseconds}});
+                    {"ms", row.milliseconds},
+                    {"exposed_ms", row.exposed}});
   }
   return {{"kernels", list},
           {"kernels_ms", by_op},

@@ -21,10 +21,16 @@ struct StepKernels {
 StepKernels record_kernels(gpu::KernelRecorder& recorder, Model& model, const Step& step,
                            KvCache& cache);
 
+// Runs the step once as it runs in use, from a graph where it has one. Which op a kernel belongs to
+// is not known then.
+StepKernels record_kernels_in_use(gpu::KernelRecorder& recorder, Model& model, const Step& step,
+                                  KvCache& cache);
+
 // Of several runs of one step, medians over them:
-//   kernels      [{"op", "kernel", "launches", "ms"}], the longest first; launches and ms of a
-//   step.
-//                Kernels without a mark have op "".
+//   kernels      [{"op", "kernel", "launches", "ms", "exposed_ms"}], the longest first; of a step.
+//                Kernels without a mark have op "". A kernel that is launched early waits for the
+//                one before as part of its ms; exposed_ms counts only what it adds to the end of
+//                all that began before it, so that these times add up to span_ms.
 //   kernels_ms   {op: ms}: the sum of its kernels
 //   busy_ms      time in which at least one kernel ran: less than the sum where they overlap
 //   span_ms      from the first kernel's begin to the last one's end; span - busy is gaps

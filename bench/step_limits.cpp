@@ -261,9 +261,16 @@ void add_kernels(Model& model, const Step& step, KvCache& cache, OrderedJson& re
     for (int run = 0; unavailable.empty() && run < kRuns; ++run) {
       runs.push_back(record_kernels(recorder, model, step, cache));
     }
+    std::vector<StepKernels> in_use;
+    for (int run = 0; unavailable.empty() && run < kRuns; ++run) {
+      in_use.push_back(record_kernels_in_use(recorder, model, step, cache));
+    }
     const OrderedJson times = kernel_times_json(runs);
     if (unavailable.empty() && times.is_null()) unavailable = "CUPTI recorded no kernel";
-    if (!times.is_null()) result.update(times);
+    if (!times.is_null()) {
+      result.update(times);
+      result["in_use"] = kernel_times_json(in_use);
+    }
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kDevice) throw;
     unavailable = error.what();

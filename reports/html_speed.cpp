@@ -143,6 +143,44 @@ std::string kernel_table(const Report& report, std::string_view kind, const std:
             body));
 }
 
+// The same of the step as it runs in use: what each kernel adds to it, the most first.
+std::string kernel_table_in_use(const Report& report, std::string_view kind,
+                                const std::string& title) {
+  std::string body;
+  for (const Row& row : report.rows) {
+    const OrderedJson* record = record_of(report, row, kind, title);
+    if (record == nullptr) continue;
+    const OrderedJson times = record->at("details").value("time_by_op", OrderedJson::object());
+    if (!times.contains("in_use") || times.at("in_use").is_null()) continue;
+    const OrderedJson& in_use = times.at("in_use");
+    const double span = std::max(in_use.at("span_ms").get<double>(), 1e-12);
+    std::vector<OrderedJson> kernels = in_use.at("kernels").get<std::vector<OrderedJson>>();
+    const auto exposed = [](const OrderedJson& kernel) {
+      return kernel.at("exposed_ms").get<double>();
+    };
+    std::stable_sort(
+        kernels.begin(), kernels.end(),
+        [&](const OrderedJson& a, const OrderedJson& b) { return exposed(a) > exposed(b); });
+    for (const OrderedJson& kernel : kernels) {
+      body += fmt::format(
+          "<tr>{}<td><code>{}</code></td><td>{:.0f}</td><td>{}</td><td>{:.1f}</td></tr>",
+          row_head(row), escape_html(kernel.at("kernel").get<std::string>()),
+          kernel.at("launches").get<double>(), format_number(exposed(kernel)),
+          100 * exposed(kernel) / span);
+    }
+    body += fmt::format("<tr>{}<td>the step</td><td></td><td>{}</td><td>100.0</td></tr>",
+                        row_head(row), format_number(span));
+  }
+  if (body.empty()) return "";
+  return fmt::format(
+      "<details><summary>What each kernel adds to a step in use, where they overlap (CUPTI), "
+      "{}</summary>{}</details>",
+      escape_html(title),
+      table("<tr><th scope=col>plan</th><th scope=col>kernel</th><th scope=col>launches</th><th "
+            "scope=col>ms more</th><th scope=col>% of the step</th></tr>",
+            body));
+}
+
 }  // namespace
 
 std::string speed_section(const Report& report) {
@@ -161,6 +199,7 @@ std::string speed_section(const Report& report) {
     for (std::size_t i = 0; i < titles.size(); ++i) {
       where += time_table(report, kind, titles[i], i);
       where += kernel_table(report, kind, titles[i]);
+      where += kernel_table_in_use(report, kind, titles[i]);
     }
   }
   std::string latency;

@@ -26,7 +26,8 @@ std::vector<std::string> folders() {
 SharedLibrary::SharedLibrary(const std::vector<std::string>& names) {
   for (const std::string& name : names) {
     for (const std::string& folder : folders()) {
-      handle_ = dlopen((folder + name).c_str(), RTLD_NOW | RTLD_LOCAL);
+      // Never unloaded: CUPTI leaves callbacks of its own in the driver.
+      handle_ = dlopen((folder + name).c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
       if (handle_ != nullptr) {
         unavailable_.clear();
         return;

@@ -30,9 +30,11 @@ TEST_CASE("kernel times: medians of runs by op and kernel, the longest first") {
   const OrderedJson json = kernel_times_json(runs);
   const OrderedJson& kernels = json.at("kernels");
   REQUIRE(kernels.size() == 4);
-  CHECK(
-      kernels[0] ==
-      OrderedJson({{"op", "moe_experts"}, {"kernel", "experts"}, {"launches", 2.0}, {"ms", 11.0}}));
+  CHECK(kernels[0] == OrderedJson({{"op", "moe_experts"},
+                                   {"kernel", "experts"},
+                                   {"launches", 2.0},
+                                   {"ms", 11.0},
+                                   {"exposed_ms", 10.0}}));
   CHECK(kernels[1].at("kernel") == "split");
   CHECK(kernels[2].at("kernel") == "merge");
   CHECK(kernels[2].at("ms") == 3);  // of 2, 3 and 9
@@ -40,6 +42,11 @@ TEST_CASE("kernel times: medians of runs by op and kernel, the longest first") {
   CHECK(json.at("kernels_ms").at("attention") == 7);
   CHECK(json.at("kernels_ms").at("moe_experts") == 11);
   // 0-15 without a gap (the merge lies within), then 1 ms and 1 ms: 17 of 21.
+  // What each adds to the ends before it: 4, the merge 2, 3 or 9, the experts what is left up to
+  // 15 (9, 8 or 2) and 2 with a gap, the last 4 with another.
+  CHECK(kernels[1].at("exposed_ms") == 4);
+  CHECK(kernels[2].at("exposed_ms") == 3);
+  CHECK(kernels[3].at("exposed_ms") == 4);
   CHECK(json.at("busy_ms") == 17);
   CHECK(json.at("span_ms") == 21);
 }

@@ -223,7 +223,13 @@ TEST_CASE("html: kernels that CUPTI recorded are a table, with gaps; names are e
        {{{"op", "attention"}, {"kernel", "split<8, 64>"}, {"launches", 24}, {"ms", 6}},
         {{"op", ""}, {"kernel", "fill"}, {"launches", 1}, {"ms", 2}}}},
       {"busy_ms", 8},
-      {"span_ms", 9.5}};
+      {"span_ms", 9.5},
+      {"in_use",
+       {{"kernels",
+         {{{"op", ""}, {"kernel", "long"}, {"launches", 1}, {"ms", 7}, {"exposed_ms", 1}},
+          {{"op", ""}, {"kernel", "late<4>"}, {"launches", 3}, {"ms", 5}, {"exposed_ms", 4}}}},
+        {"busy_ms", 5},
+        {"span_ms", 5}}}};
   RunFolder run;
   run.add(record);
   const std::string page = page_of(build_report({run.path()}, {}));
@@ -231,6 +237,9 @@ TEST_CASE("html: kernels that CUPTI recorded are a table, with gaps; names are e
   CHECK(page.find("<code>split&lt;8, 64&gt;</code></td><td>24</td>") != std::string::npos);
   CHECK(page.find("<td>75.0</td>") != std::string::npos);  // 6 of 8 ms
   CHECK(page.find("gaps between kernels</td><td></td><td>1.5") != std::string::npos);
+  const std::size_t late = page.find("<code>late&lt;4&gt;</code></td><td>3</td>");
+  REQUIRE(late != std::string::npos);  // what adds most comes first
+  CHECK(page.find("<td>80.0</td>", late) < page.find("<code>long</code>"));
 }
 
 TEST_CASE("html: a limit stands beside its speed and its ops; records from before do without") {
