@@ -29,6 +29,9 @@ std::vector<RequestResult> run_batch(Engine& engine, const std::vector<Request>&
                                      std::span<const std::int32_t> computed_before,
                                      const WorkloadHooks& hooks) {
   Scheduler scheduler(*engine.model, *engine.cache);
+  // Or the first sequences would have decoded their tokens beside the last ones' prompts, and the
+  // rate would be that of fewer.
+  scheduler.compute_prompts_first();
   scheduler.share_prefix(computed_before);
   for (const Request& request : requests) scheduler.submit(request);
   const PlantedSlowdown slowdown;
@@ -60,14 +63,18 @@ std::vector<Request> decode_requests(const PromptSource& source, const DecodeSce
   return make_requests(source, s.batch, s.context, s.tokens + 1);
 }
 
-// Tokens per second of steady decoding: from the moment that every sequence has its first token.
-double decode_rate(const std::vector<RequestResult>& results) {
+// When every sequence had its first token, and decoding began.
+std::int64_t decoding_began(const std::vector<RequestResult>& results) {
   std::int64_t begin = 0;
+  for (const RequestResult& result : results) begin = std::max(begin, result.token_ns.front());
+  return begin;
+}
+
+// Tokens per second of steady decoding.
+double decode_rate(const std::vector<RequestResult>& results) {
+  const std::int64_t begin = decoding_began(results);
   std::int64_t end = 0;
-  for (const RequestResult& result : results) {
-    begin = std::max(begin, result.token_ns.front());
-    end = std::max(end, result.token_ns.back());
-  }
+  for (const RequestResult& result : results) end = std::max(end, result.token_ns.back());
   std::int64_t tokens = 0;
   for (const RequestResult& result : results) {
     tokens += std::count_if(result.token_ns.begin(), result.token_ns.end(),
@@ -289,9 +296,20 @@ void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHo
   std::vector<std::vector<std::int32_t>> outputs;  // the same in every repetition
   const auto measure = [&](const std::vector<RequestResult>& results) {
     outputs.clear();
+    const std::int64_t begin = decoding_began(results);
     for (const RequestResult& result : results) {
       outputs.push_back(result.tokens);
-      add_latencies(events_of(result, 0), latencies);
+      LatencySamples whole;
+      add_latencies(events_of(result, 0), whole);
+      latencies.ttft.insert(latencies.ttft.end(), whole.ttft.begin(), whole.ttft.end());
+      latencies.e2e.insert(latencies.e2e.end(), whole.e2e.begin(), whole.e2e.end());
+      // Waiting for the prompts of others is no time between tokens.
+      RequestResult decoded = result;
+      decoded.token_ns.front() = begin;
+      LatencySamples steady;
+      add_latencies(events_of(decoded, 0), steady);
+      latencies.tpot.insert(latencies.tpot.end(), steady.tpot.begin(), steady.tpot.end());
+      latencies.itl.insert(latencies.itl.end(), steady.itl.begin(), steady.itl.end());
     }
     rates.push_back(decode_rate(results));
   };

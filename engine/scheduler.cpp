@@ -159,11 +159,13 @@ void Scheduler::build_step() {
     return static_cast<std::int64_t>(running_[i].tokens.size()) - running_[i].computed;
   };
   // Decoding first: a prompt that arrives must not stall the answers under way.
+  const auto is_new = [](const Running& r) { return r.result.tokens.empty(); };
+  const bool holds = prompts_first_ && std::any_of(running_.begin(), running_.end(), is_new);
   std::vector<std::size_t> prompts;
   for (std::size_t i = 0; i < running_.size(); ++i) {
     if (left(i) > 1) {
       prompts.push_back(i);
-    } else if (budget > 0) {
+    } else if (budget > 0 && (!holds || is_new(running_[i]))) {
       feed(i);
     }
   }

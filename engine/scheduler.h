@@ -73,6 +73,10 @@ class Scheduler {
   // cache, tokens outside the vocabulary, or bad sampling parameters.
   void submit(Request request);
 
+  // From now on no sequence decodes while there are prompts to compute: for timing how fast so many
+  // decode together. Otherwise prompts are computed beside the decoding.
+  void compute_prompts_first() { prompts_first_ = true; }
+
   // Runs one step; false once nothing is left to do.
   bool step();
 
@@ -119,6 +123,7 @@ class Scheduler {
   std::vector<Prefix> prefixes_;
   std::vector<RequestResult> results_;
   std::int64_t unreserved_pages_;
+  bool prompts_first_ = false;
   Step step_;
   std::vector<std::size_t> logit_owner_;  // index into running_ of each row of logits
   std::vector<sample::RowParams> draws_;  // of each row of logits

@@ -24,27 +24,25 @@ cd "$(dirname "$0")/.." || exit 2
 # plan=largest mean KL divergence from the reference plan, in nats, on the golden model and on nano
 PLANS="cuda_reference=1e-6 cuda_accurate=1e-6 cuda=1e-2 cuda_invariant=1e-2"
 # What the suites time: gpt-oss as published engines run it (bf16 cache); the same with several ops in one
-# launch, and with kernels that were written without a GPU at hand, neither of which any plan takes by
-# itself before it was timed; with one order of sums for every batch (by two families of kernels); and with
-# dense layers and cache in 8 bits.
+# launch, which plans ask for, and with experts that were the fast ones before, for what the new ones gain;
+# with one order of sums for every batch (by two families of kernels); and with dense layers and cache in
+# 8 bits.
 plan_of() {  # NAME OPS FIELDS
   printf '{"name": "%s", "backend": "cuda", "ops": {%s}, %s}' "$@"
 }
 AS_SHIPPED="$(plan_of "as shipped" '"default": "fast"' '"kv": "bf16"')"
-NEW_KERNELS="$(plan_of "as shipped, new kernels" \
-  '"default": "fast", "linear": "cuda_wgmma_rows_bf16+cuda_wgmma_bf16",
-    "attention": "cuda_decode_mma+cuda_flash_wgmma",
-    "moe_experts": "cuda_digits_fp8+cuda_grouped_registers_bf16"' '"kv": "bf16"')"
+DIRECT="$(plan_of "as shipped, direct" \
+  '"default": "fast", "moe_experts": "cuda_direct_bf16+cuda_grouped_registers_bf16"' '"kv": "bf16"')"
 # Batch-invariant if wgmma's sums do not depend on its shape, which the probe tells.
 INVARIANT_WGMMA="$(plan_of "invariant, wgmma" '"default": "invariant", "linear": "cuda_wgmma_rows_bf16",
     "attention": "cuda_flash_splits_mma", "moe_experts": "cuda_grouped_registers_bf16"' '"kv": "bf16"')"
 FUSED="$(plan_of "as shipped, fused" '"default": "fast"' '"kv": "bf16", "fuse": true')"
-LOAD_PLANS="$AS_SHIPPED,
-           $NEW_KERNELS"
-SUITE_PLANS="$LOAD_PLANS,
+LOAD_PLANS="$AS_SHIPPED"
+SUITE_PLANS="$AS_SHIPPED,
            $FUSED"
 SUITE_PLANS_20B="$SUITE_PLANS,
            $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
+           $DIRECT,
            $INVARIANT_WGMMA,
            $(plan_of "fp8 dense" '"default": "fast"' \
              '"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"')"
@@ -138,7 +136,24 @@ judge_run() {  # uses $run
   awk '/"status":"ok"/ { ++ok } !/"status":"ok"/ { ++other }
     END { printf "%d cases ok, %d not", ok, other; exit other > 0 || ok == 0 }' "$run/results.jsonl" 2>/dev/null
 }
-judge_sanitizer() { grep -h 'ERROR SUMMARY\|RACECHECK SUMMARY' "$1" | tail -n 1 | sed 's/^=* *//'; }
+judge_sanitizer() { grep -h 'ERROR SUMMARY' "$1" | tail -n 1 | sed 's/^=* *//'; }
+# racecheck does not see that a stage of a ring is free once its readers have arrived at its barrier: on
+# an H200 it reported a textbook ring of bulk copies of forty lines too (2026-11-27). Those are counted,
+# and everything else is a failure.
+judge_racecheck() {
+  awk '
+    function end_report() { if (report != "") { if (report ~ /copy_bulk_async/) ++ring; else ++other }; report = "" }
+    /Race reported/ { end_report(); inside = 1 }
+    /^=+ *$/ { end_report(); inside = 0 }
+    inside { report = report $0 }
+    /RACECHECK SUMMARY/ { whole = 1 }
+    END {
+      end_report()
+      printf "%d hazards, and %d of bulk copies into rings, which racecheck does not follow", other, ring
+      if (!whole) printf "; it did not end"
+      exit other > 0 || !whole
+    }' "$1"
+}
 
 # ---- Is there a GPU? -----------------------------------------------------------------------------
 if [ ! -f "$out/doctor.json" ]; then
@@ -185,7 +200,7 @@ wait
 
 # ---- What the sanitizer says, op by op -------------------------------------------------------------
 sanitize() {  # TOOLS
-  local tool op shapes
+  local tool op shapes judge wrong
   if ! command -v compute-sanitizer >/dev/null; then
     for tool in $1; do missing "$tool" "compute-sanitizer is not installed"; done
     return 0
@@ -194,7 +209,10 @@ sanitize() {  # TOOLS
     shapes=--small
     [ "$tool" != memcheck ] || shapes=
     for op in $ops; do
-      step "${tool}_$op" 60 judge_sanitizer compute-sanitizer --tool "$tool" --error-exitcode 9 \
+      judge=judge_sanitizer
+      wrong=9
+      [ "$tool" != racecheck ] || { judge=judge_racecheck; wrong=0; }
+      step "${tool}_$op" 60 "$judge" compute-sanitizer --tool "$tool" --error-exitcode "$wrong" \
         "$program" kernels verify --backend cuda --op "$op" --threads 2 $shapes &
     done
     wait

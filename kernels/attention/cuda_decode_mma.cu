@@ -223,7 +223,8 @@ void start(const Args& args, Context& context) {
                  .block = kThreads,
                  .stream = context.stream,
                  .cluster = static_cast<unsigned>(cluster.blocks),
-                 .overlap_previous = true},
+                 .overlap_previous = true,
+                 .shared_percent = gpu::shared_percent_beside_streams(args.queries.shape[0])},
                 "attention/cuda_decode_mma", args.queries.data, device_kv(args.kv, args.places),
                 args.scale * kLog2E, static_cast<int>(args.window),
                 static_cast<int>(args.queries.shape[1]), round, cluster);

@@ -294,7 +294,8 @@ void run_rounds(const Args& args, Context& context, const StartSplits& start_spl
                 {.grid = {static_cast<unsigned>(count), static_cast<unsigned>(num_heads)},
                  .block = kMergeThreads,
                  .stream = context.stream,
-                 .overlap_previous = true},
+                 .overlap_previous = true,
+                 .shared_percent = gpu::shared_percent_beside_streams(num_tokens)},
                 "attention, merge of splits", args.places.position.data, args.sinks.data,
                 static_cast<int>(args.window), static_cast<int>(num_heads), round, args.out.data);
   }

@@ -53,6 +53,13 @@ std::string needs_wgmma() {
                      info.compute_major, info.compute_minor);
 }
 
+int shared_percent_for(std::size_t shared_bytes, int blocks) {
+  constexpr std::size_t kOfBlock = 4 << 10;  // static, and the driver's
+  const std::size_t bytes = static_cast<std::size_t>(blocks) * (shared_bytes + kOfBlock);
+  const std::size_t most = std::max<std::size_t>(device_info().shared_bytes_per_block, 1);
+  return static_cast<int>(std::min<std::size_t>(100, (100 * bytes + most - 1) / most));
+}
+
 void check_limits(const TiledMatrix& matrix) {
   const int tile_row_bytes = matrix.tile_columns * matrix.element_bytes;
   require(matrix.element_bytes == 1 || matrix.element_bytes == 2,

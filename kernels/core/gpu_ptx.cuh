@@ -47,7 +47,7 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& config, const cha
   launch_config.blockDim = dim3(config.block);
   launch_config.dynamicSmemBytes = config.shared_bytes;
   launch_config.stream = config.stream;
-  cudaLaunchAttribute attributes[3];
+  cudaLaunchAttribute attributes[4];
   unsigned count = 0;
   if (config.cluster > 1) {
     attributes[count].id = cudaLaunchAttributeClusterDimension;
@@ -66,6 +66,11 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& config, const cha
     attributes[count].val.cooperative = 1;
     ++count;
   }
+  if (config.shared_percent >= 0) {
+    attributes[count].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+    attributes[count].val.sharedMemCarveout = static_cast<unsigned>(config.shared_percent);
+    ++count;
+  }
   launch_config.attrs = attributes;
   launch_config.numAttrs = count;
   check(cudaLaunchKernelEx(&launch_config, kernel,
@@ -79,7 +84,10 @@ MOEBENCH_DEVICE std::uint32_t bits_of(float value) { return __float_as_uint(valu
 // nibble, its sign bit repeated.
 MOEBENCH_DEVICE std::uint32_t byte_permute(std::uint32_t low, std::uint32_t high,
                                            std::uint32_t selector) {
-  return __byte_perm(low, high, selector);
+  // Not __byte_perm, which leaves out the selector's sign bits.
+  std::uint32_t bytes;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(bytes) : "r"(low), "r"(high), "r"(selector));
+  return bytes;
 }
 
 // ---- Numbers: every narrowing rounds to nearest, ties to even ---------------------------------

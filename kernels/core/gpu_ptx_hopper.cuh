@@ -30,6 +30,27 @@
 
 namespace moebench::gpu {
 
+// ---- Pairs of 16-bit numbers --------------------------------------------------------------------
+// The larger (smaller) in each half.
+MOEBENCH_DEVICE std::uint32_t max_u16x2(std::uint32_t a, std::uint32_t b) {
+#if __CUDA_ARCH__ >= 900
+  std::uint32_t most;
+  asm("max.u16x2 %0, %1, %2;" : "=r"(most) : "r"(a), "r"(b));
+  return most;
+#else
+  return __vmaxu2(a, b);
+#endif
+}
+MOEBENCH_DEVICE std::uint32_t min_u16x2(std::uint32_t a, std::uint32_t b) {
+#if __CUDA_ARCH__ >= 900
+  std::uint32_t least;
+  asm("min.u16x2 %0, %1, %2;" : "=r"(least) : "r"(a), "r"(b));
+  return least;
+#else
+  return __vminu2(a, b);
+#endif
+}
+
 // ---- Barriers in shared memory that count arrivals and bytes (mbarrier) -------------------------
 // A phase ends when all arrivals and all expected bytes are there; then the next begins by itself.
 struct alignas(8) Mbarrier {
@@ -261,6 +282,12 @@ template <int kRegisters>
 MOEBENCH_DEVICE void wgmma_e4m3(float (&d)[kRegisters], const std::uint32_t (&a)[4],
                                 std::uint64_t b_tile, bool accumulate = true) {
   MOEBENCH_WGMMA_REGISTERS_SIZES("k32.f32.e4m3.e4m3", "1, 1")
+}
+// With -a in the place of a.
+template <int kRegisters>
+MOEBENCH_DEVICE void wgmma_e4m3_negated(float (&d)[kRegisters], const std::uint32_t (&a)[4],
+                                        std::uint64_t b_tile, bool accumulate = true) {
+  MOEBENCH_WGMMA_REGISTERS_SIZES("k32.f32.e4m3.e4m3", "-1, 1")
 }
 
 // Moves registers between groups of four warps: producers give some back, consumers take more.

@@ -72,7 +72,8 @@ void run(const Args& args, Context& context) {
         {.grid = {static_cast<unsigned>(args.keys.shape[0]), (num_vectors + kWarps - 1) / kWarps},
          .block = kWarps * gpu::kWarp,
          .stream = context.stream,
-         .overlap_previous = true},
+         .overlap_previous = true,
+         .shared_percent = gpu::shared_percent_beside_streams(args.keys.shape[0])},
         "kv_write/cuda_rows", args.keys.data, args.values.data, device_kv(args.kv, args.places),
         static_cast<int>(args.kv.head_dim), rotation);
   });

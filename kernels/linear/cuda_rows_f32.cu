@@ -89,7 +89,8 @@ void run(const Args& args, Context& context) {
                             static_cast<unsigned>((num_tokens + tokens - 1) / tokens)},
                    .block = kThreads,
                    .stream = context.stream,
-                   .overlap_previous = true},
+                   .overlap_previous = true,
+                   .shared_percent = gpu::shared_percent_beside_streams(num_tokens)},
                   "linear/cuda_rows_f32", args.x.data, weight, args.bias.data, args.out.data,
                   num_tokens, splits);
     };

@@ -349,7 +349,8 @@ void start(const Args& args, const Parts& parts, int num_tokens, gpu::Stream str
       .block = Stream::kThreads,
       .shared_bytes = Stream::shared_bytes(cols, num_tokens, stages),
       .stream = stream,
-      .overlap_previous = true};
+      .overlap_previous = true,
+      .shared_percent = gpu::shared_percent_beside_streams(num_tokens)};
   const fused::DeviceNorm norm = fused::device_norm(args.norm);
   if constexpr (kTokenTiles == 1) {
     if (args.cached.cos.data != nullptr) {

@@ -20,7 +20,7 @@
 // What is needed first is asked for first: inputs that are asked for behind the weights arrive
 // behind them, four microseconds later.
 //
-// More tokens, other formats and other shapes run as cuda_direct_bf16.
+// More tokens, other formats and other shapes run as cuda_folded_fp8.
 #include "kernels/formats/direct_rows.cuh"
 #include "kernels/moe_experts/experts.cuh"
 
@@ -41,6 +41,25 @@ constexpr int kBlocks = kUnits / 4;                          // of 32
 constexpr int kUnitRows = 2;                                 // in which rows are dealt out
 constexpr int kMostScaleBytes = kSteps * kStepColumns / 32;  // of a row
 constexpr int kDigitBytes = 256;                             // of a wgmma's B: 8 columns of 32
+
+// The experts of the token's pairs, past the last one the last again: loaded before anything else,
+// since what is asked for behind the weights arrives behind them.
+struct Experts {
+  int ids[kMostPairs];
+
+  MOEBENCH_DEVICE Experts(const std::int32_t* expert_ids, int num_pairs) {
+    MOEBENCH_UNROLL
+    for (int p = 0; p < kMostPairs; ++p) {
+      ids[p] = gpu::load_constant(expert_ids + min(p, num_pairs - 1));
+    }
+  }
+  MOEBENCH_DEVICE int of(int pair) const {
+    int id = ids[0];
+    MOEBENCH_UNROLL
+    for (int p = 1; p < kMostPairs; ++p) id = pair >= p ? ids[p] : id;
+    return id;
+  }
+};
 
 // Some rows of an expert (or of each); none past the end.
 struct Place {
@@ -176,15 +195,6 @@ MOEBENCH_DEVICE void multiply_digits(const EncodedMatrix& shape, Walk& walk, Rea
   for (int i = 0; i < gpu::warp_id() && own.rows > 0; ++i) own = walk.after(own);
   typename Walk::Early early{};
   if (own.rows > 0) early = walk.early(own);
-  static_assert(kTeamSteps % kAhead == 0);
-  uint4 low[kAhead] = {};
-  uint4 high[kAhead] = {};
-  gpu::LaneRows of_now{};
-  if (now.rows > 0) {
-    of_now = lane_rows(now);
-    MOEBENCH_UNROLL
-    for (int step = 0; step < kAhead; ++step) load(of_now, step, num_loads, low[step], high[step]);
-  }
   Place place = now;
   for (int tile = 0; place.rows > 0; place = walk.after(place), ++tile) {
     constexpr int kChunks = kScaleBytes<kPairs> / 16;
@@ -199,6 +209,15 @@ MOEBENCH_DEVICE void multiply_digits(const EncodedMatrix& shape, Walk& walk, Rea
     }
   }
   gpu::commit_copies();
+  static_assert(kTeamSteps % kAhead == 0);
+  uint4 low[kAhead] = {};
+  uint4 high[kAhead] = {};
+  gpu::LaneRows of_now{};
+  if (now.rows > 0) {
+    of_now = lane_rows(now);
+    MOEBENCH_UNROLL
+    for (int step = 0; step < kAhead; ++step) load(of_now, step, num_loads, low[step], high[step]);
+  }
   ready();
   gpu::fence_async_proxy();
   gpu::wait_copies<0>();
@@ -323,12 +342,9 @@ struct GateUpWalk {
   float alpha;
   float limit;
   int num_pairs;
-  int end;                         // of the block, in rows of all experts
-  const std::int32_t* expert_ids;  // of each pair
+  int end;  // of the block, in rows of all experts
+  Experts experts;
 
-  MOEBENCH_DEVICE int expert_of(int pair) const {
-    return gpu::load_constant(expert_ids + min(pair, num_pairs - 1));
-  }
   MOEBENCH_DEVICE Place at(int row) const {
     const int of_expert = stack->first.rows;
     const int pair = row / of_expert;
@@ -344,20 +360,20 @@ struct GateUpWalk {
     return at(place.pair * stack->first.rows + place.row + place.rows);
   }
   MOEBENCH_DEVICE gpu::LaneRows rows(const Place& place) const {
-    const EncodedMatrix matrix = matrix_of(*stack, expert_of(place.pair));
+    const EncodedMatrix matrix = matrix_of(*stack, experts.of(place.pair));
     const int row = gpu::warp_id() % 4 * 16 + gpu::lane_id() / 4;
     const int last = place.rows - 1;
     return {row_of(matrix, place.row + min(row, last)).data,
             row_of(matrix, place.row + min(row + 8, last)).data};
   }
   MOEBENCH_DEVICE const unsigned char* scales(const Place& place, int) const {
-    return row_of(matrix_of(*stack, expert_of(place.pair)), place.row).scales;
+    return row_of(matrix_of(*stack, experts.of(place.pair)), place.row).scales;
   }
   MOEBENCH_DEVICE Early early(const Place& place) const {
     const int i = gpu::lane_id();
     if (2 * i >= place.rows) return {0, 0};
     const float* from = bias +
-                        static_cast<std::int64_t>(expert_of(place.pair)) * stack->first.rows +
+                        static_cast<std::int64_t>(experts.of(place.pair)) * stack->first.rows +
                         place.row + 2 * i;
     return {gpu::load_constant(from), gpu::load_constant(from + 1)};
   }
@@ -381,11 +397,8 @@ struct DownWalk {
   float* out;
   int num_pairs;
   int end;
-  const std::int32_t* expert_ids;  // of each pair
+  Experts experts;
 
-  MOEBENCH_DEVICE int expert_of(int pair) const {
-    return gpu::load_constant(expert_ids + min(pair, num_pairs - 1));
-  }
   MOEBENCH_DEVICE Place at(int row) const {
     return {0, row, end - row < kPairRows ? end - row : kPairRows};
   }
@@ -396,14 +409,14 @@ struct DownWalk {
   }
   MOEBENCH_DEVICE Place after(const Place& place) const { return at(place.row + place.rows); }
   MOEBENCH_DEVICE gpu::LaneRows rows(const Place& place) const {
-    const EncodedMatrix matrix = matrix_of(*stack, expert_of(gpu::warp_id() % 4));
+    const EncodedMatrix matrix = matrix_of(*stack, experts.of(gpu::warp_id() % 4));
     const int row = gpu::lane_id() / 4;
     const int last = place.rows - 1;
     return {row_of(matrix, place.row + min(row, last)).data,
             row_of(matrix, place.row + min(row + 8, last)).data};
   }
   MOEBENCH_DEVICE const unsigned char* scales(const Place& place, int pair) const {
-    return row_of(matrix_of(*stack, expert_of(pair)), place.row).scales;
+    return row_of(matrix_of(*stack, experts.of(pair)), place.row).scales;
   }
   MOEBENCH_DEVICE Early early(const Place& place) const {
     const int i = gpu::lane_id();
@@ -412,7 +425,7 @@ struct DownWalk {
     MOEBENCH_UNROLL
     for (int pair = 0; pair < kMostPairs; ++pair) {
       early.bias[pair] = gpu::load_constant(
-          bias + static_cast<std::int64_t>(expert_of(pair)) * stack->first.rows + place.row + i);
+          bias + static_cast<std::int64_t>(experts.of(pair)) * stack->first.rows + place.row + i);
     }
     return early;
   }
@@ -438,13 +451,14 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1)
   gpu::let_next_kernel_start();
   static_assert(kUnits <= kThreads && kUnits % gpu::kWarp == 0);
   const auto unit = static_cast<int>(threadIdx.x);
+  const Experts experts(expert_ids, num_pairs);
   Inputs inputs{};
   if (unit < kUnits) inputs = load_inputs(x, gate_up.first.cols, unit);
-  GateUpWalk walk{&gate_up, bias, activated, alpha, limit, num_pairs, 0, expert_ids};
+  GateUpWalk walk{&gate_up, bias, activated, alpha, limit, num_pairs, 0, experts};
   multiply_digits<1, 6>(gate_up.first, walk, [&] {
     if (unit < kUnits) store_digits<1>(0, unit, inputs.x);
     if (static_cast<int>(threadIdx.x) < num_pairs) {
-      const EncodedMatrix matrix = matrix_of(down, walk.expert_of(static_cast<int>(threadIdx.x)));
+      const EncodedMatrix matrix = matrix_of(down, walk.experts.of(static_cast<int>(threadIdx.x)));
       const Share share(matrix.rows);
       if (share.end > share.begin) {
         gpu::prefetch_bulk(row_of(matrix, share.begin).data,
@@ -458,14 +472,23 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1)
     digits_down(Stack down, const float* bias, const float* activated, int num_pairs,
                 const std::int32_t* expert_ids, const float* expert_weights, float* out) {
   gpu::let_next_kernel_start();
-  DownWalk walk{&down, bias, expert_weights, out, num_pairs, 0, expert_ids};
+  const Experts experts(expert_ids, num_pairs);
+  DownWalk walk{&down, bias, expert_weights, out, num_pairs, 0, experts};
   multiply_digits<kMostPairs, 3>(down.first, walk, [&] {
     gpu::wait_for_previous_kernel();
-    for (int i = static_cast<int>(threadIdx.x); i < kMostPairs * kUnits; i += kThreads) {
-      const int pair = i / kUnits;
-      const Inputs inputs = load_inputs(activated + min(pair, num_pairs - 1) * down.first.cols,
-                                        down.first.cols, i % kUnits);
-      store_digits<kMostPairs>(pair, i % kUnits, inputs.x);
+    constexpr int kShares = kMostPairs * kUnits / kThreads;
+    static_assert(kMostPairs * kUnits % kThreads == 0);
+    const auto item = [](int share) { return share * kThreads + static_cast<int>(threadIdx.x); };
+    Inputs inputs[kShares];  // all are asked for before the first is used
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kShares; ++i) {
+      const int pair = min(item(i) / kUnits, num_pairs - 1);
+      inputs[i] =
+          load_inputs(activated + pair * down.first.cols, down.first.cols, item(i) % kUnits);
+    }
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kShares; ++i) {
+      store_digits<kMostPairs>(item(i) / kUnits, item(i) % kUnits, inputs[i].x);
     }
   });
 }
@@ -495,7 +518,7 @@ bool takes(const Args& args) {
 }
 
 void run(const Args& args, Context& context) {
-  if (!takes(args)) return cuda_direct_bf16.run(args, context);
+  if (!takes(args)) return cuda_folded_fp8.run(args, context);
   Workspace workspace(context.workspace);
   const std::int64_t num_pairs = args.expert_ids.size();
   auto* activated = workspace.take<float>(num_pairs * args.down.cols);
@@ -504,7 +527,8 @@ void run(const Args& args, Context& context) {
                              .block = kThreads,
                              .shared_bytes = shared_bytes,
                              .stream = context.stream,
-                             .overlap_previous = true};
+                             .overlap_previous = true,
+                             .shared_percent = gpu::shared_percent_for(shared_bytes, 1)};
   };
   gpu::launch(digits_gate_up, config(sizeof(Shared<1>)), "moe_experts/cuda_digits_fp8 (gate, up)",
               device_stack(args.gate_up), device_stack(args.down), args.gate_up_bias.data,
@@ -527,13 +551,13 @@ const Variant cuda_digits_fp8 = {
     .unsupported =
         [](const Problem& problem) {
           const std::string reason = cuda_grouped_wgmma_bf16.unsupported(problem);
-          return reason.empty() ? cuda_direct_bf16.unsupported(problem) : reason;
+          return reason.empty() ? cuda_folded_fp8.unsupported(problem) : reason;
         },
     .workspace_bytes =
         [](const Problem& problem, int num_threads) {
           Workspace workspace;
           workspace.take<float>(kMostPairs * problem.intermediate_size);
-          return std::max(workspace.used(), cuda_direct_bf16.workspace_bytes(problem, num_threads));
+          return std::max(workspace.used(), cuda_folded_fp8.workspace_bytes(problem, num_threads));
         },
     .run = run,
 };

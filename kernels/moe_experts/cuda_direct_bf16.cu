@@ -466,11 +466,16 @@ void launch_all(const Args& args, const Sizes& sizes, const Launch& chosen, Cont
       take_scratch<kFormat>(workspace, sizes.num_pairs, sizes.hidden_size, sizes.intermediate_size);
   const auto blocks = static_cast<unsigned>(2 * gpu::device_info().num_sms);
   const auto config = [&](unsigned grid, unsigned block, std::size_t shared_bytes) {
-    return gpu::LaunchConfig{.grid = {grid},
-                             .block = block,
-                             .shared_bytes = shared_bytes,
-                             .stream = context.stream,
-                             .overlap_previous = true};
+    return gpu::LaunchConfig{
+        .grid = {grid},
+        .block = block,
+        .shared_bytes = shared_bytes,
+        .stream = context.stream,
+        .overlap_previous = true,
+        .shared_percent =
+            shared_bytes > 0 ? gpu::shared_percent_for(
+                                   shared_bytes + Direct::kStaticSharedBytes + sizeof(Selection), 2)
+                             : -1};
   };
   gpu::launch(direct_gate_up<kFormat>, config(blocks, Direct::kThreads, chosen.gate_up_bytes),
               "moe_experts/cuda_direct_bf16 (gate, up)", sizes, device_stack(args.gate_up),

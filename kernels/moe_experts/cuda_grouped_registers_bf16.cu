@@ -30,8 +30,11 @@ namespace moebench::moe_experts {
 namespace {
 
 constexpr int kGroupThreads = 4 * gpu::kWarp;  // that issue a wgmma together
-constexpr int kMultipliers = 2;                // such groups; one more loads tokens
+// Such groups, each with its part of a tile's rows; one more loads tokens, and gives them
+// registers.
+constexpr int kMultipliers = 3;
 constexpr int kThreads = (kMultipliers + 1) * kGroupThreads;
+constexpr int kMultiplierRegisters = kMultipliers == 2 ? 240 : 160;
 
 // Formats with 16 or 32 values in 16 bytes: a window of wider ones is less than a tile's columns.
 template <Format kFormat>
@@ -58,7 +61,7 @@ class RegisterProducts {
   // Products of 16 columns that are started together. Instructions bound the products of few
   // tokens, and two together take fewer; with more accumulators there are no registers for their
   // fragments, and with formats of 8 bits ptxas serializes them.
-  static constexpr int kTogether = kMostTokens > 32 || kHalves == 1 ? 1 : 2;
+  static constexpr int kTogether = kHalves == 1 ? 1 : 2;
 
  public:
   static constexpr int kBoxTokens = kMostTokens > 32 ? 32 : 8;  // of one copy of tokens
@@ -76,8 +79,8 @@ class RegisterProducts {
   MOEBENCH_HOST_DEVICE static int num_row_tiles(int rows) { return (rows + kRows - 1) / kRows; }
 
   // Computes the block's products. `tokens`: the rows of all tiles, in order; `codes`: the bytes of
-  // all experts' rows. For each even row of a thread calls visit.begin(expert, row), and with what
-  // that gives, for its tokens i, visit.end(tile, i, row, begun, product of row, of row + 1).
+  // all experts' rows. For each even row of a thread calls visit.begin(tile, row), and with what
+  // that gives, for its tokens i, visit.end(tile, i, begun, product of row, of row + 1).
   template <class Visit>
   MOEBENCH_DEVICE void run(const gpu::TensorMap& tokens, const gpu::TensorMap& codes,
                            const Visit& visit) {
@@ -88,7 +91,7 @@ class RegisterProducts {
     }
     gpu::sync_threads();
     if (gpu::warp_id() < kMultipliers * 4) {
-      gpu::raise_max_registers<240>();
+      gpu::raise_max_registers<kMultiplierRegisters>();
       multiply_all(full, empty, visit);
     } else {
       gpu::lower_max_registers<24>();
@@ -203,7 +206,7 @@ class RegisterProducts {
       return row < matrix.rows ? row : matrix.rows - 2;
     };
     lane.scales = row_of(matrix, lane_row(0)).scales;
-    lane.next_rows = lane_row(1) - lane_row(0);
+    lane.next_rows = kRowTiles > 1 ? lane_row(1) - lane_row(0) : 0;
     return lane;
   }
 
@@ -395,14 +398,14 @@ class RegisterProducts {
       if (row >= matrix.rows) continue;
       const float factor = Weights::row_factor(row_of(matrix, row));
       const float next_factor = Weights::row_factor(row_of(matrix, row + 1));
-      const auto begun = visit.begin(product.tile.expert, row);
+      const auto begun = visit.begin(product.tile, row);
       MOEBENCH_UNROLL
       for (int j = 0; j < kTokens / 8; ++j) {
         MOEBENCH_UNROLL
         for (int c = 0; c < 2; ++c) {
           const int i = 8 * j + gpu::lane_id() % 4 * 2 + c;
           if (i >= product.tile.count) continue;
-          visit.end(product.tile, i, row, begun, sums[m][4 * j + c] * factor,
+          visit.end(product.tile, i, begun, sums[m][4 * j + c] * factor,
                     sums[m][4 * j + 2 + c] * next_factor);
         }
       }
@@ -419,10 +422,12 @@ class RegisterProducts {
 // ---- Kernels ------------------------------------------------------------------------------------
 
 // Of a row and the next.
-MOEBENCH_DEVICE float2 load_biases(const float* of_row) {
+MOEBENCH_DEVICE float2 load_biases(const float* of_all, const Tile& tile, int rows, int row) {
+  const float* of_row = of_all + static_cast<std::int64_t>(tile.expert) * rows + row;
   return {gpu::load_constant(of_row), gpu::load_constant(of_row + 1)};
 }
 
+// Where a row's outputs go is found once, and not for each token: that costs a division.
 template <Format kFormat>
 struct Activate {
   const float* bias;  // of all experts
@@ -431,15 +436,19 @@ struct Activate {
   float limit;
   std::uint16_t* activated;
 
-  MOEBENCH_DEVICE float2 begin(int expert, int row) const {
-    return load_biases(bias + static_cast<std::int64_t>(expert) * rows + row);
-  }
-  MOEBENCH_DEVICE void end(const Tile& tile, int i, int row, const float2& biases, float gate,
-                           float up) const {
+  struct Begun {
+    float2 biases;
+    std::uint16_t* to;  // of the tile's first token
+  };
+  MOEBENCH_DEVICE Begun begin(const Tile& tile, int row) const {
     const Columns<kFormat> columns{rows / 2};
-    activated[static_cast<std::int64_t>(tile.first + i) * columns.width() +
-              columns.position_of(row / 2)] =
-        gpu::float_to_bf16(swiglu(gate + biases.x, up + biases.y, alpha, limit));
+    return {load_biases(bias, tile, rows, row),
+            activated + static_cast<std::int64_t>(tile.first) * columns.width() +
+                columns.position_of(row / 2)};
+  }
+  MOEBENCH_DEVICE void end(const Tile&, int i, const Begun& begun, float gate, float up) const {
+    begun.to[i * padded_columns(rows / 2)] =
+        gpu::float_to_bf16(swiglu(gate + begun.biases.x, up + begun.biases.y, alpha, limit));
   }
 };
 
@@ -449,14 +458,18 @@ struct Project {
   const int* pairs;
   float* projected;
 
-  MOEBENCH_DEVICE float2 begin(int expert, int row) const {
-    return load_biases(bias + static_cast<std::int64_t>(expert) * rows + row);
+  struct Begun {
+    float2 biases;
+    float* to;  // of pair 0
+  };
+  MOEBENCH_DEVICE Begun begin(const Tile& tile, int row) const {
+    return {load_biases(bias, tile, rows, row), projected + row};
   }
-  MOEBENCH_DEVICE void end(const Tile& tile, int i, int row, const float2& biases, float first,
+  MOEBENCH_DEVICE void end(const Tile& tile, int i, const Begun& begun, float first,
                            float second) const {
-    const std::int64_t pair = pairs[tile.first + i];
-    *reinterpret_cast<float2*>(projected + pair * rows + row) = {first + biases.x,
-                                                                 second + biases.y};
+    const int pair = pairs[tile.first + i];
+    *reinterpret_cast<float2*>(begun.to + static_cast<std::int64_t>(pair) * rows) = {
+        first + begun.biases.x, second + begun.biases.y};
   }
 };
 
@@ -545,11 +558,11 @@ void run(const Args& args, Context& context) {
     if constexpr (kTakes<format()>) {
       switch (tile_tokens(args.expert_ids.size(), args.gate_up.count)) {
         case 128:
-          return launch_all<format(), 128, 2>(args, context);
+          return launch_all<format(), 128, 1>(args, context);
         case 96:
-          return launch_all<format(), 96, 2>(args, context);
+          return launch_all<format(), 96, 1>(args, context);
         default:
-          return launch_all<format(), 32, 2>(args, context);
+          return launch_all<format(), 32, 1>(args, context);
       }
     } else {
       cuda_grouped_wgmma_bf16.run(args, context);

@@ -10,7 +10,7 @@ namespace {
 constexpr int kGroup = 8;        // tokens of an expert at a time
 constexpr int kMostPairs = 256;  // of a token and a slot
 
-// An expert's pairs, up to kGroup of them.
+// An expert's pairs, up to kGroup of them (or as many as select() was told).
 struct Group {
   int expert;
   int first;  // in Selection::pair
@@ -36,7 +36,9 @@ MOEBENCH_DEVICE int sum_up_to(int value) {
   return value;
 }
 
-// By one warp, which sees the selection afterwards. Lane l counts for experts l, l + 32, ...
+// By one warp, which sees the selection afterwards, in groups of up to kSize. Lane l counts for
+// experts l, l + 32, ...
+template <int kSize = kGroup>
 MOEBENCH_DEVICE void select(const std::int32_t* expert_ids, const Sizes& sizes, Selection& s) {
   const int num_pairs = sizes.num_pairs;
   const int num_experts = sizes.num_experts;
@@ -49,14 +51,14 @@ MOEBENCH_DEVICE void select(const std::int32_t* expert_ids, const Sizes& sizes, 
     const int expert = begin + gpu::lane_id();
     int size = 0;
     for (int p = 0; p < num_pairs; ++p) size += static_cast<int>(ids[p] == expert);
-    const int of_expert = (size + kGroup - 1) / kGroup;
+    const int of_expert = (size + kSize - 1) / kSize;
     const int pairs_up_to = pairs + sum_up_to(size);
     const int groups_up_to = groups + sum_up_to(of_expert);
     int next = pairs_up_to - size;
     for (int g = 0; g < of_expert; ++g) {
-      const int left = size - g * kGroup;
-      s.group[groups_up_to - of_expert + g] = {expert, next + g * kGroup,
-                                               left < kGroup ? left : kGroup};
+      const int left = size - g * kSize;
+      s.group[groups_up_to - of_expert + g] = {expert, next + g * kSize,
+                                               left < kSize ? left : kSize};
     }
     for (int p = 0; p < num_pairs && size > 0; ++p) {
       if (ids[p] == expert) s.pair[next++] = p | p / sizes.top_k << 16;

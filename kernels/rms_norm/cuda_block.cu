@@ -51,7 +51,8 @@ void run(const Args& args, Context& context) {
               {.grid = {static_cast<unsigned>(args.x.shape[0])},
                .block = fused::kRowThreads,
                .stream = context.stream,
-               .overlap_previous = true},
+               .overlap_previous = true,
+               .shared_percent = gpu::shared_percent_beside_streams(args.x.shape[0])},
               "rms_norm/cuda_block", args.x.data, args.addend.data, args.weight.data, args.epsilon,
               args.out.data, size);
 }

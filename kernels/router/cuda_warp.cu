@@ -27,7 +27,8 @@ void route_tokens(const Args& args, Context& context) {
               {.grid = {static_cast<unsigned>((num_tokens + kWarps - 1) / kWarps)},
                .block = kWarps * gpu::kWarp,
                .stream = context.stream,
-               .overlap_previous = true},
+               .overlap_previous = true,
+               .shared_percent = gpu::shared_percent_beside_streams(num_tokens)},
               "router/cuda_warp", args.logits.data, args.expert_ids.data, args.expert_weights.data,
               num_tokens, static_cast<int>(args.logits.shape[1]),
               static_cast<int>(args.expert_ids.shape[1]));

@@ -1,6 +1,7 @@
 // The scheduler: whatever it mixes into a step, every request gets the answer it would get alone.
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <memory>
 
@@ -108,6 +109,28 @@ TEST_CASE("scheduler: batches and prompt chunks of any size give each request it
   REQUIRE(results.size() == requests.size());
   for (const Request& request : requests) check_same(results.at(request.id), run_alone(request));
   CHECK(scheduler.num_unfinished() == 0);
+}
+
+TEST_CASE("scheduler: with prompts first none decodes before all are computed, nor differs") {
+  const std::vector<Request> requests = mixed_requests();
+  for (const std::int64_t step_tokens : {3, 64}) {
+    Fixture fixture({.step_tokens = step_tokens});
+    Scheduler scheduler(fixture.model, fixture.cache);
+    scheduler.compute_prompts_first();
+    for (const Request& request : requests) scheduler.submit(request);
+    const Results results = run(scheduler);
+    REQUIRE(results.size() == requests.size());
+    std::int64_t last_first = 0;
+    std::int64_t first_second = std::numeric_limits<std::int64_t>::max();
+    for (const Request& request : requests) {
+      const RequestResult& result = results.at(request.id);
+      CHECK(result.tokens == run_alone(request).tokens);
+      REQUIRE(result.token_ns.size() >= 2);
+      last_first = std::max(last_first, result.token_ns[0]);
+      first_second = std::min(first_second, result.token_ns[1]);
+    }
+    CHECK(last_first < first_second);
+  }
 }
 
 TEST_CASE("scheduler: the order of arrival changes no answer, drawn ones included") {

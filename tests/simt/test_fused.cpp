@@ -282,6 +282,52 @@ TEST_CASE("moe_experts: cuda_digits_fp8 is as near to float64 as bf16 inputs are
   }
 }
 
+TEST_CASE("moe_experts: cuda_folded_fp8 is as near to float64 as bf16 inputs are") {
+  ThreadPool pool(1);
+  RandomStream random(17);
+  // Rows that end inside tiles, columns that end inside teams' steps and chunks; blocks with rows
+  // of several experts, and experts with more tokens than a group has.
+  verify::RandomMatrices gate_up(random, Format::kMxfp4, 5, 320, 736, pool);
+  verify::RandomMatrices down(random, Format::kMxfp4, 5, 736, 160, pool);
+  for (const std::int64_t tokens : {1, 2, 8, 21, 64}) {
+    const auto want = experts_with("cuda_per_token_f32", gate_up, down, tokens, 3, pool);
+    for (const simt::Settings& settings : schedules()) {
+      INFO(tokens << " tokens, " << describe(settings));
+      const WithSettings with(settings);
+      const auto out = experts_with("cuda_folded_fp8", gate_up, down, tokens, 3, pool);
+      CHECK(nmse(out, want) < 2e-5);
+    }
+  }
+}
+
+TEST_CASE("moe_experts: cuda_folded_fp8 folds scales that differ by any power of two") {
+  ThreadPool pool(1);
+  RandomStream random(18);
+  verify::RandomMatrices gate_up(random, Format::kMxfp4, 3, 64, 256, pool);
+  verify::RandomMatrices down(random, Format::kMxfp4, 3, 256, 32, pool);
+  // Of a chunk's four blocks each in turn is the largest, and the others are less by up to 2^21;
+  // the least scales there are, too.
+  for (std::size_t i = 0; i < gate_up.scales.size(); ++i) {
+    gate_up.scales[i] = static_cast<std::byte>(i % 29 == 0 ? 0 : 124 - (i * 5 + i / 4) % 22);
+  }
+  const auto want = experts_with("cuda_per_token_f32", gate_up, down, 4, 2, pool);
+  const auto out = experts_with("cuda_folded_fp8", gate_up, down, 4, 2, pool);
+  CHECK(nmse(out, want) < 2e-5);
+  // Blocks that differ by up to 2^14 are exact: where all others are zeros, so is what is left.
+  for (int less = 0; less <= 14; ++less) {
+    INFO("2^" << less << " less");
+    for (std::size_t i = 0; i < gate_up.scales.size(); ++i) {
+      const bool largest = i % 4 == 1;
+      gate_up.scales[i] = static_cast<std::byte>(largest ? 127 + less : 127);
+      if (largest)
+        std::fill_n(gate_up.data.begin() + static_cast<std::ptrdiff_t>(i) * 16, 16,
+                    std::byte{0x80});
+    }
+    CHECK(nmse(experts_with("cuda_folded_fp8", gate_up, down, 2, 2, pool),
+               experts_with("cuda_per_token_f32", gate_up, down, 2, 2, pool)) < 2e-5);
+  }
+}
+
 TEST_CASE("kv_write rotates as rope does") {
   ThreadPool pool(1);
   constexpr std::int64_t kTokens = 5;

@@ -258,7 +258,7 @@ TEST_CASE("simt: tensor maps outside the hardware's limits are refused") {
 
 // ---- wgmma --------------------------------------------------------------------------------------
 
-enum class Operands { kSwizzled, kUnswizzled, kRegisters };
+enum class Operands { kSwizzled, kUnswizzled, kRegisters, kNegated };
 
 // c = a b^T (+ 1000), a [64, 4 x 32 bytes], b [N, the same], in two groups of two products. The
 // second group is in flight while the first is waited for.
@@ -318,6 +318,8 @@ __global__ void multiply_tiles(const std::uint8_t* a_rows, const std::uint8_t* b
         const auto b_at = gpu::wgmma_descriptor(b_tile + k * 32);
         if constexpr (kElement == simt::Element::kBf16) {
           gpu::wgmma_bf16(d, a[step], b_at, accumulate);
+        } else if constexpr (kOperands == Operands::kNegated) {
+          gpu::wgmma_e4m3_negated(d, a[step], b_at, accumulate);
         } else {
           gpu::wgmma_e4m3(d, a[step], b_at, accumulate);
         }
@@ -354,7 +356,8 @@ void check_wgmma() {
       int wrong = 0;
       for (int row = 0; row < 64; ++row) {
         for (int column = 0; column < kColumns; ++column) {
-          const int want = product(a, b, row, column) + (add ? 1000 : 0);
+          const int sign = kOperands == Operands::kNegated ? -1 : 1;
+          const int want = sign * product(a, b, row, column) + (add ? 1000 : 0);
           wrong += !(c[index(row * kColumns + column)] == static_cast<float>(want));
         }
       }
@@ -382,6 +385,10 @@ TEST_CASE("simt: wgmma multiplies registers with tiles") {
   check_wgmma<simt::Element::kBf16, 4, Operands::kRegisters>();
   check_wgmma<simt::Element::kBf16, 64, Operands::kRegisters>();
   check_wgmma<simt::Element::kE4m3, 32, Operands::kRegisters>();
+}
+TEST_CASE("simt: wgmma multiplies negated registers with tiles") {
+  check_wgmma<simt::Element::kE4m3, 8, Operands::kNegated>();
+  check_wgmma<simt::Element::kE4m3, 16, Operands::kNegated>();
 }
 
 // c = a b (+ 1000), a [64, 32] in registers, b [32, 64] as its rows lie in memory.

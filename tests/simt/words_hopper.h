@@ -1,6 +1,7 @@
 // The words of gpu_ptx_hopper.cuh on the SIMT machine. Read through words.h.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -11,6 +12,13 @@
 #include "tests/simt/thread.h"
 
 namespace moebench::gpu {
+
+inline std::uint32_t max_u16x2(std::uint32_t a, std::uint32_t b) {
+  return std::max(a & 0xffffU, b & 0xffffU) | std::max(a >> 16, b >> 16) << 16;
+}
+inline std::uint32_t min_u16x2(std::uint32_t a, std::uint32_t b) {
+  return std::min(a & 0xffffU, b & 0xffffU) | std::min(a >> 16, b >> 16) << 16;
+}
 
 struct alignas(8) Mbarrier {
   std::uint64_t state;
@@ -95,6 +103,13 @@ template <int kRegisters>
 void wgmma_e4m3(float (&d)[kRegisters], const std::uint32_t (&a)[4], std::uint64_t b_tile,
                 bool accumulate = true, Where at = Where::current()) {
   wgmma<simt::Element::kE4m3>(d, 0, a, b_tile, accumulate, at);
+}
+template <int kRegisters>
+void wgmma_e4m3_negated(float (&d)[kRegisters], const std::uint32_t (&a)[4], std::uint64_t b_tile,
+                        bool accumulate = true, Where at = Where::current()) {
+  const std::uint32_t negated[4] = {a[0] ^ 0x80808080U, a[1] ^ 0x80808080U, a[2] ^ 0x80808080U,
+                                    a[3] ^ 0x80808080U};
+  wgmma<simt::Element::kE4m3>(d, 0, negated, b_tile, accumulate, at);
 }
 
 template <int kCount>
