@@ -63,6 +63,19 @@ TEST_CASE(
   CHECK(gpu::device_info().emulated);
 }
 
+TEST_CASE("dry run: the part of an SM that is to be shared memory holds its blocks, and no more") {
+  const gpu::DescribedDevice described(gpu::known_device("h200"));
+  const std::size_t most = gpu::device_info().shared_bytes_per_block;  // 227 KiB
+  REQUIRE(most == 232448);
+  CHECK(gpu::shared_percent_for(0, 1) == 2);  // 4 KiB beside what the block asks for
+  CHECK(gpu::shared_percent_for(82560, 1) == 38);
+  CHECK(gpu::shared_percent_for(82560, 2) == 75);
+  CHECK(gpu::shared_percent_for(most, 1) == 100);
+  CHECK(gpu::shared_percent_for(most, 2) == 100);
+  CHECK(gpu::shared_percent_beside_streams(1) == 100);
+  CHECK(gpu::shared_percent_beside_streams(2) == -1);
+}
+
 TEST_CASE("dry run: each GPU gets the variants that it can run") {
   const auto chosen_for = [](const char* device, const char* plan) {
     const gpu::DescribedDevice described(gpu::known_device(device));
@@ -74,7 +87,9 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
   CHECK(few.at("router") == "cuda_cluster");
   CHECK(many.at("router") == "cuda_warp");
   CHECK(many.at("linear") == "cuda_wgmma_bf16");
-  CHECK(many.at("moe_experts") == "cuda_grouped_wgmma_bf16");
+  CHECK(few.at("moe_experts") == "cuda_digits_fp8");
+  CHECK(many.at("moe_experts") == "cuda_grouped_registers_bf16");
+  CHECK(many.at("attention") == "cuda_flash_wgmma");
   const auto [few_ampere, many_ampere] = chosen_for("a100", "cuda");  // no wgmma, no TMA
   CHECK(few_ampere.at("linear") == "cuda_rows_bf16");
   CHECK(few_ampere.at("router") == "cuda_warp");
