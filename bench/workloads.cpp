@@ -293,23 +293,18 @@ void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHo
   const PromptSource source = make_prompt_source(engine);
   std::vector<double> rates;
   LatencySamples latencies;
+  LatencySamples decoding;                         // from when every sequence had its first token
   std::vector<std::vector<std::int32_t>> outputs;  // the same in every repetition
   const auto measure = [&](const std::vector<RequestResult>& results) {
     outputs.clear();
     const std::int64_t begin = decoding_began(results);
     for (const RequestResult& result : results) {
       outputs.push_back(result.tokens);
-      LatencySamples whole;
-      add_latencies(events_of(result, 0), whole);
-      latencies.ttft.insert(latencies.ttft.end(), whole.ttft.begin(), whole.ttft.end());
-      latencies.e2e.insert(latencies.e2e.end(), whole.e2e.begin(), whole.e2e.end());
+      add_latencies(events_of(result, 0), latencies);
       // Waiting for the prompts of others is no time between tokens.
       RequestResult decoded = result;
       decoded.token_ns.front() = begin;
-      LatencySamples steady;
-      add_latencies(events_of(decoded, 0), steady);
-      latencies.tpot.insert(latencies.tpot.end(), steady.tpot.begin(), steady.tpot.end());
-      latencies.itl.insert(latencies.itl.end(), steady.itl.begin(), steady.itl.end());
+      add_latencies(events_of(decoded, 0), decoding);
     }
     rates.push_back(decode_rate(results));
   };
@@ -319,8 +314,8 @@ void run_decode(Engine& engine, const DecodeScenario& scenario, const WorkloadHo
   if (!repeat_witnessed(run, scenario.repetitions, hooks, record, measure)) return;
   record.metrics[rate_metric("decode")] = median_metric(rates, "tokens/s", "higher");
   add_latency_metrics("ttft", latencies.ttft, record);
-  add_latency_metrics("tpot", latencies.tpot, record);
-  add_latency_metrics("itl", latencies.itl, record);
+  add_latency_metrics("tpot", decoding.tpot, record);
+  add_latency_metrics("itl", decoding.itl, record);
   add_latency_metrics("e2e", latencies.e2e, record);
   record.details["time_by_op"] = time_by_op(engine, requests, true, hooks.ceilings);
   if (hooks.ceilings == nullptr) return;

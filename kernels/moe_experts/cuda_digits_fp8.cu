@@ -21,7 +21,7 @@
 // behind them, four microseconds later.
 //
 // More tokens, other formats and other shapes run as cuda_folded_fp8.
-#include "kernels/formats/direct_rows.cuh"
+#include "kernels/moe_experts/digits.cuh"
 #include "kernels/moe_experts/experts.cuh"
 
 namespace moebench::moe_experts {
@@ -84,13 +84,6 @@ struct Shared {
 template <int kPairs>
 MOEBENCH_DEVICE Shared<kPairs>& shared() {
   return *reinterpret_cast<Shared<kPairs>*>(gpu::dynamic_shared());
-}
-
-MOEBENCH_DEVICE int address_modulo_16(const void* address) {
-  return static_cast<int>(reinterpret_cast<std::uintptr_t>(address) % 16);
-}
-MOEBENCH_DEVICE float power_of_two(int exponent) {  // -126 .. 127
-  return gpu::float_from_bits(static_cast<std::uint32_t>(exponent + 127) << 23);
 }
 
 // Columns 8 unit .. 8 unit + 7 of a row of `cols` floats; zeros past its end.
@@ -181,9 +174,7 @@ MOEBENCH_DEVICE void multiply_digits(const EncodedMatrix& shape, Walk& walk, Rea
   const int num_loads = (shape.cols / 32 - first_unit + 4 * kTeams - 1) / (4 * kTeams);
   const auto load = [&](const gpu::LaneRows& rows, int step, int num_loads, uint4& low,
                         uint4& high) {
-    const bool wanted = step < num_loads;
-    gpu::load_streaming_if(wanted, rows.low + step * 4 * kTeams * 16, low);
-    gpu::load_streaming_if(wanted, rows.high + step * 4 * kTeams * 16, high);
+    load_rows_if(step < num_loads, rows, step * 4 * kTeams * 16, low, high);
   };
   const auto lane_rows = [&](const Place& place) {  // from the lane's first 16 bytes on
     const gpu::LaneRows rows = walk.rows(place);

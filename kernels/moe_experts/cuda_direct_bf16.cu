@@ -16,6 +16,7 @@
 #include <algorithm>
 
 #include "kernels/formats/direct_rows.cuh"
+#include "kernels/moe_experts/combine.cuh"
 #include "kernels/moe_experts/selection.cuh"
 
 namespace moebench::moe_experts {
@@ -396,23 +397,6 @@ __global__ void MOEBENCH_BOUNDS(gpu::DirectRows<kFormat>::kThreads, 2)
   });
 }
 
-// Adds up the slots of each token: a thread an element of the output.
-__global__ void MOEBENCH_BOUNDS(256)
-    direct_combine(Sizes sizes, const float* products, const float* expert_weights, float* out) {
-  gpu::wait_for_previous_kernel();
-  gpu::let_next_kernel_start();
-  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i >= sizes.num_tokens * sizes.hidden_size) return;
-  const int token = i / sizes.hidden_size;
-  const int column = i % sizes.hidden_size;
-  float sum = 0;
-  for (int pair = token * sizes.top_k; pair < (token + 1) * sizes.top_k; ++pair) {
-    sum += expert_weights[pair] *
-           products[static_cast<std::int64_t>(pair) * sizes.hidden_size + column];
-  }
-  out[i] = sum;
-}
-
 struct Scratch {
   std::uint16_t* activated;  // [num_pairs, 8 num_units(intermediate_size)] bf16
   float* products;           // [num_pairs, hidden_size]
@@ -464,37 +448,30 @@ void launch_all(const Args& args, const Sizes& sizes, const Launch& chosen, Cont
   Workspace workspace(context.workspace);
   const Scratch scratch =
       take_scratch<kFormat>(workspace, sizes.num_pairs, sizes.hidden_size, sizes.intermediate_size);
-  const auto blocks = static_cast<unsigned>(2 * gpu::device_info().num_sms);
-  const auto config = [&](unsigned grid, unsigned block, std::size_t shared_bytes) {
-    return gpu::LaunchConfig{
-        .grid = {grid},
-        .block = block,
-        .shared_bytes = shared_bytes,
-        .stream = context.stream,
-        .overlap_previous = true,
-        .shared_percent =
-            shared_bytes > 0 ? gpu::shared_percent_for(
-                                   shared_bytes + Direct::kStaticSharedBytes + sizeof(Selection), 2)
-                             : -1};
+  const auto config = [&](std::size_t shared_bytes) {
+    return gpu::LaunchConfig{.grid = {static_cast<unsigned>(2 * gpu::device_info().num_sms)},
+                             .block = Direct::kThreads,
+                             .shared_bytes = shared_bytes,
+                             .stream = context.stream,
+                             .overlap_previous = true,
+                             .shared_percent = gpu::shared_percent_for(
+                                 shared_bytes + Direct::kStaticSharedBytes + sizeof(Selection), 2)};
   };
-  gpu::launch(direct_gate_up<kFormat>, config(blocks, Direct::kThreads, chosen.gate_up_bytes),
+  gpu::launch(direct_gate_up<kFormat>, config(chosen.gate_up_bytes),
               "moe_experts/cuda_direct_bf16 (gate, up)", sizes, device_stack(args.gate_up),
               args.gate_up_bias.data, args.x.data, args.expert_ids.data, args.swiglu_alpha,
               args.swiglu_limit, scratch.activated);
   if (chosen.few) {
-    gpu::launch(direct_down_few<kFormat>, config(blocks, Direct::kThreads, chosen.down_bytes),
+    gpu::launch(direct_down_few<kFormat>, config(chosen.down_bytes),
                 "moe_experts/cuda_direct_bf16 (down)", sizes, device_stack(args.down),
                 args.down_bias.data, scratch.activated, args.expert_ids.data,
                 args.expert_weights.data, args.out.data);
     return;
   }
-  gpu::launch(direct_down<kFormat>, config(blocks, Direct::kThreads, chosen.down_bytes),
+  gpu::launch(direct_down<kFormat>, config(chosen.down_bytes),
               "moe_experts/cuda_direct_bf16 (down)", sizes, device_stack(args.down),
               args.down_bias.data, scratch.activated, args.expert_ids.data, scratch.products);
-  const auto count = static_cast<unsigned>(sizes.num_tokens * sizes.hidden_size);
-  gpu::launch(direct_combine, config((count + 255) / 256, 256, 0),
-              "moe_experts/cuda_direct_bf16 (slots)", sizes, scratch.products,
-              args.expert_weights.data, args.out.data);
+  launch_combine(args, context, scratch.products, true);
 }
 
 void run(const Args& args, Context& context) {

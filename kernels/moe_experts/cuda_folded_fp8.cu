@@ -29,7 +29,8 @@
 // shapes run as cuda_direct_bf16.
 #include <algorithm>
 
-#include "kernels/formats/direct_rows.cuh"
+#include "kernels/moe_experts/combine.cuh"
+#include "kernels/moe_experts/digits.cuh"
 #include "kernels/moe_experts/experts.cuh"
 #include "kernels/moe_experts/selection.cuh"
 
@@ -87,13 +88,6 @@ struct Shared {
 template <int kTokens>
 MOEBENCH_DEVICE Shared<kTokens>& shared() {
   return *reinterpret_cast<Shared<kTokens>*>(gpu::dynamic_shared());
-}
-
-MOEBENCH_DEVICE int address_modulo_16(const void* address) {
-  return static_cast<int>(reinterpret_cast<std::uintptr_t>(address) % 16);
-}
-MOEBENCH_DEVICE float power_of_two(int exponent) {  // -126 .. 127
-  return gpu::float_from_bits(static_cast<std::uint32_t>(exponent + 127) << 23);
 }
 
 // Some rows of a group's expert; none (or fewer) past the end.
@@ -226,9 +220,9 @@ MOEBENCH_DEVICE void prefetch(const Selection& selection, const Stack& stack, co
 //   kWaits               whether inputs are the previous kernel's: if so, weights are asked for
 //                        before it is waited for
 //   inputs(group, i)     a row of floats: of the group's i-th token
-//   prefetch_next()      in the last tile, by every thread: what the kernel after this one will
-//   read ahead(place, i)      by every thread, early: what the end will need finish(place, i,
-//   early, totals)   by the same threads; totals are [team][token][row]
+//   prefetch_next()      in the last tile, by all threads: what the kernel after this one will read
+//   ahead(place, i)      by thread i, early: what the end will need
+//   finish(place, i, early, totals)   by thread i; totals are [team][token][row]
 template <int kTokens, class Walk>
 MOEBENCH_DEVICE void multiply_folded(const Walk& walk) {
   using Sized = Sizing<kTokens>;
@@ -275,9 +269,7 @@ MOEBENCH_DEVICE void multiply_folded(const Walk& walk) {
   const int num_loads = (shape.cols / 32 - first_unit + 4 * kTeams - 1) / (4 * kTeams);
   const auto load = [&](const gpu::LaneRows& rows, int step, int num_loads, uint4& low,
                         uint4& high) {
-    const bool wanted = step < num_loads;
-    gpu::load_streaming_if(wanted, rows.low + step * 4 * kTeams * 16, low);
-    gpu::load_streaming_if(wanted, rows.high + step * 4 * kTeams * 16, high);
+    load_rows_if(step < num_loads, rows, step * 4 * kTeams * 16, low, high);
   };
   const auto lane_rows = [&](const Place& place) {  // from the lane's first 16 bytes on
     const EncodedMatrix matrix = matrix_at(place);
@@ -604,29 +596,6 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1)
   multiply_folded<kTokens>(DownWalk<kTokens>{&down, selection, activated, bias, products});
 }
 
-// Adds up the slots of each token: a thread four columns of the output.
-constexpr int kCombineThreads = 256;
-__global__ void MOEBENCH_BOUNDS(kCombineThreads)
-    folded_combine(Sizes sizes, const float* products, const float* expert_weights, float* out) {
-  gpu::wait_for_previous_kernel();
-  gpu::let_next_kernel_start();
-  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  const int quads = sizes.hidden_size / 4;
-  if (i >= sizes.num_tokens * quads) return;
-  const int token = i / quads;
-  const auto* from = reinterpret_cast<const float4*>(products) + i % quads;
-  float4 sum = {0, 0, 0, 0};
-  for (int pair = token * sizes.top_k; pair < (token + 1) * sizes.top_k; ++pair) {
-    const float weight = expert_weights[pair];
-    const float4 product = from[static_cast<std::int64_t>(pair) * quads];
-    sum.x += weight * product.x;
-    sum.y += weight * product.y;
-    sum.z += weight * product.z;
-    sum.w += weight * product.w;
-  }
-  reinterpret_cast<float4*>(out)[i] = sum;
-}
-
 // Whether the step is one that this is for.
 bool takes(const Args& args) {
   const auto fits = [](const MatrixStackView& stack) {
@@ -660,28 +629,21 @@ void launch_all(const Args& args, const Sizes& sizes, Context& context) {
   Workspace workspace(context.workspace);
   const Scratch scratch =
       take_scratch(workspace, sizes.num_pairs, sizes.hidden_size, sizes.intermediate_size);
-  const auto config = [&](unsigned grid, unsigned block, std::size_t shared_bytes) {
-    return gpu::LaunchConfig{
-        .grid = {grid},
-        .block = block,
-        .shared_bytes = shared_bytes,
-        .stream = context.stream,
-        .overlap_previous = true,
-        .shared_percent = shared_bytes > 0 ? gpu::shared_percent_for(shared_bytes, 1) : -1};
-  };
-  const auto num_sms = static_cast<unsigned>(gpu::device_info().num_sms);
-  gpu::launch(folded_gate_up<kTokens>, config(num_sms, kThreads, sizeof(Shared<kTokens>)),
-              "moe_experts/cuda_folded_fp8 (gate, up)", sizes, device_stack(args.gate_up),
-              device_stack(args.down), args.gate_up_bias.data, args.x.data, args.expert_ids.data,
-              args.swiglu_alpha, args.swiglu_limit, scratch.activated);
-  gpu::launch(folded_down<kTokens>, config(num_sms, kThreads, sizeof(Shared<kTokens>)),
-              "moe_experts/cuda_folded_fp8 (down)", sizes, device_stack(args.down),
-              args.down_bias.data, scratch.activated, args.expert_ids.data, scratch.products);
-  const auto quads = static_cast<unsigned>(sizes.num_tokens * sizes.hidden_size / 4);
-  gpu::launch(folded_combine,
-              config((quads + kCombineThreads - 1) / kCombineThreads, kCombineThreads, 0),
-              "moe_experts/cuda_folded_fp8 (slots)", sizes, scratch.products,
-              args.expert_weights.data, args.out.data);
+  const gpu::LaunchConfig config{
+      .grid = {static_cast<unsigned>(gpu::device_info().num_sms)},
+      .block = kThreads,
+      .shared_bytes = sizeof(Shared<kTokens>),
+      .stream = context.stream,
+      .overlap_previous = true,
+      .shared_percent = gpu::shared_percent_for(sizeof(Shared<kTokens>), 1)};
+  gpu::launch(folded_gate_up<kTokens>, config, "moe_experts/cuda_folded_fp8 (gate, up)", sizes,
+              device_stack(args.gate_up), device_stack(args.down), args.gate_up_bias.data,
+              args.x.data, args.expert_ids.data, args.swiglu_alpha, args.swiglu_limit,
+              scratch.activated);
+  gpu::launch(folded_down<kTokens>, config, "moe_experts/cuda_folded_fp8 (down)", sizes,
+              device_stack(args.down), args.down_bias.data, scratch.activated, args.expert_ids.data,
+              scratch.products);
+  launch_combine(args, context, scratch.products, true);
 }
 
 void run(const Args& args, Context& context) {

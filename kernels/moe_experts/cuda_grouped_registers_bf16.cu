@@ -4,17 +4,14 @@
 // multiply some rows decode these rows' codes themselves, to the A fragments that wgmma takes from
 // registers. Decoded weights never pass through shared memory, and no warps only decode.
 //
-// What it should be bound by, for 256 rows, 128 tokens and 64 columns, which keep the tensor cores
-// busy for 1,024 cycles (a prediction, from counting):
-//
-// - issue: about 50 instructions a thread for two products of 64 rows, 128 tokens and 16 columns,
-//   of which two groups of warps do theirs in 256 cycles: 0.4 of the four schedulers' slots;
-// - the second-level cache: 16 KB of tokens and 8.5 KB of MXFP4 weights, 24 bytes a cycle and SM,
-//   where tiles of 128 rows ask for 40;
-// - shared memory: 8 KB of tokens for each of two times four warps in 128 cycles, half of it.
+// 192 rows, 128 tokens and 64 columns keep the tensor cores busy for 768 cycles, in which the
+// second-level cache is asked for 16 KB of tokens and 6.4 KB of MXFP4 weights. On an H200 the
+// products take about twice that: by ncu's samples the warps wait for their own instructions, of
+// which a product of 64 rows, 128 tokens and 16 columns takes about 26, and 90 a window of 128
+// columns before its first.
 //
 // As many blocks as there are SMs walk over all products of tiles. One thread has tokens and codes
-// copied through a ring of stages; two times four warps multiply kRowTiles times 64 rows each. A
+// copied through a ring of stages; three times four warps multiply kRowTiles times 64 rows each. A
 // tile with few tokens takes a narrow product. The order of columns is lane_columns.cuh's. Rows lie
 // in a tile so that a thread's two accumulators of a token are rows 2i and the next: a gate row and
 // its up row.
@@ -34,7 +31,7 @@ constexpr int kGroupThreads = 4 * gpu::kWarp;  // that issue a wgmma together
 // registers.
 constexpr int kMultipliers = 3;
 constexpr int kThreads = (kMultipliers + 1) * kGroupThreads;
-constexpr int kMultiplierRegisters = kMultipliers == 2 ? 240 : 160;
+constexpr int kMultiplierRegisters = 160;
 
 // Formats with 16 or 32 values in 16 bytes: a window of wider ones is less than a tile's columns.
 template <Format kFormat>

@@ -5,6 +5,7 @@
 // then writes these in order, which makes the result the same every time.
 #pragma once
 
+#include "kernels/moe_experts/combine.cuh"
 #include "kernels/moe_experts/experts.cuh"
 
 namespace moebench::moe_experts {
@@ -177,40 +178,6 @@ MOEBENCH_DEVICE bool find_tile(const Groups& groups, int index, int row_tiles, T
   tile = groups.tiles[index / row_tiles];
   row_tile = index % row_tiles;
   return true;
-}
-
-// out = the sum of a token's slots, in order. `projected` is [num_pairs, hidden_size].
-template <int kThreads>
-__global__ void MOEBENCH_BOUNDS(kThreads)
-    combine(Sizes sizes, const float* projected, const float* expert_weights, float* out) {
-  const std::int64_t item =
-      static_cast<std::int64_t>(blockIdx.x) * kThreads + static_cast<std::int64_t>(threadIdx.x);
-  const int quads = sizes.hidden_size / 4;
-  if (item >= static_cast<std::int64_t>(sizes.num_tokens) * quads) return;
-  const auto token = static_cast<int>(item / quads);
-  const std::int64_t column = item % quads;
-  float4 sum = {0, 0, 0, 0};
-  for (int k = 0; k < sizes.top_k; ++k) {
-    const int pair = token * sizes.top_k + k;
-    const float weight = expert_weights[pair];
-    const float4 y =
-        reinterpret_cast<const float4*>(projected)[pair * std::int64_t{quads} + column];
-    sum.x += weight * y.x;
-    sum.y += weight * y.y;
-    sum.z += weight * y.z;
-    sum.w += weight * y.w;
-  }
-  reinterpret_cast<float4*>(out)[item] = sum;
-}
-
-inline void launch_combine(const Args& args, Context& context, const float* projected) {
-  const std::int64_t items = args.out.size() / 4;
-  gpu::launch(combine<kGroupingThreads>,
-              {.grid = {static_cast<unsigned>((items + kGroupingThreads - 1) / kGroupingThreads)},
-               .block = kGroupingThreads,
-               .stream = context.stream},
-              "moe_experts (add up slots)", sizes_of(args), projected, args.expert_weights.data,
-              args.out.data);
 }
 
 }  // namespace moebench::moe_experts
