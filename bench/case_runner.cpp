@@ -148,23 +148,39 @@ double tokens_of_repetition(const Scenario& scenario) {
 
 EngineOptions options_for(const std::vector<Case>& cases, EngineOptions options,
                           std::int64_t model_context) {
+  // Sequences that a workload has under way; 0: as many as there may be.
+  const auto sequences_of = [](const Scenario& scenario) -> std::int64_t {
+    // The second one holds what is in the cache already.
+    if (std::holds_alternative<PrefillScenario>(scenario)) return 2;
+    if (const auto* decode = std::get_if<DecodeScenario>(&scenario)) return decode->batch;
+    if (const auto* mixed = std::get_if<MixedScenario>(&scenario)) return mixed->batch + 1;
+    if (const auto* serve = std::get_if<ServeScenario>(&scenario)) return serve->concurrency;
+    return 0;
+  };
+  std::vector<const Scenario*> possible;
   std::int64_t context = options.max_context;
   bool default_context = false;
   for (const Case& one : cases) {
     const std::int64_t needed = context_needed(one.scenario);
     if (needed > model_context) continue;
+    possible.push_back(&one.scenario);
     context = std::max(context, needed);
-    if (const auto* decode = std::get_if<DecodeScenario>(&one.scenario)) {
-      options.max_batch = std::max(options.max_batch, decode->batch);
-    } else if (const auto* mixed = std::get_if<MixedScenario>(&one.scenario)) {
-      options.max_batch = std::max(options.max_batch, mixed->batch + 1);
-    } else if (const auto* serve = std::get_if<ServeScenario>(&one.scenario)) {
-      options.max_batch = std::max(options.max_batch, serve->concurrency);
+    if (!std::holds_alternative<PrefillScenario>(one.scenario)) {
+      options.max_batch = std::max(options.max_batch, sequences_of(one.scenario));
     }
     default_context = default_context || (needed == 0 && options.max_context == 0);
   }
   if (default_context) context = std::max(context, std::min<std::int64_t>(model_context, 4096));
   options.max_context = context;
+  if (options.kv_tokens > 0) return options;
+  // Few long sequences beside many short ones need not have room for many long ones.
+  for (const Scenario* scenario : possible) {
+    const std::int64_t needed = context_needed(*scenario);
+    const std::int64_t sequences = sequences_of(*scenario);
+    options.kv_tokens =
+        std::max(options.kv_tokens, kv_tokens_for(needed > 0 ? needed : context,
+                                                  sequences > 0 ? sequences : options.max_batch));
+  }
   return options;
 }
 

@@ -41,15 +41,18 @@ Sizes sizes_for(const ModelConfig& config, const Plan& plan, const EngineOptions
   sizes.cache.place = plan.place();
   sizes.cache.max_sequences = options.max_batch + 1;  // and one shared prefix
   sizes.cache.max_step = std::min(sizes.limits.max_step_tokens, sizes.limits.max_context);
-  // Whole pages for each: otherwise the last sequences of a full batch would wait for the first.
-  const std::int64_t page = sizes.cache.page_size;
-  const std::int64_t whole_pages = (sizes.limits.max_context + page - 1) / page * page;
-  sizes.cache.max_tokens =
-      options.kv_tokens > 0 ? options.kv_tokens : options.max_batch * whole_pages;
+  sizes.cache.max_tokens = options.kv_tokens > 0
+                               ? options.kv_tokens
+                               : kv_tokens_for(sizes.limits.max_context, options.max_batch);
   return sizes;
 }
 
 }  // namespace
+
+std::int64_t kv_tokens_for(std::int64_t context, std::int64_t sequences) {
+  const std::int64_t page = KvCacheOptions{}.page_size;
+  return sequences * ((context + page - 1) / page * page);
+}
 
 std::size_t MemoryBudget::total_weights() const {
   return std::accumulate(weights.begin(), weights.end(), std::size_t{0});

@@ -61,6 +61,10 @@ struct Engine {
   std::vector<Range> host_ranges() const;
 };
 
+// What EngineOptions::kv_tokens is for so many sequences of this length at once: whole pages for
+// each, otherwise the last of a full batch would wait for the first.
+std::int64_t kv_tokens_for(std::int64_t context, std::int64_t sequences);
+
 // `model` is a directory or the word nano (see resolve_model).
 Engine load_engine(const std::filesystem::path& model, const Plan& plan,
                    const EngineOptions& options, ThreadPool& pool);

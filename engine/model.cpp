@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 #include "engine/uploader.h"
 #include "kernels/core/clock.h"
@@ -39,6 +41,16 @@ std::size_t workspace_needed(const ModelConfig& c, const WeightLayout& layout, c
                    most = std::max(most, variant.workspace_bytes(problem, num_threads));
                  });
   return most;
+}
+
+// Rows [first, first + count) of a view.
+template <class T, std::size_t Rank>
+View<T, Rank> rows_of(View<T, Rank> view, std::int64_t first, std::int64_t count) {
+  const std::int64_t row = std::accumulate(view.shape.begin() + 1, view.shape.end(),
+                                           std::int64_t{1}, std::multiplies<>());
+  view.data += first * row;
+  view.shape[0] = count;
+  return view;
 }
 
 // Throws Error(kUnsupported) if a variant wants weights in another order of bytes than they have.
@@ -93,8 +105,12 @@ Model::Memory Model::memory_needed(const ModelConfig& config, const WeightLayout
   few.max_logit_rows = std::min(few.max_logit_rows, kFewTokens);
   std::size_t workspace = workspace_needed(config, layout, plan, few, num_threads, ops.few);
   if (limits.max_step_tokens > kFewTokens || limits.max_logit_rows > kFewTokens) {
+    OpTable many = ops.many;
     workspace =
-        std::max(workspace, workspace_needed(config, layout, plan, limits, num_threads, ops.many));
+        std::max(workspace, workspace_needed(config, layout, plan, limits, num_threads, many));
+    many.attention = ops.few.attention;  // of single tokens: see attend
+    workspace =
+        std::max(workspace, workspace_needed(config, layout, plan, limits, num_threads, many));
   }
   const std::int64_t launches = kMostLaunchesPerLayer * config.num_layers + kMostOtherLaunches;
   return {measure.used(), workspace,
@@ -291,6 +307,24 @@ void Model::linear(const char* name, const linear::Args& args) {
   for (const linear::Args::Output& o : args.also) {
     if (o.weight.data != nullptr) run(name, variant, {args.x, o.weight, o.bias, o.out});
   }
+}
+
+void Model::attend(const attention::Args& args) {
+  const std::int64_t n = args.queries.shape[0];
+  const attention::Variant& of_step = *ops(n).attention;
+  const auto attend_rows = [&](const attention::Variant& variant, std::int64_t first,
+                               std::int64_t count) {
+    if (count == 0) return;
+    attention::Args part = args;
+    part.queries = rows_of(args.queries, first, count);
+    part.places.position = rows_of(args.places.position, first, count);
+    part.places.sequence = rows_of(args.places.sequence, first, count);
+    part.out = rows_of(args.out, first, count);
+    run("attention", variant, part);
+  };
+  const std::int64_t singles = &of_step == ops_.few.attention ? 0 : inputs_.shape().num_single;
+  attend_rows(*ops_.few.attention, 0, singles);
+  attend_rows(of_step, singles, n - singles);
 }
 
 void Model::wait() {
@@ -564,15 +598,19 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   observe(observer, "k", l, {act_.key, {n, kv_size}});
   observe(observer, "v", l, {act_.value, {n, kv_size}});
   if (!is_cached) run("kv_write", *table.kv_write, to_cache);
-  const View<float, 3> heads{act_.heads, {n, c.num_heads, c.head_dim}};
   const bool sliding = cache.kind_of(l) == KvCache::kSliding;
   // What the page tables of this step can hold: it sizes the grid of split attention.
   const std::int64_t most_positions =
       std::min(limits_.max_context, inputs_.shape().table_pages * to_cache.kv.page_size);
-  run("attention", *table.attention,
-      {queries, to_cache.kv, to_cache.places, w.sinks,
-       static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim))),
-       sliding ? c.sliding_window : 0, most_positions, table.fuses, heads});
+  attend({queries,
+          to_cache.kv,
+          to_cache.places,
+          w.sinks,
+          static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim))),
+          sliding ? c.sliding_window : 0,
+          most_positions,
+          table.fuses,
+          {act_.heads, {n, c.num_heads, c.head_dim}}});
   observe(observer, "attn_heads", l, {act_.heads, {n, q_size}});
   linear("linear: attention out",
          {{act_.heads, {n, q_size}}, w.attention_out, w.attention_out_bias, branch});

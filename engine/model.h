@@ -167,6 +167,9 @@ class Model {
   // All of args.also too: in one launch if the variant can.
   void linear(const char* name, const linear::Args& args);
   bool runs_at_once(const linear::Args& args) const;
+  // Tokens at the beginning of a step that are the only ones of their sequences have nothing to
+  // share: whatever the step's size, they take the variant for few tokens.
+  void attend(const attention::Args& args);
   // Where drawn_memory_ (or its copy on the host) holds what the sample op wrote.
   struct Drawn {
     View<double, 1> log_probabilities;

@@ -34,7 +34,8 @@ struct OpTable {
   bool fuses = false;
 };
 
-// What a model runs: steps of up to kFewTokens tokens (op_choice.h) take the first.
+// What a model runs: steps of up to kFewTokens tokens (op_choice.h) take the first, as does the
+// attention of tokens that are the only ones of their sequences.
 struct OpTables {
   OpTable few, many;
 };

@@ -11,7 +11,8 @@
 //   cuda, cuda_accurate, cuda_int4, backend=cuda,kv=bf16
 //                                 the same on the GPU
 //   linear=cuda_rows_bf16+cuda_mma_bf16
-//                                 two variants: for steps of few tokens, and of many
+//                                 two variants: for steps of few tokens, and of many;
+//                                 attention of single tokens takes the first in either
 //   backend=cuda,fuse=yes         several ops in one launch, where variants can
 //   {"name": ..., "experts": ..., "ops": {"default": "accurate", "linear": "reference"}}
 //                                 the same in JSON (suites, files)

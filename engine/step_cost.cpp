@@ -79,6 +79,8 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
   const auto table = [&](std::int64_t rows) -> const OpTable& {
     return rows > kFewTokens ? layout.many_ops : layout.ops;
   };
+  const bool decodes = std::all_of(work.parts.begin(), work.parts.end(),
+                                   [](const StepWork::Part& part) { return part.count == 1; });
   std::vector<OpCost> costs;
   // Of an op that may run several times.
   const auto of = [&](std::string_view op, Precision precision) -> OpCost& {
@@ -121,7 +123,8 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
         norm_bytes;
     of(query_caches ? "linear: query, key, value" : "kv_write", Precision::kF32).written_bytes +=
         as_double(n) * position_bytes;
-    OpCost& attention = of("attention", multiplies_in(table(n).attention->name, kv));
+    OpCost& attention =
+        of("attention", multiplies_in((decodes ? layout.ops : table(n)).attention->name, kv));
     for (const StepWork::Part& part : work.parts) {
       attention.cache_bytes += as_double(visible_positions(part, window)) * position_bytes;
       attention.operations += 4 * visible_pairs(part, window) * as_double(c.num_heads * c.head_dim);

@@ -35,13 +35,17 @@ void StepInputs::pack(const Step& step, const KvCache& cache,
   // Tokens name their sequence by its number within the step.
   handles_.clear();
   std::vector<std::int32_t> local(n);
+  std::size_t singles = n;
   for (std::size_t t = 0; t < n; ++t) {
     // Tokens of one sequence usually stand together: look at the last handle first.
     auto found = handles_.empty() || handles_.back() != step.sequences[t]
                      ? std::find(handles_.begin(), handles_.end(), step.sequences[t])
                      : handles_.end() - 1;
-    if (found == handles_.end()) found = handles_.insert(handles_.end(), step.sequences[t]);
+    const bool is_new = found == handles_.end();
+    if (is_new) found = handles_.insert(handles_.end(), step.sequences[t]);
     local[t] = static_cast<std::int32_t>(found - handles_.begin());
+    // Up to the second token of a sequence, token t is of sequence t.
+    if (!is_new) singles = std::min(singles, static_cast<std::size_t>(local[t]));
     require(step.positions[t] < cache.length(step.sequences[t]),
             "run a step: position {} has no room in the KV cache", step.positions[t]);
   }
@@ -51,8 +55,11 @@ void StepInputs::pack(const Step& step, const KvCache& cache,
   }
   if (place_ == Place::kDevice) pages = std::bit_ceil(pages);
 
-  shape_ = {static_cast<std::int64_t>(n), static_cast<std::int64_t>(step.logit_rows.size()),
-            static_cast<std::int64_t>(handles_.size()), static_cast<std::int64_t>(pages),
+  shape_ = {static_cast<std::int64_t>(n),
+            static_cast<std::int64_t>(step.logit_rows.size()),
+            static_cast<std::int64_t>(handles_.size()),
+            static_cast<std::int64_t>(singles),
+            static_cast<std::int64_t>(pages),
             !draws.empty()};
   const std::size_t table = handles_.size() * pages;
   const std::array<std::size_t, kNumParts> sizes = {

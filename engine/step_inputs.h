@@ -37,6 +37,7 @@ struct StepShape {
   std::int64_t num_tokens = 0;
   std::int64_t num_rows = 0;       // of logits
   std::int64_t num_sequences = 0;  // in the step
+  std::int64_t num_single = 0;     // tokens at its beginning whose sequences have no other in it
   std::int64_t table_pages = 0;    // columns of the page tables
   bool samples = false;            // a token is drawn from each row
 
