@@ -150,6 +150,7 @@ EngineOptions options_for(const std::vector<Case>& cases, EngineOptions options,
                           std::int64_t model_context) {
   // Sequences that a workload has under way; 0: as many as there may be.
   const auto sequences_of = [](const Scenario& scenario) -> std::int64_t {
+    if (std::holds_alternative<LoadScenario>(scenario)) return 1;
     // The second one holds what is in the cache already.
     if (std::holds_alternative<PrefillScenario>(scenario)) return 2;
     if (const auto* decode = std::get_if<DecodeScenario>(&scenario)) return decode->batch;

@@ -40,7 +40,7 @@ Sizes sizes_for(const ModelConfig& config, const Plan& plan, const EngineOptions
   sizes.cache.format = plan.kv;
   sizes.cache.place = plan.place();
   sizes.cache.max_sequences = options.max_batch + 1;  // and one shared prefix
-  sizes.cache.max_step = std::min(sizes.limits.max_step_tokens, sizes.limits.max_context);
+  sizes.cache.max_step = sizes.limits.max_step_tokens;
   sizes.cache.max_tokens = options.kv_tokens > 0
                                ? options.kv_tokens
                                : kv_tokens_for(sizes.limits.max_context, options.max_batch);

@@ -28,10 +28,10 @@ struct KvCache::Sizes {
     }
     // A sequence wastes less than one page at its end, and a fork copies one.
     num_pages[kFull] = pages(options.max_tokens) + options.max_sequences;
-    // A window and a step, which touch one page more than they fill; never more than all tokens.
-    const std::int64_t window = pages(config.sliding_window + options.max_step) + 1;
-    num_pages[kSliding] =
-        std::min(options.max_sequences * window, pages(options.max_tokens) + options.max_sequences);
+    // A sequence's window, and its part of a step: each touches a page more than it fills. Never
+    // more than all tokens.
+    const std::int64_t of_windows = options.max_sequences * (pages(config.sliding_window) + 2);
+    num_pages[kSliding] = std::min(of_windows + pages(options.max_step), num_pages[kFull]);
   }
 
   std::size_t bytes(std::size_t kind) const {

@@ -21,7 +21,8 @@ struct KvCacheOptions {
   std::int64_t page_size = 16;      // positions
   std::int64_t max_sequences = 16;  // alive at once, shared prefixes included
   std::int64_t max_tokens = 8192;   // positions over all sequences that full layers can hold
-  std::int64_t max_step = 256;      // most positions one sequence grows by between two trims
+  // Most positions by which all sequences together grow beyond what was trimmed last.
+  std::int64_t max_step = 256;
   Place place = Place::kHost;
 };
 

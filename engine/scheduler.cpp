@@ -43,7 +43,6 @@ void Scheduler::share_prefix(std::span<const std::int32_t> prefix) {
   const std::int64_t chunk = std::min(model_.limits().max_step_tokens, cache_.options().max_step);
   for (std::int64_t done = 0; done < length;) {
     const std::int64_t end = std::min(length, done + chunk);
-    cache_.trim(sequence, done);
     cache_.grow(sequence, end);
     step_.clear();
     for (; done < end; ++done) {
@@ -52,6 +51,7 @@ void Scheduler::share_prefix(std::span<const std::int32_t> prefix) {
       step_.sequences.push_back(sequence);
     }
     model_.forward(step_, cache_);
+    cache_.trim(sequence, done);
   }
 }
 
@@ -142,7 +142,6 @@ void Scheduler::build_step() {
     const auto total = static_cast<std::int64_t>(r.tokens.size());
     const std::int64_t end =
         std::min({total, r.computed + budget, r.computed + cache_.options().max_step});
-    cache_.trim(r.sequence, r.computed);
     cache_.grow(r.sequence, end);
     budget -= end - r.computed;
     for (; r.computed < end; ++r.computed) {
@@ -220,6 +219,8 @@ bool Scheduler::step() {
     take_token(running_[logit_owner_[row]], drawn[row]);
   }
   std::erase_if(running_, [](const Running& r) { return r.sequence < 0; });
+  // Now, and not when they are fed again: others may need the pages before.
+  for (const Running& r : running_) cache_.trim(r.sequence, r.computed);
   return num_unfinished() > 0;
 }
 

@@ -17,7 +17,7 @@ struct ExpertShape {
   std::int64_t num_tokens, hidden_size, intermediate_size, num_experts, top_k;
   Routing routing;
 };
-constexpr std::array<ExpertShape, 10> kExpertShapes = {{
+constexpr std::array<ExpertShape, 11> kExpertShapes = {{
     {"one_token", 1, 64, 96, 8, 2, Routing::kRandom},
     {"odd_counts", 7, 96, 32, 5, 3, Routing::kRandom},
     {"all_on_one_expert", 9, 64, 64, 4, 1, Routing::kAllOnOne},
@@ -28,6 +28,7 @@ constexpr std::array<ExpertShape, 10> kExpertShapes = {{
     {"more_than_a_tile", 129, 32, 32, 3, 1, Routing::kAllOnOne},
     {"long_rows", 2, 2080, 32, 2, 1, Routing::kRandom},
     {"nano", 5, 128, 192, 16, 2, Routing::kRandom},
+    {"many_experts", 48, 64, 96, 128, 4, Routing::kRandom},
 }};
 
 // Different experts per token, as a router would choose.

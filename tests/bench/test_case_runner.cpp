@@ -77,6 +77,31 @@ TEST_CASE("case runner: a text's perplexity, with its interval and what it rests
   CHECK_THAT(missing.reason, Catch::Contains("/nonexistent"));
 }
 
+TEST_CASE("case runner: the cache has room for the largest workload, not for all extremes at once") {
+  const auto options_of = [](std::vector<Scenario> scenarios, EngineOptions options = {}) {
+    std::vector<Case> cases;
+    for (const Scenario& scenario : scenarios) cases.push_back({"", "nano", {}, scenario});
+    return options_for(cases, options, 131072);
+  };
+  const DecodeScenario many{.batch = 128, .context = 1000, .tokens = 24};
+  const PrefillScenario longest{.tokens = 8192};
+  EngineOptions both = options_of({LoadScenario{}, many, longest});
+  CHECK(both.max_batch == 128);
+  CHECK(both.max_context == 8193);
+  CHECK(both.kv_tokens == 128 * 1040);  // 1025 positions in whole pages of 16
+  both = options_of({longest, DecodeScenario{.batch = 2, .context = 100, .tokens = 11}});
+  CHECK(both.kv_tokens == 2 * 8208);  // the prompt, and what may be in the cache before it
+  CHECK(both.max_batch == EngineOptions{}.max_batch);
+  // Answers of tasks are as long as the context; what is asked for stays.
+  EngineOptions task = options_of({LoadScenario{}, many, TaskScenario{}});
+  CHECK(task.kv_tokens == 128 * 4096);
+  EngineOptions asked;
+  asked.kv_tokens = 777;
+  CHECK(options_of({many, longest}, asked).kv_tokens == 777);
+  // One that the model cannot run costs nothing.
+  CHECK(options_of({many, PrefillScenario{.tokens = 200000}}).kv_tokens == 128 * 1040);
+}
+
 TEST_CASE("case runner: a plan is asked no more once its comparison is settled") {
   Cases cases("nano", "fast", {});
   TaskScenario scenario = task_of(150);

@@ -45,11 +45,11 @@ TEST_CASE("kv cache: its bytes are those of the pages, counted by hand") {
   KvCacheOptions options = small_options();
   // A page of one layer: keys and values, 4 positions, 2 heads, 32 floats.
   const std::size_t page = 2 * 4 * 2 * 32 * 4;
-  // Full: 64 / 4 pages and one a sequence. Sliding: (8 + 4) / 4 pages and one more, a sequence.
-  CHECK(KvCache::bytes_needed(config, options) == (18 + 8) * page);
-  CHECK(KvCache(config, options).bytes() == (18 + 8) * page);
+  // Full: 64 / 4 pages and one a sequence. Sliding: 8 / 4 pages and two more, a sequence, and 4 / 4.
+  CHECK(KvCache::bytes_needed(config, options) == (18 + 9) * page);
+  CHECK(KvCache(config, options).bytes() == (18 + 9) * page);
   options.format = Format::kBf16;
-  CHECK(KvCache::bytes_needed(config, options) == (18 + 8) * page / 2);
+  CHECK(KvCache::bytes_needed(config, options) == (18 + 9) * page / 2);
 }
 
 TEST_CASE("kv cache: a longer context costs full layers alone") {
@@ -127,6 +127,28 @@ TEST_CASE("kv cache: a handle that is not alive is refused") {
                 {fmt::format("{}", handle), "not alive"});
     check_error([&] { cache.release(handle); }, ErrorCode::kInvalidArgument, {"not alive"});
   }
+}
+
+TEST_CASE("kv cache: full windows of all sequences and one step's chunk fit sliding layers") {
+  KvCacheOptions options = small_options();
+  options.max_sequences = 5;
+  options.max_tokens = 1024;
+  options.max_step = 40;
+  KvCache cache(tiny_config(), options);
+  std::vector<std::int32_t> sequences;
+  for (std::int64_t i = 0; i < options.max_sequences; ++i) {
+    const std::int32_t sequence = cache.create();
+    advance(cache, sequence, 61 + i, 1);  // windows that begin and end anywhere in a page
+    cache.trim(sequence, 61 + i);
+    sequences.push_back(sequence);
+  }
+  // A step that is one chunk, then, with that trimmed, one that all have a part of.
+  cache.grow(sequences[0], 61 + options.max_step);
+  cache.trim(sequences[0], 61 + options.max_step);
+  for (const std::int32_t sequence : sequences) {
+    cache.grow(sequence, cache.length(sequence) + options.max_step / options.max_sequences);
+  }
+  CHECK(cache.length(sequences[4]) == 65 + 8);
 }
 
 TEST_CASE("kv cache: a fork shares whole pages and copies the part of one") {
