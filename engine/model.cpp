@@ -205,6 +205,9 @@ void Model::set_up_device() {
   gpu::Device& device = gpu::device();
   stream_ = gpu::OwnedStream(device.create_stream());
   context_.stream = stream_.get();
+  signal_memory_ = Buffer(kSignalBytes, "signals between blocks", place_);
+  device.fill_zero(signal_memory_.data(), signal_memory_.size(), stream_.get());
+  context_.signals = signal_memory_.span();
   logits_on_host_ = gpu::PinnedMemory(device.allocate_pinned(logit_memory_.size(), "logits"));
   drawn_on_host_ =
       gpu::PinnedMemory(device.allocate_pinned(drawn_memory_.size(), "sampled tokens"));
@@ -615,10 +618,27 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   linear("linear: attention out",
          {{act_.heads, {n, q_size}}, w.attention_out, w.attention_out_bias, branch});
 
-  // Mixture of experts. A router that begins with the norm does all up to the choice.
+  // Mixture of experts. A router that begins with the norm does all up to the choice; experts that
+  // do, all of the rest of the layer.
   const View<float, 2> router_logits{act_.router_logits, {n, c.num_experts}};
   const View<std::int32_t, 2> expert_ids{act_.expert_ids, {n, c.top_k}};
   const View<float, 2> expert_weights{act_.expert_weights, {n, c.top_k}};
+  moe_experts::Args to_experts{normed,
+                               expert_ids,
+                               expert_weights,
+                               w.gate_up,
+                               w.gate_up_bias,
+                               w.down,
+                               w.down_bias,
+                               static_cast<float>(c.swiglu_alpha),
+                               static_cast<float>(c.swiglu_limit),
+                               branch};
+  if (observer == nullptr && normalises(table, *table.moe_experts,
+                                        experts_problem(c, w.gate_up.format, w.router.format, n))) {
+    to_experts.route = {norm_before(branch, w.ffn_norm), w.router, w.router_bias};
+    run("moe_experts", *table.moe_experts, to_experts);
+    return;
+  }
   router::Args to_route{router_logits, expert_ids, expert_weights};
   if (observer == nullptr &&
       normalises(table, *table.router, router_problem(c, w.router.format, n))) {
@@ -637,9 +657,7 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
     observer->routing(l, on_host(View<const std::int32_t, 2>(expert_ids), ids),
                       on_host(View<const float, 2>(expert_weights), weights));
   }
-  run("moe_experts", *table.moe_experts,
-      {normed, expert_ids, expert_weights, w.gate_up, w.gate_up_bias, w.down, w.down_bias,
-       static_cast<float>(c.swiglu_alpha), static_cast<float>(c.swiglu_limit), branch});
+  run("moe_experts", *table.moe_experts, to_experts);
 }
 
 }  // namespace moebench

@@ -193,6 +193,7 @@ class Model {
   Buffer workspace_memory_;
   Buffer logit_memory_;
   Buffer rope_memory_;                // of the GPU: cos, then sin, of every position
+  Buffer signal_memory_;              // of the GPU: Context::signals
   Buffer drawn_memory_;               // log-probabilities, tokens and statuses of max_logit_rows
   gpu::PinnedMemory logits_on_host_;  // of the GPU
   gpu::PinnedMemory drawn_on_host_;   // of the GPU

@@ -26,8 +26,10 @@ constexpr std::string_view kCudaReference[] = {
 constexpr std::string_view kCudaAccurate[] = {
     "cuda_rows_f32", "cuda_split_kv", "cuda_tiled_f32",   "cuda_per_token_f32", "cuda_plain_f32",
     "cuda_rows",     "cuda_warp",     "cuda_elementwise", "cuda_block",         "cuda_radix"};
-// The first of these computes one token otherwise than several: not for kInvariant.
-constexpr std::string_view kCudaFew[] = {"cuda_digits_fp8",
+// The first two of these compute one token otherwise than several: not for kInvariant. The first is
+// made to do the router's part, too: for plans that fuse.
+constexpr std::string_view kCudaFew[] = {"cuda_one_launch_fp8",
+                                         "cuda_digits_fp8",
                                          "cuda_direct_bf16",
                                          "cuda_folded_fp8",
                                          "cuda_stream_bf16",
@@ -70,14 +72,15 @@ constexpr std::string_view kCudaAccurateMany[] = {
     "cuda_tiled_f32", "cuda_per_token_f32", "cuda_split_kv", "cuda_plain_f32", "cuda_rows",
     "cuda_warp",      "cuda_elementwise",   "cuda_block",    "cuda_radix"};
 
-std::span<const std::string_view> names_of(PlanBackend backend, OpFamily family, bool many) {
-  const bool cuda = backend == PlanBackend::kCuda;
+std::span<const std::string_view> names_of(const Plan& plan, bool many) {
+  const bool cuda = plan.backend == PlanBackend::kCuda;
   using Names = std::span<const std::string_view>;
-  switch (family) {
+  switch (plan.family) {
     case OpFamily::kFast:
-      return !cuda ? Names(kFast) : many ? Names(kCudaMany) : Names(kCudaFew);
+      if (!cuda) return kFast;
+      return many ? Names(kCudaMany) : Names(kCudaFew).subspan(plan.fuses ? 0 : 1);
     case OpFamily::kInvariant:  // every CPU variant keeps a token's bits in any company
-      return cuda ? Names(kCudaFew).subspan(1) : Names(kFast);
+      return cuda ? Names(kCudaFew).subspan(2) : Names(kFast);
     case OpFamily::kAccurate:
       return !cuda ? Names(kAccurate) : many ? Names(kCudaAccurateMany) : Names(kCudaAccurate);
     case OpFamily::kReference:
@@ -119,7 +122,7 @@ std::vector<const V*> choices(std::string_view op, std::span<const V* const> var
   }
   std::vector<const V*> result;
   std::string reason = plan.backend == PlanBackend::kCuda ? gpu::unavailable() : "";
-  for (const std::string_view name : names_of(plan.backend, plan.family, many_tokens)) {
+  for (const std::string_view name : names_of(plan, many_tokens)) {
     for (const V* variant : variants) {
       if (variant->name != name || variant->backend != backend) continue;
       const std::string why = cannot_run(*variant, plan, config, layout);

@@ -28,6 +28,13 @@ inline router::Problem router_problem(const ModelConfig& c, Format format, std::
   return {tokens, c.num_experts, c.top_k, format, c.hidden_size};
 }
 
+// The experts', with weights of `format` behind a router with weights of `router_format`.
+inline moe_experts::Problem experts_problem(const ModelConfig& c, Format format,
+                                            Format router_format, std::int64_t tokens) {
+  return {format,        tokens,  c.hidden_size, c.intermediate_size,
+          c.num_experts, c.top_k, router_format};
+}
+
 // Whether an op with this variant, one of those in `ops`, begins with the norm before it
 // (Variant::normalises).
 template <class V>
@@ -69,8 +76,7 @@ void visit_problems(const ModelConfig& c, const WeightLayout& layout, const Plan
           linear::Problem{layer.router.format, tokens, layer.router.rows, layer.router.cols});
     visit("router", &OpTable::router, router_problem(c, layer.router.format, tokens));
     visit("moe_experts", &OpTable::moe_experts,
-          moe_experts::Problem{layer.gate_up.format, tokens, c.hidden_size, c.intermediate_size,
-                               c.num_experts, c.top_k});
+          experts_problem(c, layer.gate_up.format, layer.router.format, tokens));
   }
 }
 

@@ -107,6 +107,8 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
     const LayerPlacements& w = layout.layers.at(layer);
     const std::int64_t window = c.layer_is_sliding.at(layer) ? c.sliding_window : 0;
     // What runs within another op counts there.
+    const bool experts_normalise = normalises(
+        table(n), *table(n).moe_experts, experts_problem(c, w.gate_up.format, w.router.format, n));
     const bool router_normalises =
         normalises(table(n), *table(n).router, router_problem(c, w.router.format, n));
     const double norm_bytes = kFloat * as_double(c.hidden_size);
@@ -130,11 +132,16 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
       attention.operations += 4 * visible_pairs(part, window) * as_double(c.num_heads * c.head_dim);
     }
     add_linear("linear: attention out", *table(n).linear, w.attention_out, n, true);
-    add_linear(router_normalises ? "router" : "linear: router", *table(n).router_linear, w.router,
-               n, true);
-    of(router_normalises ? "router" : "rms_norm", Precision::kF32).weight_bytes += norm_bytes;
-    OpCost& experts =
-        of("moe_experts", multiplies_in(table(n).moe_experts->name, w.gate_up.format));
+    const Precision experts_precision = multiplies_in(table(n).moe_experts->name, w.gate_up.format);
+    std::string_view route = router_normalises ? "router" : "linear: router";
+    if (experts_normalise) {
+      route = "moe_experts";
+      of(route, experts_precision);  // or it would be the product's
+    }
+    add_linear(route, *table(n).router_linear, w.router, n, true);
+    of(experts_normalise || router_normalises ? route : "rms_norm", Precision::kF32).weight_bytes +=
+        norm_bytes;
+    OpCost& experts = of("moe_experts", experts_precision);
     const double one_expert =
         static_cast<double>(w.gate_up.bytes() + w.down.bytes()) / as_double(w.gate_up.count) +
         kFloat * as_double(w.gate_up.rows + w.down.rows);

@@ -10,10 +10,15 @@
 
 namespace moebench {
 
+inline constexpr std::size_t kSignalBytes = 8 << 10;
+
 struct Context {
   ThreadPool& pool;
   std::span<std::byte> workspace;  // at least workspace_bytes(problem), aligned to 256 bytes
   gpu::Stream stream = nullptr;    // of CUDA variants, whose workspace is the device's
+  // Of CUDA variants whose blocks wait for each other: kSignalBytes of device memory that nothing
+  // else uses, zeros before the first launch. Kernels leave it so that the next finds its way.
+  std::span<std::byte> signals = {};
   // Variants with choices of their own make them now, by measuring: they may wait for the device.
   bool tunes = false;
 };

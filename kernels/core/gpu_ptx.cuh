@@ -61,7 +61,10 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& config, const cha
     attributes[count].val.programmaticStreamSerializationAllowed = 1;
     ++count;
   }
-  if (config.cooperative) {
+  // Not together with overlap_previous: no GPU has told yet whether a graph takes both, and a grid
+  // of one block an SM is resident anyway, since whoever has started before it ends without it.
+  constexpr bool kCooperativeOverlaps = false;
+  if (config.cooperative && (kCooperativeOverlaps || !config.overlap_previous)) {
     attributes[count].id = cudaLaunchAttributeCooperative;
     attributes[count].val.cooperative = 1;
     ++count;
@@ -187,8 +190,23 @@ MOEBENCH_DEVICE void add_release(int* to, int value) {
   asm volatile("red.release.gpu.global.add.s32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
 }
 MOEBENCH_DEVICE void fence_device() { __threadfence(); }
-// A pause inside a loop that waits for another thread.
+// One word that other threads of the device write, or read, meanwhile. Orders nothing else.
+MOEBENCH_DEVICE std::uint64_t load_relaxed(const std::uint64_t* from) {
+  std::uint64_t value;
+  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
+  return value;
+}
+MOEBENCH_DEVICE int load_relaxed(const int* from) {
+  int value;
+  asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+MOEBENCH_DEVICE void store_relaxed(std::uint64_t* to, std::uint64_t value) {
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
+}
+// A pause inside a loop that waits for another thread; and none, where every nanosecond counts.
 MOEBENCH_DEVICE void spin_pause() { __nanosleep(20); }
+MOEBENCH_DEVICE void spin_on() {}
 
 MOEBENCH_DEVICE unsigned char* dynamic_shared() {
   extern __shared__ __align__(1024) unsigned char moebench_dynamic_shared[];

@@ -6,6 +6,9 @@
 //   a         = g * sigmoid(alpha * g) * (c + 1)
 //   out[t]    = sum over k of  expert_weights[t, k] * (down[e] a + down_bias[e])
 //
+// Variants that normalise also do what makes x and the choice of experts, if the arguments ask for
+// that: norm, product and choice of kernels/router/router.h.
+//
 // Source: openai/gpt-oss, gpt_oss/torch/model.py, MLPBlock and swiglu.
 // Lower bound: the bytes of every expert that at least one token selected, once.
 #pragma once
@@ -13,6 +16,7 @@
 #include "kernels/core/variant.h"
 #include "kernels/core/view.h"
 #include "kernels/formats/format.h"
+#include "kernels/fused/norm.h"
 
 namespace moebench::moe_experts {
 
@@ -23,6 +27,7 @@ struct Problem {
   std::int64_t intermediate_size = 0;
   std::int64_t num_experts = 0;
   std::int64_t top_k = 0;
+  Format router_format = Format::kF32;  // of the product before it, for those who can do it, too
 };
 
 struct Args {
@@ -36,6 +41,16 @@ struct Args {
   float swiglu_alpha = 1.702F;
   float swiglu_limit = 7.0F;
   View<float, 2> out;  // [num_tokens, hidden_size]; overwritten
+
+  // What is to be done first; x, and what expert_ids and expert_weights hold, are not looked at
+  // then, and need not be written. norm.weight.data == nullptr: nothing. `out` may be where
+  // norm.addend is.
+  struct Route {
+    fused::Norm norm;
+    MatrixView weight;          // [num_experts, hidden_size]
+    View<const float, 1> bias;  // [num_experts], or data == nullptr: none
+  };
+  Route route{};
 };
 
 using Variant = moebench::Variant<Problem, Args>;
@@ -54,6 +69,7 @@ using Variant = moebench::Variant<Problem, Args>;
   X(cuda_boxes_bf16)                          \
   X(cuda_direct_bf16)                         \
   X(cuda_digits_fp8)                          \
+  X(cuda_one_launch_fp8)                      \
   X(cuda_folded_fp8)                          \
   X(cuda_grouped_mma_bf16)                    \
   X(cuda_grouped_wgmma_bf16)                  \

@@ -74,7 +74,11 @@ class Operands {
     auto* scratch = static_cast<std::byte*>(take(bytes));
     const std::vector<std::byte> garbage(bytes, std::byte{0xff});
     gpu::device().copy(scratch, garbage.data(), bytes, gpu::Copy::kToDevice, nullptr);
-    return {pool, {scratch, bytes}};
+    Context context{pool, {scratch, bytes}};
+    auto* signals = static_cast<std::byte*>(take(kSignalBytes));
+    gpu::device().fill_zero(signals, kSignalBytes, nullptr);
+    context.signals = {signals, kSignalBytes};
+    return context;
   }
 
   // Runs the variant once and fetches what it wrote.

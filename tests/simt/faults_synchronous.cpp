@@ -2,6 +2,8 @@
 #include "tests/simt/faults.h"
 #include "tests/simt/support.h"
 #include "tests/simt/words.h"
+// After the words that it is made of.
+#include "kernels/core/grid_barrier.cuh"
 
 namespace moebench::test {
 namespace {
@@ -292,6 +294,35 @@ bool hand_over_a_value(bool faulty) {
   return out[0] == 7;
 }
 
+// Each block adds up what all threads of all blocks have written. Faulty: one thread arrives before
+// the others of its block have.
+__global__ void add_up_after_all(int* word, float* values, float* out, bool faulty) {
+  const unsigned turn = gpu::grid_turn(word);
+  values[blockIdx.x * 64 + threadIdx.x] = 1;
+  if (!faulty) gpu::sync_threads();
+  if (threadIdx.x == 0) {
+    gpu::arrive_at_grid(word);
+    gpu::wait_for_grid(word, turn);
+  }
+  gpu::sync_threads();
+  float sum = 0;
+  for (unsigned i = 0; i < gridDim.x * 64; ++i) sum += values[i];
+  if (threadIdx.x == 0) out[blockIdx.x] = sum;
+}
+bool add_up_after_a_grid_barrier(bool faulty) {
+  DeviceArray<int> word(std::vector<int>{0});
+  DeviceArray<float> values(3 * 64), out(3);
+  for (int run = 0; run < 3; ++run) {
+    std::fill_n(values.data(), values.size(), 0.0F);
+    gpu::launch(add_up_after_all, {.grid = {3}, .block = 64, .cooperative = true}, "fault",
+                word.data(), values.data(), out.data(), faulty);
+    for (std::size_t b = 0; b < 3; ++b) {
+      if (out[b] != 3 * 64) return false;
+    }
+  }
+  return true;
+}
+
 // Waits for a flag that nobody sets, or that is set.
 __global__ void wait_for_flag(const int* flag) {
   while (gpu::load_acquire(flag) == 0) gpu::spin_pause();
@@ -448,6 +479,8 @@ std::vector<Fault> synchronous_faults() {
        much_static_and_dynamic},
       {"race between blocks", kNo, kNo, kYes, "", add_up_blocks},
       {"flag without release", kNo, kNo, kYes, "", hand_over_a_value},
+      {"arrival at the barrier of the grid before that of the block", kYes, kNo, kYes, "",
+       add_up_after_a_grid_barrier},
       {"wait for a flag that nobody sets", kYes, kNo, kNo, "livelock", wait_for_a_flag},
       {"read of a block's shared memory after its end", kYes, kNo, kNo, "", read_the_peer},
       {"write to the memory of a block that has not begun", kYes, kYes, kNo, "",

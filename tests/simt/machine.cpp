@@ -16,16 +16,17 @@ namespace {
 
 std::uint64_t volume(const Dim3& extent) { return std::uint64_t{extent.x} * extent.y * extent.z; }
 
-// Blocks that a device of kNumSms multiprocessors holds at once.
-std::uint64_t most_resident(const Shape& shape) {
+// Blocks that a device of so many multiprocessors holds at once.
+std::uint64_t most_resident(const Shape& shape, int num_sms) {
   const std::uint64_t threads = (volume(shape.block) + 31) / 32 * 32;
   constexpr std::size_t kReserved = 1 << 10;  // of shared memory, per block
-  return kNumSms * std::min({std::uint64_t{2048} / threads, std::uint64_t{32},
-                             std::uint64_t{kSharedBytesPerSm / (shape.shared_bytes + kReserved)}});
+  return static_cast<std::uint64_t>(num_sms) *
+         std::min({std::uint64_t{2048} / threads, std::uint64_t{32},
+                   std::uint64_t{kSharedBytesPerSm / (shape.shared_bytes + kReserved)}});
 }
 
 // Empty if a device would start it.
-std::string refuse(const Shape& shape) {
+std::string refuse(const Shape& shape, int num_sms) {
   const std::uint64_t threads = volume(shape.block);
   const std::uint64_t blocks = volume(shape.grid);
   if (threads == 0 || threads > kMaxThreads) {
@@ -44,9 +45,9 @@ std::string refuse(const Shape& shape) {
     return "clusters of " + std::to_string(shape.cluster) + " in a grid of " +
            std::to_string(shape.grid.x) + " (at most 8, a divisor of the grid)";
   }
-  if (shape.cooperative && blocks > most_resident(shape)) {
+  if (shape.cooperative && blocks > most_resident(shape, num_sms)) {
     return std::to_string(blocks) + " cooperative blocks, of which " +
-           std::to_string(most_resident(shape)) + " fit on the device at once";
+           std::to_string(most_resident(shape, num_sms)) + " fit on the device at once";
   }
   return "";
 }
@@ -139,7 +140,7 @@ class Launch {
 
 Report run(const Shape& shape, const Settings& settings, const std::function<void()>& kernel) {
   Report refused;
-  refused.error = refuse(shape);
+  refused.error = refuse(shape, settings.num_sms);
   if (!refused.ok()) return refused;
   Launch launch(shape, settings, kernel);
 #if defined(SIMT_TSAN)

@@ -22,6 +22,9 @@ enum class Order { kFifo, kLifo, kShuffled };
 // with NaN in their place until then. A right kernel cannot tell.
 enum class Asynchrony { kEarly, kLate };
 
+// Of the imagined device.
+inline constexpr int kNumSms = 4;
+
 struct Settings {
   Order order = Order::kFifo;
   std::uint64_t seed = 1;  // of kShuffled
@@ -31,6 +34,7 @@ struct Settings {
   bool separate_proxies = true;
   int workers = 1;          // operating system threads, each with blocks of its own
   int resident_blocks = 1;  // that take turns on one worker; all of them if cooperative
+  int num_sms = kNumSms;    // between which cooperative blocks must fit
 };
 
 struct Shape {
@@ -60,8 +64,7 @@ void enqueue(const gpu::LaunchConfig& config, const char* name, std::function<vo
 // The names of all launches so far, also of those that a capture keeps.
 const std::vector<std::string>& launches();
 
-// Of the imagined device; the sizes are an H200's.
-inline constexpr int kNumSms = 4;
+// Sizes of the imagined device: an H200's.
 inline constexpr std::size_t kSharedBytesPerSm = 228 << 10;
 inline constexpr std::size_t kSharedBytesPerBlock = 227 << 10;
 inline constexpr std::size_t kStaticSharedBytes = 48 << 10;

@@ -88,6 +88,10 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
   CHECK(many.at("router") == "cuda_warp");
   CHECK(many.at("linear") == "cuda_wgmma_bf16");
   CHECK(few.at("moe_experts") == "cuda_digits_fp8");
+  CHECK(chosen_for("h200", "backend=cuda,fuse=yes").first.at("moe_experts") ==
+        "cuda_one_launch_fp8");
+  CHECK(chosen_for("h200", "backend=cuda,ops=invariant,fuse=yes").first.at("moe_experts") ==
+        "cuda_direct_bf16");
   CHECK(many.at("moe_experts") == "cuda_grouped_registers_bf16");
   CHECK(many.at("attention") == "cuda_flash_wgmma");
   const auto [few_ampere, many_ampere] = chosen_for("a100", "cuda");  // no wgmma, no TMA
@@ -131,8 +135,14 @@ TEST_CASE("dry run: a step's bytes stand with the op whose launch reads them") {
   CHECK(fused.count("linear: router") == 0);
   CHECK(fused.count("kv_write") == 0);
   CHECK(fused.at("linear: query, key, value").written_bytes == apart.at("kv_write").written_bytes);
-  CHECK(fused.at("router").operations == apart.at("linear: router").operations);
-  CHECK(fused.at("router").precision == Precision::kF32);
+  // One token's experts have the router in their launch; those of a few, a router that has the
+  // norm.
+  CHECK(fused.count("router") == 0);
+  CHECK(fused.at("moe_experts").operations ==
+        Approx(apart.at("moe_experts").operations + apart.at("linear: router").operations));
+  const auto few = costs("h200", 5);
+  CHECK(few.at("router").operations == 5 * apart.at("linear: router").operations);
+  CHECK(few.at("router").precision == Precision::kF32);
   // Of the last norm alone, and of one more for each layer.
   const double norm = 4.0 * static_cast<double>(config.hidden_size);
   CHECK(fused.at("rms_norm").weight_bytes == norm);

@@ -279,17 +279,17 @@ TEST_CASE("ops that are fused give the tokens of the same ops one by one in fewe
   CHECK(logits == run(kFused, true, observed));
   const auto num_layers =
       static_cast<std::size_t>(load_model_config(resolve_model("nano")).num_layers);
-  // Norm, product and choice of the router; the norm before query, key and value; the cache;
-  // splits.
-  CHECK(single.size() - fused.size() == 5 * num_layers);
-  // Queries and keys rotate by themselves; splits are still joined.
-  CHECK(observed.size() == single.size() + (2 - 1) * num_layers);
-  // A layer of the step: query, key and value into the cache; attention; its product; router;
-  // experts in two.
+  // Norm, product and choice of the router, and gate and up; the norm before query, key and value;
+  // the cache; splits.
+  CHECK(single.size() - fused.size() == 7 * num_layers);
+  // Queries and keys rotate by themselves; splits are still joined, and experts one launch.
+  CHECK(observed.size() == single.size() + (2 - 1 - 1) * num_layers);
+  // A layer of the step: query, key and value into the cache; attention; its product; experts with
+  // norm and router.
   const auto first =
       std::find(fused.begin(), fused.end(), "linear/cuda_stream_bf16 (into the cache)");
   const auto last = std::find(fused.rbegin(), fused.rend(), "rms_norm/cuda_block").base() - 1;
-  CHECK(static_cast<std::size_t>(last - first) == 6 * num_layers);
+  CHECK(static_cast<std::size_t>(last - first) == 4 * num_layers);
   CHECK(std::count(fused.begin(), fused.end(), "attention, merge of splits") == 0);
 }
 

@@ -9,6 +9,7 @@
 #include "kernels/core/described_device.h"
 #include "kernels/kv_write/kv_write.h"
 #include "kernels/linear/linear.h"
+#include "kernels/moe_experts/moe_experts.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/router/router.h"
 #include "kernels/verify/compare.h"
@@ -222,6 +223,95 @@ void repeat_rows(verify::RandomMatrices& weight) {
   }
 }
 
+struct ExpertsShape {
+  std::int64_t hidden, intermediate, experts, top_k;
+  bool adds;
+};
+// The weights of a layer's experts and router.
+struct ExpertsWeights {
+  verify::RandomMatrices gate_up, down, router;
+
+  ExpertsWeights(const ExpertsShape& s, RandomStream random, ThreadPool& pool)
+      : gate_up(random, Format::kMxfp4, s.experts, 2 * s.intermediate, s.hidden, pool),
+        down(random, Format::kMxfp4, s.experts, s.hidden, s.intermediate, pool),
+        router(random, Format::kBf16, 1, s.experts, s.hidden, pool) {
+    repeat_rows(router);
+  }
+};
+// The residual stream, and what the experts have to add to it.
+struct AfterExperts {
+  std::vector<float> sums, out;
+};
+enum class Launches { kByOp, kExperts, kAll };
+
+// A token's norm, router and experts, by cuda_digits_fp8 after the ops before it one by one, or by
+// cuda_one_launch_fp8 after them or with them.
+AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launches by,
+                         DeviceArray<std::byte>& signals, ThreadPool& pool) {
+  RandomStream random(52);
+  const std::vector<float> x = verify::random_floats(random, s.hidden, 3.0F);
+  const std::vector<float> addend = verify::random_floats(random, s.hidden, 1.0F);
+  const std::vector<float> norm = verify::random_floats(random, s.hidden, 2.0F);
+  const auto gate_up_bias = verify::random_floats(random, s.experts * 2 * s.intermediate, 1.0F);
+  const auto down_bias = verify::random_floats(random, s.experts * s.hidden, 1.0F);
+  std::vector<float> router_bias = verify::random_floats(random, s.experts, 1.0F);
+  for (std::size_t e = 0; e < router_bias.size(); ++e) router_bias[e] = router_bias[e / 8 * 8];
+  // What is added to the row lies where the result will.
+  AfterExperts result{x, addend};
+  std::vector<float> normed(x.size(), std::nanf(""));
+  std::vector<float> logits(static_cast<std::size_t>(s.experts), std::nanf(""));
+  std::vector<float> chosen(static_cast<std::size_t>(s.top_k), std::nanf(""));
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(s.top_k), -1);
+  Operands o("cuda");
+  const View<float, 2> sums{o.out(result.sums), {1, s.hidden}};
+  const View<float, 2> out{o.out(result.out), {1, s.hidden}};
+  const View<const float, 2> added{s.adds ? out.data : nullptr, {1, s.hidden}};
+  const View<const float, 1> norm_view{o.in(norm), {s.hidden}};
+  const View<const float, 1> bias_view{s.adds ? o.in(router_bias) : nullptr, {s.experts}};
+  const View<float, 2> normed_view{o.out(normed), {1, s.hidden}};
+  const View<std::int32_t, 2> id_view{o.out(ids), {1, s.top_k}};
+  const View<float, 2> chosen_view{o.out(chosen), {1, s.top_k}};
+  const MatrixView router = o.in(weights.router.view[0]);
+  moe_experts::Args args;
+  args.x = normed_view;
+  args.expert_ids = id_view;
+  args.expert_weights = chosen_view;
+  args.gate_up = o.in(weights.gate_up.view);
+  args.gate_up_bias = {o.in(gate_up_bias), {s.experts, 2 * s.intermediate}};
+  args.down = o.in(weights.down.view);
+  args.down_bias = {o.in(down_bias), {s.experts, s.hidden}};
+  args.out = out;
+  const moe_experts::Problem problem{Format::kMxfp4, 1,       s.hidden,     s.intermediate,
+                                     s.experts,      s.top_k, Format::kBf16};
+  const moe_experts::Variant& variant = cuda_variant(
+      moe_experts::variants(), by == Launches::kByOp ? "cuda_digits_fp8" : "cuda_one_launch_fp8");
+  Context context = o.context(variant, problem, pool);
+  context.signals = {signals.data(), signals.size()};
+  if (by == Launches::kAll) {
+    REQUIRE(variant.normalises(problem));
+    args.x = {nullptr, {1, s.hidden}};
+    args.route = {{{o.in(x), {1, s.hidden}}, added, norm_view, 1e-5F, sums}, router, bias_view};
+  } else {
+    const View<float, 2> logit_view{o.out(logits), {1, s.experts}};
+    cuda_variant(rms_norm::variants(), "cuda_block")
+        .run({sums, added, norm_view, 1e-5F, normed_view}, context);
+    cuda_variant(linear::variants(), "cuda_rows_f32")
+        .run({normed_view, router, bias_view, logit_view}, context);
+    cuda_variant(router::variants(), "cuda_warp").run({logit_view, id_view, chosen_view}, context);
+  }
+  const std::size_t begin = simt::launches().size();
+  variant.run(args, context);
+  CHECK(simt::launches().size() - begin == (by == Launches::kByOp ? 2 : 1));
+  o.fetch();
+  return result;
+}
+
+void check_same(const AfterExperts& got, const AfterExperts& want) {
+  CHECK(same_bits(got.sums, want.sums));
+  CHECK(same_bits(got.out, want.out));
+  CHECK(std::none_of(got.out.begin(), got.out.end(), [](float v) { return std::isnan(v); }));
+}
+
 struct AttentionShape {
   std::int64_t heads, kv_heads, head_dim, window;
   bool sinks;
@@ -397,6 +487,104 @@ TEST_CASE("router: cuda_cluster has the bits of norm and product and choice one 
   }
 }
 #endif
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("moe_experts: cuda_one_launch_fp8 has the bits of the ops one by one") {
+  ThreadPool pool(1);
+  // The same signals for all of them: each launch finds what the one before has left.
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  // As nano; one expert of one; fewer than there are lanes, and more; rows that end inside tiles,
+  // columns inside steps; all the rows that the machine's blocks can have.
+  for (const ExpertsShape& s :
+       {ExpertsShape{128, 192, 16, 2, true}, ExpertsShape{32, 32, 1, 1, false},
+        ExpertsShape{96, 64, 5, 3, true}, ExpertsShape{448, 96, 33, 4, true},
+        ExpertsShape{512, 160, 128, 4, false}, ExpertsShape{160, 32, 4, 4, true}}) {
+    INFO(s.hidden << " and " << s.intermediate << " columns, " << s.top_k << " of " << s.experts
+                  << " experts");
+    ExpertsWeights weights(s, RandomStream(51), pool);
+    const AfterExperts want = run_experts(s, weights, Launches::kByOp, signals, pool);
+    for (int run = 0; run < 2; ++run) {
+      check_same(run_experts(s, weights, Launches::kExperts, signals, pool), want);
+      check_same(run_experts(s, weights, Launches::kAll, signals, pool), want);
+    }
+  }
+}
+
+TEST_CASE("moe_experts: cuda_one_launch_fp8 shares a row of the router between blocks") {
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  // As many columns as gpt-oss, which takes more multiprocessors than the machine has.
+  for (const ExpertsShape& s :
+       {ExpertsShape{2880, 32, 8, 4, true}, ExpertsShape{1504, 64, 32, 2, true}}) {
+    INFO(s.hidden << " columns, " << s.experts << " experts");
+    gpu::DeviceInfo many = gpu::known_device("h200");
+    many.num_sms = 24;
+    const gpu::DescribedDevice described(many);
+    simt::Settings settings;
+    settings.num_sms = many.num_sms;
+    const WithSettings with(settings);
+    ExpertsWeights weights(s, RandomStream(53), pool);
+    const AfterExperts want = run_experts(s, weights, Launches::kByOp, signals, pool);
+    check_same(run_experts(s, weights, Launches::kAll, signals, pool), want);
+  }
+}
+#endif
+
+TEST_CASE("moe_experts: cuda_one_launch_fp8 in every schedule") {
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  const ExpertsShape s{160, 96, 19, 3, true};
+  ExpertsWeights weights(s, RandomStream(54), pool);
+  const AfterExperts want = run_experts(s, weights, Launches::kByOp, signals, pool);
+  for (const simt::Settings& settings : schedules()) {
+    INFO(describe(settings));
+    const WithSettings with(settings);
+    check_same(run_experts(s, weights, Launches::kExperts, signals, pool), want);
+    check_same(run_experts(s, weights, Launches::kAll, signals, pool), want);
+  }
+}
+
+TEST_CASE("moe_experts: cuda_one_launch_fp8 says which routers it takes") {
+  const moe_experts::Variant& variant =
+      cuda_variant(moe_experts::variants(), "cuda_one_launch_fp8");
+  constexpr Format kExperts = Format::kMxfp4;
+  constexpr Format kRouter = Format::kBf16;
+  const auto takes = [&](const moe_experts::Problem& p) { return variant.normalises(p); };
+  CHECK(takes({kExperts, 1, 128, 192, 16, 4, kRouter}));
+  CHECK_FALSE(takes({kExperts, 2, 128, 192, 16, 4, kRouter}));   // tokens
+  CHECK_FALSE(takes({kExperts, 1, 128, 192, 16, 5, kRouter}));   // of each
+  CHECK_FALSE(takes({kExperts, 1, 128, 192, 129, 4, kRouter}));  // experts
+  CHECK_FALSE(takes({kExperts, 1, 2880, 192, 16, 4, kRouter}));  // rows of four blocks
+  CHECK_FALSE(takes({Format::kInt4, 1, 128, 192, 16, 4, kRouter}));
+  CHECK_FALSE(takes({kExperts, 1, 128, 192, 16, 4, Format::kF32}));
+  {
+    const gpu::DescribedDevice described(gpu::known_device("h200"));
+    CHECK(takes({kExperts, 1, 2880, 2880, 32, 4, kRouter}));
+    CHECK(takes({kExperts, 1, 2880, 2880, 128, 4, kRouter}));
+    CHECK_FALSE(takes({kExperts, 1, 3104, 2880, 32, 4, kRouter}));  // columns
+    CHECK_FALSE(takes({kExperts, 1, 2880, 3104, 32, 4, kRouter}));
+    CHECK_FALSE(takes({kExperts, 1, 2880, 2880, 129, 4, kRouter}));
+  }
+  // And refuses the others; and to run without signals.
+  ThreadPool pool(1);
+  Context context{pool, {}};
+  std::vector<float> floats(64);
+  std::vector<std::int32_t> ids(1);
+  moe_experts::Args args;
+  args.expert_ids = {ids.data(), {1, 1}};
+  args.gate_up.format = args.down.format = kExperts;
+  args.gate_up.count = args.down.count = 4;
+  args.gate_up.rows = args.gate_up.cols = args.down.cols = args.down.rows = 64;
+  args.down.cols = 32;
+  args.route.norm.weight = {floats.data(), {64}};
+  args.route.weight = {Format::kF32, 4, 64, reinterpret_cast<const std::byte*>(floats.data())};
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("must be bf16"));
+  args.route.weight.format = kRouter;
+  args.route.weight.rows = 3;
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("3 x 64 for 4 experts"));
+  args.route.weight.rows = 4;
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("signals"));
+}
 
 TEST_CASE("router: cuda_cluster in every schedule") {
   ThreadPool pool(1);

@@ -152,7 +152,15 @@ inline void add_release(int* to, int value) {
   std::atomic_ref<int>(*to).fetch_add(value, std::memory_order_release);
 }
 inline void fence_device() { simt::fence(); }
+template <class T>
+T load_relaxed(const T* from) {
+  return std::atomic_ref<T>(*const_cast<T*>(from)).load(std::memory_order_relaxed);
+}
+inline void store_relaxed(std::uint64_t* to, std::uint64_t value) {
+  std::atomic_ref<std::uint64_t>(*to).store(value, std::memory_order_relaxed);
+}
 inline void spin_pause(Where at = Where::current()) { simt::spin(at); }
+inline void spin_on(Where at = Where::current()) { simt::spin(at); }
 
 inline unsigned char* dynamic_shared() {
   return static_cast<unsigned char*>(simt::dynamic_shared());
