@@ -331,14 +331,17 @@ std::unique_ptr<Prepared> prepare(const moe_experts::Variant& variant,
   return prepared;
 }
 
-// One sequence whose last `num_tokens` positions are computed.
+// The last `num_tokens` positions of one sequence; or, to decode, the last position each of as many
+// sequences of the same length.
 std::unique_ptr<Prepared> prepare(const attention::Variant& variant, const attention::Problem& p,
                                   const Bench& bench) {
   ThreadPool& pool = bench.pool;
   auto prepared = std::make_unique<Prepared>(variant.backend);
   verify::Operands& o = prepared->operands;
   constexpr std::int64_t kPageSize = 16;
-  const std::int64_t num_pages = (p.max_context + kPageSize - 1) / kPageSize;
+  const std::int64_t sequences = bench.options.decode ? p.num_tokens : 1;
+  const std::int64_t pages_per_sequence = (p.max_context + kPageSize - 1) / kPageSize;
+  const std::int64_t num_pages = sequences * pages_per_sequence;
   KvLayerView kv;
   kv.format = p.kv_format;
   kv.page_size = kPageSize;
@@ -351,27 +354,57 @@ std::unique_ptr<Prepared> prepare(const attention::Variant& variant, const atten
       prepared->keep(std::vector<std::byte>(static_cast<std::size_t>(num_pages) * kv.page_stride));
   kv.keys = memory.data();
   kv.values = memory.data() + half;
-  const auto vectors = random_floats(7, 64 * p.head_dim);
-  std::vector<std::int32_t> pages(static_cast<std::size_t>(num_pages));
-  std::iota(pages.begin(), pages.end(), 0);
+  // Some vectors, encoded once, and the cache copies of them.
+  constexpr std::int64_t kVectors = 64;
+  const auto vectors = random_floats(7, kVectors * p.head_dim);
+  std::vector<std::byte> encoded(kVectors * kv.row_bytes);
+  const auto row = [&](std::int64_t i) {
+    return &encoded[static_cast<std::size_t>(i % kVectors) * kv.row_bytes];
+  };
+  for (std::int64_t i = 0; i < kVectors; ++i) {
+    kv.encode(row(i), &vectors[static_cast<std::size_t>(i * p.head_dim)]);
+  }
   for (std::int64_t j = 0; j < num_pages * kPageSize; ++j) {
     for (std::int64_t h = 0; h < p.num_kv_heads; ++h) {
       const auto page = static_cast<std::int32_t>(j / kPageSize);
-      kv.encode(kv.row(kv.keys, page, j % kPageSize, h),
-                &vectors[static_cast<std::size_t>((j * 5 + h) % 64 * p.head_dim)]);
-      kv.encode(kv.row(kv.values, page, j % kPageSize, h),
-                &vectors[static_cast<std::size_t>((j * 3 + h) % 64 * p.head_dim)]);
+      std::copy_n(row(j * 5 + h), kv.row_bytes, kv.row(kv.keys, page, j % kPageSize, h));
+      std::copy_n(row(j * 3 + h), kv.row_bytes, kv.row(kv.values, page, j % kPageSize, h));
     }
   }
-  std::vector<std::int32_t> positions(static_cast<std::size_t>(p.num_tokens));
-  std::iota(positions.begin(), positions.end(),
-            static_cast<std::int32_t>(p.max_context - p.num_tokens));
+  // Pages in the order in which sequences that are decoded together come to need them.
+  std::vector<std::int32_t> tables;
+  for (std::int64_t s = 0; s < sequences; ++s) {
+    for (std::int64_t i = 0; i < pages_per_sequence; ++i) {
+      tables.push_back(static_cast<std::int32_t>(i * sequences + s));
+    }
+  }
+  std::vector<std::int32_t> positions(static_cast<std::size_t>(p.num_tokens),
+                                      static_cast<std::int32_t>(p.max_context - 1));
+  std::vector<std::int32_t> of_tokens(positions.size(), 0);
+  if (bench.options.decode) {
+    std::iota(of_tokens.begin(), of_tokens.end(), 0);
+  } else {
+    std::iota(positions.begin(), positions.end(),
+              static_cast<std::int32_t>(p.max_context - p.num_tokens));
+  }
   double visible = 0;
   for (const std::int64_t position : positions) {
     visible += static_cast<double>(p.window > 0 ? std::min(position + 1, p.window) : position + 1);
   }
-  const double longest = static_cast<double>(
-      p.window > 0 ? std::min(p.max_context, p.window + p.num_tokens - 1) : p.max_context);
+  const std::int64_t queries = p.num_tokens / sequences;  // of a sequence
+  const auto longest = static_cast<double>(
+      p.window > 0 ? std::min(p.max_context, p.window + queries - 1) : p.max_context);
+  // Windows of sequences that are decoded move from call to call, or the second-level cache would
+  // hold all that is read.
+  std::vector<const std::int32_t*> moved;
+  const std::int64_t places = bench.options.decode && p.window > 0
+                                  ? std::max<std::int64_t>(1, p.max_context / p.window)
+                                  : 1;
+  for (std::int64_t i = 0; i < places; ++i) {
+    std::vector<std::int32_t> there = positions;
+    for (std::int32_t& position : there) position -= static_cast<std::int32_t>(i * p.window);
+    moved.push_back(o.in(prepared->keep(std::move(there))));
+  }
 
   attention::Args common;
   common.queries = {o.in(prepared->keep(random_floats(8, p.num_tokens * p.num_heads * p.head_dim))),
@@ -379,23 +412,23 @@ std::unique_ptr<Prepared> prepare(const attention::Variant& variant, const atten
   common.kv = kv;
   common.kv.keys = o.out(memory);
   common.kv.values = common.kv.keys + half;
-  const std::vector<std::int32_t> sequences(positions.size(), 0);
-  common.places = {{o.in(prepared->keep(std::move(positions))), {p.num_tokens}},
-                   {o.in(prepared->keep(sequences)), {p.num_tokens}},
-                   {o.in(prepared->keep(std::move(pages))), {1, num_pages}}};
+  common.places = {{moved[0], {p.num_tokens}},
+                   {o.in(prepared->keep(std::move(of_tokens))), {p.num_tokens}},
+                   {o.in(prepared->keep(std::move(tables))), {sequences, pages_per_sequence}}};
   common.sinks = {o.in(prepared->keep(random_floats(9, p.num_heads))), {p.num_heads}};
   common.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(p.head_dim)));
   common.window = p.window;
   common.max_context = p.max_context;
   prepared->want.resize(static_cast<std::size_t>(common.queries.size()));
   prepared->got.resize(prepared->want.size());
-  prepared->work = {
-      static_cast<double>(p.num_tokens),
-      longest * 2.0 * static_cast<double>(p.num_kv_heads) * static_cast<double>(kv.row_bytes),
-      4.0 * visible * static_cast<double>(p.num_heads * p.head_dim)};
+  prepared->work = {static_cast<double>(p.num_tokens),
+                    longest * 2.0 * static_cast<double>(sequences * p.num_kv_heads) *
+                        static_cast<double>(kv.row_bytes),
+                    4.0 * visible * static_cast<double>(p.num_heads * p.head_dim)};
   finish(*prepared, attention::variants(), variant, p, pool,
-         [=](const attention::Variant&, std::int64_t, float* out) {
+         [=](const attention::Variant&, std::int64_t iteration, float* out) {
            attention::Args a = common;
+           a.places.position.data = moved[static_cast<std::size_t>(iteration) % moved.size()];
            a.out = {out, {p.num_tokens, p.num_heads, p.head_dim}};
            return a;
          });
@@ -461,11 +494,11 @@ void add_all(Bench& bench) {
     if (wanted("attention")) {
       for (const Format f : formats({Format::kF32, Format::kBf16})) {
         for (const std::int64_t context : o.contexts) {
-          if (context < tokens) continue;
+          if (context < tokens && !o.decode) continue;
           for (const std::int64_t window : {std::int64_t{0}, s.sliding_window}) {
             add(bench, "attention", attention::variants(),
-                name(f,
-                     fmt::format("ctx{}{}", context, window > 0 ? fmt::format("w{}", window) : "")),
+                name(f, fmt::format("{}{}{}", o.decode ? "decode" : "ctx", context,
+                                    window > 0 ? fmt::format("w{}", window) : "")),
                 {f, tokens, s.num_heads, s.num_kv_heads, s.head_dim, window, context});
           }
         }

@@ -20,6 +20,7 @@ struct OpBenchmarkOptions {
   std::vector<Format> formats;  // of weights and cache; empty: those that gpt-oss ships
   std::vector<std::int64_t> tokens = {1, 8, 64, 512};
   std::vector<std::int64_t> contexts = {1024};  // of attention
+  bool decode = false;                          // tokens of attention are a sequence's each
   std::optional<RoutingTrace> routing;          // of moe_experts; none: experts chosen evenly
   int threads = 0;
   double min_time_s = 0.5;

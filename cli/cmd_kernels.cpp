@@ -216,6 +216,10 @@ void add_kernels(CLI::App& app, Action& action) {
       ->type_name("FILE");
   add_list("--tokens", b.tokens, "Tokens in one call");
   add_list("--context", b.contexts, "Positions that attention sees");
+  command->add_flag(
+      "--decode", b.decode,
+      "Attention of sequences that are decoded together, a token each, instead of one "
+      "sequence's last tokens");
   command->add_option("--min-time", b.min_time_s, "Seconds to time each for")
       ->type_name("S")
       ->check(CLI::Range(0.001, 1000.0))
