@@ -259,6 +259,9 @@ for op in linear:bf16 moe_experts:mxfp4 attention:bf16; do
   step "bench_${op%:*}" 60 judge_bench "$program" kernels bench --backend cuda --op "${op%:*}" \
     --format "${op#*:}" --json --min-time 0.01 --tokens 1,8,64,512 --context 1024
 done
+# Attention of many sequences, a token each.
+step bench_attention_decode 60 judge_bench "$program" kernels bench --backend cuda --op attention \
+  --format bf16 --json --min-time 0.01 --tokens 64,128 --context 1024 --decode
 # Attention of prompts, of their last tokens, and of one token.
 for variant in $PROMPT_ATTENTION; do
   step "bench_$variant" 60 judge_bench "$program" kernels bench --backend cuda --op attention \
@@ -272,7 +275,7 @@ sanitize "$TOOLS_LAST"
 expected="doctor $(for op in $ops; do echo "verify_$op"; done)
   $(for entry in $PLANS; do echo "golden_${entry%=*} nano_${entry%=*}"; done) invariance machine_code
   roofline $(for suite in $suites; do echo "suite_$suite"; done) bench_linear bench_moe_experts bench_attention
-  $(for variant in $PROMPT_ATTENTION; do echo "bench_$variant"; done)
+  bench_attention_decode $(for variant in $PROMPT_ATTENTION; do echo "bench_$variant"; done)
   $(for tool in $TOOLS_FIRST $TOOLS_LAST; do for op in $ops; do [ -f "$out/$tool.json" ] || echo "${tool}_$op"; done; done)"
 unfinished=()
 for name in $expected; do [ -f "$out/$name.json" ] || unfinished+=("$name"); done

@@ -48,6 +48,7 @@ using Variant = moebench::Variant<Problem, Args>;
   X(cuda_plain_f32)                         \
   X(cuda_split_kv)                          \
   X(cuda_decode_mma)                        \
+  X(cuda_decode_stream_mma)                 \
   X(cuda_flash_mma)                         \
   X(cuda_flash_splits_mma)                  \
   X(cuda_flash_wgmma)

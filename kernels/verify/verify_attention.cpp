@@ -1,5 +1,6 @@
 // Checks of kv_write and attention over a paged cache whose pages lie in no particular order.
 #include <array>
+#include <optional>
 
 #include "kernels/attention/attention.h"
 #include "kernels/kv_write/kv_write.h"
@@ -16,7 +17,15 @@ struct Shape {
   bool sinks;
   std::vector<std::int64_t> contexts;  // one sequence each; its last tokens are queries
   std::int64_t queries;                // per sequence, at most its context
+  std::optional<Format> only = std::nullopt;
 };
+
+// Of any length up to 290.
+std::vector<std::int64_t> lengths(std::int64_t count) {
+  std::vector<std::int64_t> all;
+  for (std::int64_t i = 0; i < count; ++i) all.push_back(1 + i * 37 % 290);
+  return all;
+}
 
 std::vector<Shape> shapes() {
   return {{"single_position", 2, 1, 32, 4, 0, true, {1}, 1},
@@ -35,7 +44,10 @@ std::vector<Shape> shapes() {
           // Lengths around 128 and 256, pages of one tile of keys and of more.
           {"long_prompts", 8, 1, 64, 16, 0, true, {290, 129, 256}, 30},
           {"long_prompts_with_window", 16, 2, 64, 128, 128, true, {290, 127, 1}, 25},
-          {"large_pages", 4, 2, 64, 256, 0, false, {300, 5}, 5}};
+          {"large_pages", 4, 2, 64, 256, 0, false, {300, 5}, 5},
+          // As gpt-oss, more tokens times key/value heads than twice the SMs of an H200.
+          {"many_sequences", 64, 8, 64, 16, 0, true, lengths(34), 1, Format::kBf16},
+          {"many_sequences_window", 64, 8, 64, 16, 128, true, lengths(34), 1, Format::kBf16}};
 }
 
 // Random keys and values of several sequences, stored in a format through the codec itself.
@@ -186,7 +198,7 @@ void check_attention(Check& check) {
   for (const Shape& s : shapes()) {
     if (!check.wants(s.name)) continue;
     for (const Codec* c : codecs()) {
-      if (!check.wants(c->format)) continue;
+      if (!check.wants(c->format) || s.only.value_or(c->format) != c->format) continue;
       RandomStream random(check.seed, 6);
       CacheFixture fixture(random, s, c->format);
       std::vector<double> keys(fixture.keys.size());

@@ -1,10 +1,12 @@
-// Attention for prompts on Hopper's tensor cores: against the reference, and in every schedule; and
-// that a token's output does not depend on what is computed beside it.
+// Attention for prompts on Hopper's tensor cores, and for decoding many sequences: against the
+// reference, and in every schedule; and that a token's output does not depend on what is computed
+// beside it.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 
 #include "kernels/attention/attention.h"
+#include "kernels/core/described_device.h"
 #include "kernels/core/float_types.h"
 #include "kernels/verify/compare.h"
 #include "tests/simt/support.h"
@@ -160,6 +162,43 @@ const Shape kEdges[] = {
     {"more rounds of items than one", 8, 8, 16, 0, true, {130}, 60},
 };
 
+// Tiles of 16 positions, two a batch, a batch a warp; clusters of blocks where there are fewer than
+// eight tokens times key/value heads, and more than 128 positions.
+const Shape kStreamSchedules[] = {
+    {"many sequences", 16, 2, 16, 0, true, {300, 70, 1, 128}, 1},
+    {"windows", 16, 2, 16, 128, true, {300, 70, 1, 128}, 1},
+    {"a cluster for each token", 8, 1, 16, 0, true, {300, 7}, 1},
+};
+const Shape kStreamEdges[] = {
+    {"one position", 8, 1, 16, 0, true, {1}, 1},
+    {"tiles and batches and their neighbours",
+     8,
+     1,
+     16,
+     0,
+     true,
+     {15, 16, 17, 31, 32, 33, 48, 49, 127, 128, 129, 145},
+     1},
+    {"many sequences of any length", 16, 2, 16, 0, true, {300, 1, 64, 130, 5, 513, 257, 33}, 1},
+    {"windows of 128", 16, 2, 16, 128, true, {1, 127, 128, 129, 160, 300}, 1},
+    {"a window that ends inside tiles", 16, 2, 16, 100, false, {99, 100, 101, 300}, 2},
+    {"a window of more than a batch a warp", 16, 2, 16, 200, true, {199, 200, 201, 450}, 1},
+    {"a window of one", 16, 2, 16, 1, true, {1, 2, 40, 300}, 1},
+    {"a cluster of two blocks", 8, 1, 16, 0, true, {200}, 1},
+    {"a cluster of four, some without positions", 8, 1, 16, 0, false, {400, 3}, 1},
+    {"a cluster of eight", 8, 1, 16, 0, true, {1100}, 1},
+    {"clusters with windows", 8, 1, 16, 300, true, {310, 20}, 2},
+    {"a prompt", 8, 1, 16, 0, true, {150}, 40},
+    {"pages of one position", 8, 1, 1, 0, true, {45, 160}, 4},
+    {"pages larger than all", 16, 2, 512, 0, true, {300, 5}, 5},
+    {"scores that go on rising", 8, 1, 16, 0, true, {500}, 8, 64, 2},
+    // Of cuda_decode_mma.
+    {"pages of twelve", 8, 1, 12, 0, true, {150}, 5},
+    {"a group of four", 8, 2, 16, 0, true, {150}, 5},
+    {"a group of sixteen", 16, 1, 16, 0, true, {150}, 5},
+    {"short heads", 8, 1, 16, 0, true, {150}, 5, 32},
+};
+
 }  // namespace
 
 #if !defined(__SANITIZE_THREAD__)
@@ -217,6 +256,37 @@ TEST_CASE("attention: cuda_flash_splits_mma gives a token the same bits in promp
   }
 }
 
+TEST_CASE("attention: cuda_decode_stream_mma agrees with the reference at every edge") {
+  ThreadPool pool(1);
+  const Variant& variant = variant_named("cuda_decode_stream_mma");
+  for (const Shape& shape : kStreamEdges) {
+    for (const Format format : {Format::kBf16, Format::kFp8E4m3}) {
+      if (format != Format::kBf16 && shape.growth < 128) continue;  // rounded keys change them
+      INFO(shape.name << ", " << format_name(format));
+      Prompts prompts(shape, format);
+      const auto want = prompts.run(variant_named("reference"), pool);
+      CHECK(error_of(prompts.run(variant, pool), want) < 2e-5);
+      const gpu::DescribedDevice plain(gpu::known_device("a100"));
+      INFO("without clusters");
+      CHECK(error_of(prompts.run(variant, pool), want) < 2e-5);
+    }
+  }
+}
+
+TEST_CASE("attention: cuda_decode_stream_mma gives a token the same bits in any large company") {
+  ThreadPool pool(1);
+  const Variant& variant = variant_named("cuda_decode_stream_mma");
+  for (const std::int64_t window : {0, 100, 200}) {
+    Prompts prompts({"", 8, 1, 16, window, true, {290, 140, 30}, 10}, Format::kBf16);
+    const auto together = prompts.run(variant, pool);
+    for (const auto& [begin, end] : {std::pair{0, 8}, {5, 14}, {20, 30}}) {
+      INFO("window " << window << ", tokens " << begin << " to " << end);
+      CHECK(same_bits(prompts.run(variant, begin, end, pool),
+                      {together.begin() + begin * 512, together.begin() + end * 512}));
+    }
+  }
+}
+
 TEST_CASE("attention: cuda_flash_wgmma says what it cannot do") {
   const auto reason = [](std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim) {
     return variant_named("cuda_flash_wgmma")
@@ -229,6 +299,27 @@ TEST_CASE("attention: cuda_flash_wgmma says what it cannot do") {
   CHECK(reason(129, 1, 64) == "129 query heads share a key/value head, more than 128");
 }
 #endif
+
+TEST_CASE("attention: cuda_decode_stream_mma in every schedule") {
+  ThreadPool pool(1);
+  for (const Shape& shape : kStreamSchedules) {
+    Prompts prompts(shape, Format::kBf16);
+    const auto want = prompts.run(variant_named("reference"), pool);
+    std::vector<float> first;
+    for (simt::Settings settings : schedules()) {
+      INFO(shape.name << ", " << describe(settings));
+      settings.resident_blocks = 16;
+      const WithSettings with(settings);
+      const auto got = prompts.run(variant_named("cuda_decode_stream_mma"), pool);
+      CHECK(error_of(got, want) < 2e-5);
+      if (first.empty()) first = got;
+      CHECK(same_bits(got, first));
+#if defined(__SANITIZE_THREAD__)
+      break;  // it sees races in any
+#endif
+    }
+  }
+}
 
 TEST_CASE("attention: cuda_flash_wgmma in every schedule") {
   ThreadPool pool(1);
