@@ -12,7 +12,10 @@
 namespace moebench {
 namespace {
 
-constexpr double kMaxNmse = 1e-2;
+// What is wrong shows as 0.1 and more. What only rounds otherwise is repeated by every layer behind
+// it: gpt-oss-120b's shape with random weights had 2e-5 and 9e-6 by two kernels of experts after 4
+// layers, and after 36 layers 3e-3 and 2e-2 (H200).
+constexpr double kMaxNmse = 5e-2;
 constexpr double kMaxTotalNmse = 0.25;
 constexpr std::int64_t kPromptTokens = 48;  // beyond a window, more than one page
 constexpr std::int64_t kLogitPositions = 8;

@@ -26,10 +26,11 @@ constexpr std::string_view kCudaReference[] = {
 constexpr std::string_view kCudaAccurate[] = {
     "cuda_rows_f32", "cuda_split_kv", "cuda_tiled_f32",   "cuda_per_token_f32", "cuda_plain_f32",
     "cuda_rows",     "cuda_warp",     "cuda_elementwise", "cuda_block",         "cuda_radix"};
-// The first two of these compute one token otherwise than several: not for kInvariant. The first is
-// made to do the router's part, too: for plans that fuse.
+// The first three of these compute one token otherwise than several: not for kInvariant. The first
+// is made to do the router's part, too: for plans that fuse.
 constexpr std::string_view kCudaFew[] = {"cuda_one_launch_fp8",
                                          "cuda_digits_fp8",
+                                         "cuda_decode_stream_mma",
                                          "cuda_direct_bf16",
                                          "cuda_folded_fp8",
                                          "cuda_stream_bf16",
@@ -80,7 +81,7 @@ std::span<const std::string_view> names_of(const Plan& plan, bool many) {
       if (!cuda) return kFast;
       return many ? Names(kCudaMany) : Names(kCudaFew).subspan(plan.fuses ? 0 : 1);
     case OpFamily::kInvariant:  // every CPU variant keeps a token's bits in any company
-      return cuda ? Names(kCudaFew).subspan(2) : Names(kFast);
+      return cuda ? Names(kCudaFew).subspan(3) : Names(kFast);
     case OpFamily::kAccurate:
       return !cuda ? Names(kAccurate) : many ? Names(kCudaAccurateMany) : Names(kCudaAccurate);
     case OpFamily::kReference:

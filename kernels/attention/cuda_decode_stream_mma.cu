@@ -17,13 +17,13 @@
 // 8 beyond it: else there is no maximum to be found. At the end the warps' sums are joined in
 // shared memory.
 //
-// Where tokens are too few to keep all SMs busy, a cluster of up to eight blocks has a token and
-// head. All its warps take batches in turns, and the blocks join their sums through each other's
-// shared memory. So there is always one launch, and no partial sums in device memory. How many
-// blocks depends on how many tokens there are, and on it the order of sums: a token has the same
-// bits beside any other tokens, but not beside any number of them.
+// Where tokens are too few to keep all SMs busy, or contexts long, a cluster of up to eight blocks
+// has a token and head. All its warps take batches in turns, and the blocks join their sums through
+// each other's shared memory. So there is always one launch, and no partial sums in device memory.
+// How many blocks depends on how many tokens there are, and on it the order of sums: a token has
+// the same bits beside any other tokens, but not beside any number of them.
 //
-// Counted in machine code: 163 instructions of a warp for a tile of 16 positions, 4 KiB. An SM that
+// Counted in machine code: 162 instructions of a warp for a tile of 16 positions, 4 KiB. An SM that
 // gets its share of 4.3 TB/s, 8 tiles a microsecond, starts 1,300 then, of 7,000 that it could.
 #include <algorithm>
 #include <bit>
@@ -56,10 +56,12 @@ constexpr int kMostBlocksOfCluster = 8;
 constexpr float kLowest = -3.0e38F;  // below any score, and finite: differences stay numbers
 constexpr float kBeyond = 8;         // a base, in powers of two
 
-// What two of these keep on their way is what a window of 128 has; with three, four blocks fit an
-// SM, which are 512 of the items of 64 tokens for 132 SMs.
+// Stages of a ring. Two hold a batch, all that a warp has of a window of 128.
+constexpr int kStagesOfWindow = 2;
+constexpr int kStagesOfContext = 3;
+// Blocks that fit an SM: four with three stages, which are 528 on 132 SMs, and 512 items 64 tokens.
 template <int kStages>
-constexpr int kBlocksOfSm = kStages == 2 ? 6 : 4;
+constexpr int kBlocksOfSm = 12 / kStages;
 
 struct Work {
   const float* queries;
@@ -373,33 +375,39 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kBlocksOfSm<kStages>)
   }
 }
 
-// What of a problem is streamed; cuda_decode_mma has the rest.
+// The positions that a token can see, at most.
+std::int64_t longest(const Args& args) {
+  return args.window > 0 ? std::min(args.window, args.max_context) : args.max_context;
+}
+
+// What blocks or clusters take: a token and a key/value head.
+std::int64_t num_items(const Args& args) { return args.queries.shape[0] * args.kv.num_kv_heads; }
+
+std::int64_t most_blocks_of_cluster() {
+  return gpu::needs_compute_capability(90).empty() ? kMostBlocksOfCluster : 1;
+}
+
+// Whether the cache is one that is streamed; cuda_decode_mma has the rest.
 bool streams(const Args& args) {
   const KvLayerView& kv = args.kv;
   const auto aligned = [](const std::byte* at) {
     return reinterpret_cast<std::uintptr_t>(at) % 16 == 0;
   };
   return kv.format == Format::kBf16 && kv.head_dim == kHeadDim &&
-         args.queries.shape[1] == kHeads * kv.num_kv_heads && kv.page_stride % kRowBytes == 0 &&
-         std::has_single_bit(static_cast<std::uint64_t>(kv.page_size)) && aligned(kv.keys) &&
-         aligned(kv.values) &&
-         args.queries.shape[0] * kv.num_kv_heads * kMostBlocksOfCluster <=
-             std::numeric_limits<std::int32_t>::max();
+         args.queries.shape[1] == kHeads * kv.num_kv_heads &&
+         std::has_single_bit(static_cast<std::uint64_t>(kv.page_size)) &&
+         kv.page_stride % kRowBytes == 0 && aligned(kv.keys) && aligned(kv.values) &&
+         num_items(args) * most_blocks_of_cluster() <= std::numeric_limits<std::int32_t>::max();
 }
 
-// The positions that a token can see.
-std::int64_t longest(const Args& args) {
-  return args.window > 0 ? std::min(args.window, args.max_context) : args.max_context;
-}
-
-// Blocks of a token and head, so that there are two or more an SM; but a batch at least for each
-// warp.
+// Blocks of an item, so that there are two or more an SM; but a batch at least for each warp. Long
+// contexts are taken apart further: they differ more, and the longest may have come last.
 int cluster_blocks(const Args& args) {
-  if (!gpu::needs_compute_capability(90).empty()) return 1;
-  const std::int64_t items = args.queries.shape[0] * args.kv.num_kv_heads;
-  const std::int64_t wanted = 2 * static_cast<std::int64_t>(gpu::device_info().num_sms);
+  constexpr std::int64_t kLong = 4096;
+  const std::int64_t wanted =
+      (longest(args) > kLong ? 8 : 2) * std::int64_t{gpu::device_info().num_sms};
   int blocks = 1;
-  while (blocks < kMostBlocksOfCluster && items * blocks < wanted &&
+  while (blocks < most_blocks_of_cluster() && num_items(args) * blocks < wanted &&
          longest(args) > std::int64_t{kBatch} * kWarps * blocks) {
     blocks *= 2;
   }
@@ -418,9 +426,8 @@ void start(const Args& args, int cluster, Context& context) {
                   .cluster = cluster,
                   .page_shift = std::countr_zero(static_cast<std::uint64_t>(args.kv.page_size)),
                   .page_rows = static_cast<int>(args.kv.page_stride / kRowBytes)};
-  const std::int64_t blocks = args.queries.shape[0] * args.kv.num_kv_heads * cluster;
   gpu::launch(attend_streams<kStages, kJoins>,
-              {.grid = {static_cast<unsigned>(blocks)},
+              {.grid = {static_cast<unsigned>(num_items(args) * cluster)},
                .block = kThreads,
                .shared_bytes = kBytes,
                .stream = context.stream,
@@ -434,11 +441,11 @@ void run(const Args& args, Context& context) {
   if (!streams(args)) return cuda_decode_mma.run(args, context);
   const int cluster = cluster_blocks(args);
   if (cluster > 1) {
-    start<3, true>(args, cluster, context);
+    start<kStagesOfContext, true>(args, cluster, context);
   } else if (longest(args) > kBatch * kWarps) {
-    start<3, false>(args, 1, context);
+    start<kStagesOfContext, false>(args, 1, context);
   } else {
-    start<2, false>(args, 1, context);  // all that a token sees is on its way at once
+    start<kStagesOfWindow, false>(args, 1, context);
   }
 }
 

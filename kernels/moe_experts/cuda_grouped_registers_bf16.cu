@@ -11,10 +11,10 @@
 // columns before its first.
 //
 // As many blocks as there are SMs walk over all products of tiles. One thread has tokens and codes
-// copied through a ring of stages; three times four warps multiply kRowTiles times 64 rows each. A
-// tile with few tokens takes a narrow product. The order of columns is lane_columns.cuh's. Rows lie
-// in a tile so that a thread's two accumulators of a token are rows 2i and the next: a gate row and
-// its up row.
+// copied through a ring of stages; three times four warps multiply 64 rows each, and of tiles of
+// few tokens, whose products are short, four times four. A tile with few tokens takes a narrow
+// product. The order of columns is lane_columns.cuh's. Rows lie in a tile so that a thread's two
+// accumulators of a token are rows 2i and the next: a gate row and its up row.
 //
 // Each output is one sum over columns in order, whatever the tile: it does not depend on the batch
 // if wgmma's sums do not depend on its number of columns, which the PTX manual does not promise.
@@ -27,11 +27,12 @@ namespace moebench::moe_experts {
 namespace {
 
 constexpr int kGroupThreads = 4 * gpu::kWarp;  // that issue a wgmma together
-// Such groups, each with its part of a tile's rows; one more loads tokens, and gives them
-// registers.
-constexpr int kMultipliers = 3;
+// Of kMultipliers groups that multiply, each with its part of a tile's rows, and one that loads
+// tokens and gives them registers.
+template <int kMultipliers>
 constexpr int kThreads = (kMultipliers + 1) * kGroupThreads;
-constexpr int kMultiplierRegisters = 160;
+template <int kMultipliers>
+constexpr int kMultiplierRegisters = kMultipliers == 3 ? 160 : 112;
 
 // Formats with 16 or 32 values in 16 bytes: a window of wider ones is less than a tile's columns.
 template <Format kFormat>
@@ -39,13 +40,13 @@ constexpr bool kTakes = gpu::DeviceFormat<kFormat>::kValues >= 16;
 
 // ---- Products of tiles --------------------------------------------------------------------------
 
-// kMostTokens: of a tile. 64 kRowTiles rows for four warps.
-template <Format kFormat, int kMostTokens, int kRowTiles>
+// kMostTokens: of a tile. 64 rows for each group.
+template <Format kFormat, int kMostTokens, int kMultipliers>
 class RegisterProducts {
   using Weights = gpu::DeviceFormat<kFormat>;
   static constexpr int kHalves = Columns<kFormat>::kHalves;
-  static constexpr int kLaneRows = 2 * kRowTiles;
-  static constexpr int kGroupRows = 64 * kRowTiles;
+  static constexpr int kLaneRows = 2;
+  static constexpr int kGroupRows = 64;
   static constexpr int kRows = kMultipliers * kGroupRows;
   // A stage is a window: the tokens' tile of each of its halves, and 64 bytes of each row. In units
   // of 16 bytes.
@@ -54,7 +55,7 @@ class RegisterProducts {
   static constexpr int kStage = kHalves * kTokenTile + kRows * kRowChunks;
   static constexpr int kStages = std::min(12, (192 << 10) / 16 / kStage);
   // Windows whose scales are under way: those of few tokens take less time than memory does.
-  static constexpr int kAhead = kMostTokens > 32 ? 1 : 3;
+  static constexpr int kAhead = kMostTokens > 32 ? 1 : 2;
   // Products of 16 columns that are started together. Instructions bound the products of few
   // tokens, and two together take fewer; with more accumulators there are no registers for their
   // fragments, and with formats of 8 bits ptxas serializes them.
@@ -88,7 +89,7 @@ class RegisterProducts {
     }
     gpu::sync_threads();
     if (gpu::warp_id() < kMultipliers * 4) {
-      gpu::raise_max_registers<kMultiplierRegisters>();
+      gpu::raise_max_registers<kMultiplierRegisters<kMultipliers>>();
       multiply_all(full, empty, visit);
     } else {
       gpu::lower_max_registers<24>();
@@ -186,7 +187,6 @@ class RegisterProducts {
     int count;                    // of tokens
     int skipped;                  // products before it in which the group has no rows
     const unsigned char* scales;  // of the lane's first row
-    int next_rows;                // to the lane's first row of the next 64
   };
   // The first from product `index` on.
   MOEBENCH_DEVICE Lane settle(int index) const {
@@ -198,12 +198,8 @@ class RegisterProducts {
     if (!some) return lane;
     lane.count = product.tile.count;
     const EncodedMatrix matrix = matrix_of(stack_, product.tile.expert);
-    const auto lane_row = [&](int m) {
-      const int row = group_row(product) + 64 * m + row_in_tile();
-      return row < matrix.rows ? row : matrix.rows - 2;
-    };
-    lane.scales = row_of(matrix, lane_row(0)).scales;
-    lane.next_rows = kRowTiles > 1 ? lane_row(1) - lane_row(0) : 0;
+    const int row = group_row(product) + row_in_tile();
+    lane.scales = row_of(matrix, row < matrix.rows ? row : matrix.rows - 2).scales;
     return lane;
   }
 
@@ -218,9 +214,8 @@ class RegisterProducts {
     const int from = column < columns_.cols ? column : columns_.cols - length;
     MOEBENCH_UNROLL
     for (int i = 0; i < kLaneRows; ++i) {
-      const int row = i / 2 * lane.next_rows + i % 2;
       scales.of_row[i] = Weights::load_scale(
-          {nullptr, lane.scales + row * stack_.first.row_scale_bytes, 1.0F}, from);
+          {nullptr, lane.scales + i * stack_.first.row_scale_bytes, 1.0F}, from);
       // Two scales for a run: of half of one, the one that is meant.
       if (Weights::kWordsPerScale == 2 && length != Columns<kFormat>::kRun) {
         scales.of_row[i] >>= from / 16 % 2 * 8;
@@ -250,7 +245,7 @@ class RegisterProducts {
     const bool half = columns_.is_half(window);
     MOEBENCH_UNROLL
     for (int i = 0; i < kLaneRows; ++i) {
-      const uint4* row = rows + (i / 2 * 64 + i % 2) * kRowChunks;
+      const uint4* row = rows + i * kRowChunks;
       const uint4 run = half ? half_run(row, t) : row[t];
       MOEBENCH_UNROLL
       for (int w = 0; w < 4; ++w) codes.words[i][w] = gpu::word_of(run, w);
@@ -304,7 +299,7 @@ class RegisterProducts {
   // The A fragments of the products from the step-th of a window on.
   template <bool kAnyScale>
   MOEBENCH_DEVICE static void decode_steps(const Codes& codes, const Scales& scales, int step,
-                                           std::uint32_t (&a)[kTogether][kRowTiles][4]) {
+                                           std::uint32_t (&a)[kTogether][4]) {
     MOEBENCH_UNROLL
     for (int i = 0; i < kLaneRows; ++i) {
       // What is not used of this is not computed.
@@ -314,8 +309,8 @@ class RegisterProducts {
                                                scales.of_row[i], pairs);
       MOEBENCH_UNROLL
       for (int k = 0; k < kTogether; ++k) {
-        a[k][i / 2][i % 2] = pairs[2 * (step + k)];
-        a[k][i / 2][i % 2 + 2] = pairs[2 * (step + k) + 1];
+        a[k][i] = pairs[2 * (step + k)];
+        a[k][i + 2] = pairs[2 * (step + k) + 1];
       }
     }
   }
@@ -324,13 +319,8 @@ class RegisterProducts {
   MOEBENCH_DEVICE void multiply(const Lane& lane, const Lane& next, Scales (&ahead)[kAhead],
                                 Ring& ring, const Visit& visit) const {
     const int num_windows = columns_.num_windows();
-    float sums[kRowTiles][kTokens / 2];
-    MOEBENCH_UNROLL
-    for (int m = 0; m < kRowTiles; ++m) {
-      MOEBENCH_UNROLL
-      for (int i = 0; i < kTokens / 2; ++i) sums[m][i] = 0;
-    }
-    std::uint32_t a[2][kTogether][kRowTiles][4];
+    float sums[kTokens / 2] = {};
+    std::uint32_t a[2][kTogether][4];
     int last = -1;  // the stage before, whose products may be under way
     MOEBENCH_NO_UNROLL
     for (int window = 0; window < num_windows; ++window) {
@@ -367,10 +357,7 @@ class RegisterProducts {
           gpu::wgmma_fence(sums, weights);
           MOEBENCH_UNROLL
           for (int together = 0; together < kTogether; ++together) {
-            MOEBENCH_UNROLL
-            for (int m = 0; m < kRowTiles; ++m) {
-              gpu::wgmma_bf16(sums[m], weights[together][m], tokens + 2 * (k + together));
-            }
+            gpu::wgmma_bf16(sums, weights[together], tokens + 2 * (k + together));
           }
           gpu::wgmma_commit();
           // The products before these: their fragments, and in time their stage, are free. The
@@ -389,22 +376,19 @@ class RegisterProducts {
     Product product{.index = lane.product, .tile = {}, .first_row = 0};
     find(product);
     const EncodedMatrix matrix = matrix_of(stack_, product.tile.expert);
+    const int row = group_row(product) + row_in_tile();
+    if (row >= matrix.rows) return;
+    const float factor = Weights::row_factor(row_of(matrix, row));
+    const float next_factor = Weights::row_factor(row_of(matrix, row + 1));
+    const auto begun = visit.begin(product.tile, row);
     MOEBENCH_UNROLL
-    for (int m = 0; m < kRowTiles; ++m) {
-      const int row = group_row(product) + 64 * m + row_in_tile();
-      if (row >= matrix.rows) continue;
-      const float factor = Weights::row_factor(row_of(matrix, row));
-      const float next_factor = Weights::row_factor(row_of(matrix, row + 1));
-      const auto begun = visit.begin(product.tile, row);
+    for (int j = 0; j < kTokens / 8; ++j) {
       MOEBENCH_UNROLL
-      for (int j = 0; j < kTokens / 8; ++j) {
-        MOEBENCH_UNROLL
-        for (int c = 0; c < 2; ++c) {
-          const int i = 8 * j + gpu::lane_id() % 4 * 2 + c;
-          if (i >= product.tile.count) continue;
-          visit.end(product.tile, i, begun, sums[m][4 * j + c] * factor,
-                    sums[m][4 * j + 2 + c] * next_factor);
-        }
+      for (int c = 0; c < 2; ++c) {
+        const int i = 8 * j + gpu::lane_id() % 4 * 2 + c;
+        if (i >= product.tile.count) continue;
+        visit.end(product.tile, i, begun, sums[4 * j + c] * factor,
+                  sums[4 * j + 2 + c] * next_factor);
       }
     }
   }
@@ -470,24 +454,25 @@ struct Project {
   }
 };
 
-template <Format kFormat, int kMostTokens, int kRowTiles>
-__global__ void MOEBENCH_BOUNDS(kThreads, 1)
+template <Format kFormat, int kMostTokens, int kMultipliers>
+__global__ void MOEBENCH_BOUNDS(kThreads<kMultipliers>, 1)
     activate_tiles(Groups groups, Stack gate_up, MOEBENCH_GRID_CONSTANT gpu::TensorMap x,
                    MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Activate<kFormat> activate) {
-  RegisterProducts<kFormat, kMostTokens, kRowTiles>(gate_up, groups).run(x, codes, activate);
+  RegisterProducts<kFormat, kMostTokens, kMultipliers>(gate_up, groups).run(x, codes, activate);
 }
 
-template <Format kFormat, int kMostTokens, int kRowTiles>
-__global__ void MOEBENCH_BOUNDS(kThreads, 1)
+template <Format kFormat, int kMostTokens, int kMultipliers>
+__global__ void MOEBENCH_BOUNDS(kThreads<kMultipliers>, 1)
     project_tiles(Groups groups, Stack down, MOEBENCH_GRID_CONSTANT gpu::TensorMap activated,
                   MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project project) {
-  RegisterProducts<kFormat, kMostTokens, kRowTiles>(down, groups).run(activated, codes, project);
+  RegisterProducts<kFormat, kMostTokens, kMultipliers>(down, groups).run(activated, codes, project);
 }
 
-// Tokens of a tile: few if experts can be expected to have few. With 64 of them on average, many
-// have a few more, for which 96 are enough.
+// Tokens of a tile: few if experts can be expected to have few. With 32 of them on average, many
+// have more, and would be two tiles (256 tokens of gpt-oss-20b on an H200: 11.7 ms a step instead of
+// 13.2). With 64 of them many have a few more, for which 96 are enough.
 int tile_tokens(std::int64_t num_pairs, std::int64_t num_experts) {
-  return num_pairs > 90 * num_experts ? 128 : num_pairs > 32 * num_experts ? 96 : 32;
+  return num_pairs > 90 * num_experts ? 128 : num_pairs > 24 * num_experts ? 96 : 32;
 }
 
 // Rows as wide as whole stages.
@@ -498,9 +483,9 @@ GroupedScratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::i
                               width(intermediate_size), tile_tokens(num_pairs, num_experts));
 }
 
-template <Format kFormat, int kMostTokens, int kRowTiles>
+template <Format kFormat, int kMostTokens, int kMultipliers>
 void launch_all(const Args& args, Context& context) {
-  using Products = RegisterProducts<kFormat, kMostTokens, kRowTiles>;
+  using Products = RegisterProducts<kFormat, kMostTokens, kMultipliers>;
   const Sizes sizes = sizes_of(args);
   Workspace workspace(context.workspace);
   const GroupedScratch scratch = take_scratch(workspace, sizes.num_pairs, sizes.num_experts,
@@ -510,7 +495,7 @@ void launch_all(const Args& args, Context& context) {
                                   Products::num_row_tiles(static_cast<int>(rows));
     return gpu::LaunchConfig{.grid = {static_cast<unsigned>(
                                  std::min<std::int64_t>(products, gpu::device_info().num_sms))},
-                             .block = kThreads,
+                             .block = kThreads<kMultipliers>,
                              .shared_bytes = Products::kBytes,
                              .stream = context.stream};
   };
@@ -536,14 +521,14 @@ void launch_all(const Args& args, Context& context) {
   };
   launch_sort(args, context, kMostTokens, scratch.groups);
   launch_gather_columns<kFormat>(args, context, scratch);
-  gpu::launch(activate_tiles<kFormat, kMostTokens, kRowTiles>, config(args.gate_up.rows),
+  gpu::launch(activate_tiles<kFormat, kMostTokens, kMultipliers>, config(args.gate_up.rows),
               "moe_experts/cuda_grouped_registers_bf16 (gate, up)", scratch.groups,
               device_stack(args.gate_up), tiles_of(scratch.x, sizes.hidden_size),
               codes_of(args.gate_up),
               Activate<kFormat>{args.gate_up_bias.data, static_cast<int>(args.gate_up.rows),
                                 args.swiglu_alpha, args.swiglu_limit, scratch.activated});
   gpu::launch(
-      project_tiles<kFormat, kMostTokens, kRowTiles>, config(args.down.rows),
+      project_tiles<kFormat, kMostTokens, kMultipliers>, config(args.down.rows),
       "moe_experts/cuda_grouped_registers_bf16 (down)", scratch.groups, device_stack(args.down),
       tiles_of(scratch.activated, sizes.intermediate_size), codes_of(args.down),
       Project{args.down_bias.data, sizes.hidden_size, scratch.groups.pairs, scratch.projected});
@@ -555,11 +540,11 @@ void run(const Args& args, Context& context) {
     if constexpr (kTakes<format()>) {
       switch (tile_tokens(args.expert_ids.size(), args.gate_up.count)) {
         case 128:
-          return launch_all<format(), 128, 1>(args, context);
+          return launch_all<format(), 128, 3>(args, context);
         case 96:
-          return launch_all<format(), 96, 1>(args, context);
+          return launch_all<format(), 96, 3>(args, context);
         default:
-          return launch_all<format(), 32, 1>(args, context);
+          return launch_all<format(), 32, 4>(args, context);
       }
     } else {
       cuda_grouped_wgmma_bf16.run(args, context);

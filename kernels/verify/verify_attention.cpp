@@ -45,7 +45,9 @@ std::vector<Shape> shapes() {
           {"long_prompts", 8, 1, 64, 16, 0, true, {290, 129, 256}, 30},
           {"long_prompts_with_window", 16, 2, 64, 128, 128, true, {290, 127, 1}, 25},
           {"large_pages", 4, 2, 64, 256, 0, false, {300, 5}, 5},
-          // As gpt-oss, more tokens times key/value heads than twice the SMs of an H200.
+          // As gpt-oss: few sequences, for whose contexts a large GPU needs several blocks each;
+          // and more than two for each of its SMs.
+          {"few_sequences", 64, 8, 64, 16, 0, true, {600, 1, 1100, 257}, 1, Format::kBf16},
           {"many_sequences", 64, 8, 64, 16, 0, true, lengths(34), 1, Format::kBf16},
           {"many_sequences_window", 64, 8, 64, 16, 128, true, lengths(34), 1, Format::kBf16}};
 }

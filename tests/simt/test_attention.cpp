@@ -266,9 +266,13 @@ TEST_CASE("attention: cuda_decode_stream_mma agrees with the reference at every 
       Prompts prompts(shape, format);
       const auto want = prompts.run(variant_named("reference"), pool);
       CHECK(error_of(prompts.run(variant, pool), want) < 2e-5);
-      const gpu::DescribedDevice plain(gpu::known_device("a100"));
-      INFO("without clusters");
-      CHECK(error_of(prompts.run(variant, pool), want) < 2e-5);
+      gpu::DeviceInfo plain = gpu::known_device("a100");
+      plain.num_sms = 1;
+      for (const gpu::DeviceInfo& other : {plain, gpu::known_device("h200")}) {
+        INFO("as on " << other.name << " with " << other.num_sms << " SMs");
+        const gpu::DescribedDevice described(other);
+        CHECK(error_of(prompts.run(variant, pool), want) < 2e-5);
+      }
     }
   }
 }
