@@ -37,11 +37,14 @@ DIRECT="$(plan_of "as shipped, direct" \
 INVARIANT_WGMMA="$(plan_of "invariant, wgmma" '"default": "invariant", "linear": "cuda_wgmma_rows_bf16",
     "attention": "cuda_flash_splits_mma", "moe_experts": "cuda_grouped_registers_bf16"' '"kv": "bf16"')"
 FUSED="$(plan_of "as shipped, fused" '"default": "fast"' '"kv": "bf16", "fuse": true')"
+FUSED_APART="$(plan_of "as shipped, fused, router and experts apart" \
+  '"default": "fast", "moe_experts": "cuda_digits_fp8+cuda_grouped_registers_bf16"' '"kv": "bf16", "fuse": true')"
 LOAD_PLANS="$AS_SHIPPED"
 SUITE_PLANS="$AS_SHIPPED,
            $FUSED"
 SUITE_PLANS_20B="$SUITE_PLANS,
            $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
+           $FUSED_APART,
            $DIRECT,
            $INVARIANT_WGMMA,
            $(plan_of "fp8 dense" '"default": "fast"' \

@@ -10,7 +10,7 @@
 
 namespace moebench {
 
-inline constexpr std::size_t kSignalBytes = 8 << 10;
+inline constexpr std::size_t kSignalBytes = 112 << 10;
 
 struct Context {
   ThreadPool& pool;

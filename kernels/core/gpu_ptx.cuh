@@ -190,10 +190,19 @@ MOEBENCH_DEVICE void add_release(int* to, int value) {
   asm volatile("red.release.gpu.global.add.s32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
 }
 MOEBENCH_DEVICE void fence_device() { __threadfence(); }
-// One word that other threads of the device write, or read, meanwhile. Orders nothing else.
-MOEBENCH_DEVICE std::uint64_t load_relaxed(const std::uint64_t* from) {
-  std::uint64_t value;
-  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
+// Words that other threads of the device write, or read, meanwhile: one, or four of which each is
+// as if alone. Order nothing else.
+MOEBENCH_DEVICE uint4 load_relaxed(const uint4* from) {
+  uint4 v;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(from)
+               : "memory");
+  return v;
+}
+MOEBENCH_DEVICE std::uint32_t load_relaxed(const std::uint32_t* from) {
+  std::uint32_t value;
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
   return value;
 }
 MOEBENCH_DEVICE int load_relaxed(const int* from) {
@@ -201,8 +210,8 @@ MOEBENCH_DEVICE int load_relaxed(const int* from) {
   asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
   return value;
 }
-MOEBENCH_DEVICE void store_relaxed(std::uint64_t* to, std::uint64_t value) {
-  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
+MOEBENCH_DEVICE void store_relaxed(std::uint32_t* to, std::uint32_t value) {
+  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
 }
 // A pause inside a loop that waits for another thread; and none, where every nanosecond counts.
 MOEBENCH_DEVICE void spin_pause() { __nanosleep(20); }

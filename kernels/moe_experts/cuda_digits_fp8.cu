@@ -54,7 +54,12 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1)
   DownWalk walk{&down, bias, expert_weights, out, num_pairs, 0, experts};
   multiply_digits<kMostPairs, 3>(down.first, walk, [&] {
     gpu::wait_for_previous_kernel();
-    store_activations(activated, down.first.cols, num_pairs);
+    store_activations(
+        num_pairs,
+        [&](int pair, int unit) {
+          return load_inputs(activated + pair * down.first.cols, down.first.cols, unit);
+        },
+        [](int, const Inputs&) { return true; });
   });
 }
 

@@ -3,24 +3,25 @@
 // memory is kept busy across it. Hopper, MXFP4 experts, multiplied as cuda_digits_fp8 describes,
 // with its bits, and those of rms_norm/cuda_block, linear/cuda_rows_f32 and router/cuda_warp.
 //
-// One block an SM; all run at once and wait for each other twice:
+// One block an SM; all run at once and wait for each other twice. What one leaves for the others,
+// sums of the router and activations, shows by itself that it is there: no fence stands between who
+// writes and who reads (grid_turn.cuh).
 //
 // A. Every block normalises the whole row, for that is sooner than being told, and keeps its
-//    digits. The router's product is dealt out by quarters of a row to a warp each. What a warp has
-//    summed goes to memory as one word together with the sign that it is there, so that who waits
-//    for it has it by the load that finds it: no barrier, no counter.
+//    digits. The router's product is dealt out by quarters of a row to a warp each.
 // B. One warp of each block reads all sums and chooses; then gate and up as in cuda_digits_fp8.
 //    When the weights of a block's last tile have been asked for, it asks the second-level cache
 //    for its rows of down: memory has something to do while blocks wait for each other.
-// C. A block that has arrived at the barrier asks for its first weights of down, then waits, and
-//    reads what all have activated.
+// C. A block that has multiplied says so, a little ahead of what it activates, and asks for its
+//    first weights of down. When all have said it, it reads what they have activated, again if some
+//    is not there yet.
 //
-// Where nothing is to be routed, there is only the barrier. What the router's part does not take is
-// refused; other experts run as cuda_digits_fp8.
+// Where nothing is to be routed, x and the choice are given, and only activations waited for. What
+// the router's part does not take is refused; other experts run as cuda_digits_fp8.
 #include <algorithm>
 #include <string>
 
-#include "kernels/core/grid_barrier.cuh"
+#include "kernels/core/grid_turn.cuh"
 #include "kernels/formats/f32_groups.cuh"
 #include "kernels/fused/norm_row.cuh"
 #include "kernels/moe_experts/digit_products.cuh"
@@ -37,15 +38,18 @@ constexpr int kMostCols = kSteps * kStepColumns;
 constexpr int kWarps = kThreads / gpu::kWarp;
 constexpr int kDigitWarps = kUnits / gpu::kWarp;  // those of the block that store digits
 constexpr int kChooser = 0;                       // the warp that chooses
-constexpr int kWaiter = kThreads - 1;             // the thread that waits at the barrier
+constexpr int kWaiter = kThreads - 1;             // the thread that waits for the grid
 
-// What blocks leave for each other: zeros where there is nothing.
+// What the blocks of a launch leave for each other: zeros where there is nothing yet.
+struct Shown {
+  std::uint32_t sums[kMostExperts][gpu::kMostSplits];
+  alignas(16) float activated[kMostPairs * kMostCols];
+};
 struct Signals {
-  std::uint64_t sums[kMostExperts][gpu::kMostSplits];  // a float's bits below kThere
-  int barrier;
+  Shown at[2];  // by the grid's turn
+  int turn;
 };
 static_assert(sizeof(Signals) <= kSignalBytes);
-constexpr std::uint64_t kThere = std::uint64_t{1} << 32;
 
 struct Router {
   fused::DeviceNorm norm;
@@ -68,7 +72,6 @@ struct Work {
   int num_pairs;
   float alpha;
   float limit;
-  float* activated;
   float* out;
   Signals* signals;
 };
@@ -82,12 +85,44 @@ MOEBENCH_DEVICE float* shared_x() {
 
 struct GateUpBeforeDown : GateUpWalk {
   const Stack* down;
+  Signals* signals;
+  const unsigned* turn;  // shared memory
 
   MOEBENCH_DEVICE void enter(bool goes_on) const {
     if (goes_on || static_cast<int>(threadIdx.x) >= num_pairs) return;
     prefetch_down(*down, experts.of(static_cast<int>(threadIdx.x)));
   }
+  MOEBENCH_DEVICE void multiplied() const {
+    if (threadIdx.x == kWaiter) gpu::arrive_at_grid(&signals->turn);
+  }
+  template <class Total>
+  MOEBENCH_DEVICE void finish(const Place& place, const Early& early, Total&& total) const {
+    if (2 * gpu::lane_id() >= place.rows) return;
+    float* const to = signals->at[*turn].activated + activated_by(place);
+    gpu::store_relaxed(reinterpret_cast<std::uint32_t*>(to), gpu::shown(activation(early, total)));
+  }
 };
+
+// What the launch before has left, so that the next finds nothing. All blocks.
+MOEBENCH_DEVICE void clear(Shown& shown) {
+  auto* words = reinterpret_cast<uint4*>(&shown);
+  const auto blocks = static_cast<int>(gridDim.x);
+  for (int i = static_cast<int>(threadIdx.x) * blocks + static_cast<int>(blockIdx.x);
+       i < static_cast<int>(sizeof(Shown) / sizeof(uint4)); i += kThreads * blocks) {
+    words[i] = {0, 0, 0, 0};
+  }
+}
+
+// Columns of the activations of an expert, as they are now; none where one is not there yet.
+MOEBENCH_DEVICE Inputs load_shown(const float* row, int cols, int unit) {
+  if (8 * unit >= cols) return {};
+  const auto* from = reinterpret_cast<const uint4*>(row + 8 * unit);
+  const uint4 a = gpu::load_relaxed(from);
+  const uint4 b = gpu::load_relaxed(from + 1);
+  return {{gpu::float_from_bits(a.x), gpu::float_from_bits(a.y), gpu::float_from_bits(a.z),
+           gpu::float_from_bits(a.w), gpu::float_from_bits(b.x), gpu::float_from_bits(b.y),
+           gpu::float_from_bits(b.z), gpu::float_from_bits(b.w)}};
+}
 
 // The part of a row of the router's weights that a warp multiplies.
 struct RowSplit {
@@ -132,9 +167,9 @@ struct RowSplit {
 
 // The sums of all experts, as soon as they are there, into `logits`. One warp, whose lanes have the
 // biases of experts l, l + 32, ...
-MOEBENCH_DEVICE void await_logits(const Router& router, const Signals& signals,
+MOEBENCH_DEVICE void await_logits(const Router& router, const Shown& shown,
                                   const float (&bias)[kHeldExperts], float* logits) {
-  std::uint64_t sums[kHeldExperts][gpu::kMostSplits];
+  std::uint32_t sums[kHeldExperts][gpu::kMostSplits];
   bool is_there = false;
   while (true) {
     is_there = true;
@@ -143,16 +178,16 @@ MOEBENCH_DEVICE void await_logits(const Router& router, const Signals& signals,
       const int expert = gpu::lane_id() + h * gpu::kWarp;
       MOEBENCH_UNROLL
       for (int split = 0; split < gpu::kMostSplits; ++split) {
-        sums[h][split] = kThere;
+        sums[h][split] = 1;
         if (expert < router.num_experts && split < router.splits) {
-          sums[h][split] = gpu::load_relaxed(&signals.sums[expert][split]);
+          sums[h][split] = gpu::load_relaxed(&shown.sums[expert][split]);
         }
       }
     }
     MOEBENCH_UNROLL
     for (int h = 0; h < kHeldExperts; ++h) {
       MOEBENCH_UNROLL
-      for (const std::uint64_t sum : sums[h]) is_there &= sum != 0;
+      for (const std::uint32_t sum : sums[h]) is_there &= sum != 0;
     }
     if (gpu::all(gpu::kAllLanes, is_there)) break;
     gpu::spin_on();
@@ -162,9 +197,7 @@ MOEBENCH_DEVICE void await_logits(const Router& router, const Signals& signals,
     float logit = 0;  // in finish_row's order
     MOEBENCH_UNROLL
     for (int split = 0; split < gpu::kMostSplits; ++split) {
-      if (split < router.splits) {
-        logit += gpu::float_from_bits(static_cast<std::uint32_t>(sums[h][split]));
-      }
+      if (split < router.splits) logit += gpu::float_from_bits(sums[h][split]);
     }
     if (router.bias != nullptr) logit += bias[h];
     const int expert = gpu::lane_id() + h * gpu::kWarp;
@@ -174,7 +207,8 @@ MOEBENCH_DEVICE void await_logits(const Router& router, const Signals& signals,
 
 // Norm, product and choice: the digits of the row, and the token's experts and their weights. A
 // barrier must follow.
-MOEBENCH_DEVICE void route(const Work& work, std::int32_t (&expert_ids)[kMostPairs],
+MOEBENCH_DEVICE void route(const Work& work, unsigned (&turn)[1],
+                           std::int32_t (&expert_ids)[kMostPairs],
                            float (&expert_weights)[kMostPairs]) {
   MOEBENCH_SHARED(float, logits, [kMostExperts]);
   float* const x = shared_x();
@@ -213,19 +247,20 @@ MOEBENCH_DEVICE void route(const Work& work, std::int32_t (&expert_ids)[kMostPai
                          cols, norm.epsilon));
     row.store_row(x, cols);
   }
+  if (thread == kWaiter) turn[0] = gpu::grid_turn(&work.signals->turn);
   gpu::sync_threads();
+  Shown& shown = work.signals->at[turn[0]];
   for (; task < tasks; task += kWarps * static_cast<int>(gridDim.x)) {
     const float sum = split.multiply(router, cols, task, x);
     if (gpu::lane_id() == 0) {
-      gpu::store_relaxed(&work.signals->sums[task / router.splits][task % router.splits],
-                         kThere | gpu::bits_of(sum));
+      gpu::store_relaxed(&shown.sums[task / router.splits][task % router.splits], gpu::shown(sum));
     }
     const int next = task + kWarps * static_cast<int>(gridDim.x);
     if (next < tasks) split.load(router, cols, next);
   }
   if (thread < kUnits) store_digits<1>(0, thread, load_inputs(x, cols, thread).x);
   if (gpu::warp_id() == kChooser) {
-    await_logits(router, *work.signals, bias, logits);
+    await_logits(router, shown, bias, logits);
     gpu::sync_warp();
     router::choose_experts<kHeldExperts>(logits, router.num_experts, work.num_pairs, expert_ids,
                                          expert_weights);
@@ -238,40 +273,29 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   MOEBENCH_SHARED(float, expert_weights, [kMostPairs]);
   MOEBENCH_SHARED(unsigned, turn, [1]);
   const auto thread = static_cast<int>(threadIdx.x);
-  float* const own_x = shared_x() + 8 * thread;
   if constexpr (kRoutes) {
-    route(work, expert_ids, expert_weights);
+    route(work, turn, expert_ids, expert_weights);
   } else {
     gpu::wait_for_previous_kernel();
     if (thread < work.num_pairs) {
       expert_ids[thread] = gpu::load_constant(work.expert_ids + thread);
       expert_weights[thread] = gpu::load_constant(work.expert_weights + thread);
     }
-    // Not to registers, of which there are none to spare once weights have been asked for.
-    if (8 * thread < work.gate_up.first.cols) {
-      gpu::copy_async(own_x, work.x + 8 * thread);
-      gpu::copy_async(own_x + 4, work.x + 8 * thread + 4);
+    // They come with the ids, without which no weights can be asked for.
+    if (thread < kUnits) {
+      store_digits<1>(0, thread, load_inputs(work.x, work.gate_up.first.cols, thread).x);
     }
-    gpu::commit_copies();
+    if (thread == kWaiter) turn[0] = gpu::grid_turn(&work.signals->turn);
   }
-  if (thread == kWaiter) turn[0] = gpu::grid_turn(&work.signals->barrier);
   gpu::sync_threads();
   {
-    GateUpBeforeDown gate_up{{&work.gate_up, work.gate_up_bias, work.activated, work.alpha,
-                              work.limit, work.num_pairs, 0, Experts(expert_ids, work.num_pairs)},
-                             &work.down};
-    multiply_digits<1, 6>(work.gate_up.first, gate_up, [&] {
-      if constexpr (!kRoutes) {
-        gpu::wait_copies<1>();  // but not for the scales
-        if (thread < kUnits) {
-          store_digits<1>(0, thread, load_inputs(shared_x(), work.gate_up.first.cols, thread).x);
-        }
-      }
-    });
+    GateUpBeforeDown gate_up{{&work.gate_up, work.gate_up_bias, nullptr, work.alpha, work.limit,
+                              work.num_pairs, 0, Experts(expert_ids, work.num_pairs)},
+                             &work.down,
+                             work.signals,
+                             turn};
+    multiply_digits<1, 6>(work.gate_up.first, gate_up, [] {});
   }
-  gpu::sync_threads();
-  if (thread == kWaiter) gpu::arrive_at_grid(&work.signals->barrier);
-
   DownWalk down{&work.down,
                 work.down_bias,
                 expert_weights,
@@ -280,16 +304,23 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
                 0,
                 Experts(expert_ids, work.num_pairs)};
   multiply_digits<kMostPairs, 3>(work.down.first, down, [&] {
-    if (thread == kWaiter) gpu::wait_for_grid(&work.signals->barrier, turn[0]);
+    if (thread == kWaiter) gpu::wait_for_grid(&work.signals->turn, turn[0]);
     gpu::sync_threads();
     gpu::let_next_kernel_start();
-    store_activations(work.activated, work.down.first.cols, work.num_pairs);
-    // All blocks have read them.
-    if (kRoutes && blockIdx.x == 0) {
-      for (int i = thread; i < kMostExperts * gpu::kMostSplits; i += kThreads) {
-        gpu::store_relaxed(&work.signals->sums[0][0] + i, 0);
-      }
-    }
+    const int cols = work.down.first.cols;
+    const float* activated = work.signals->at[turn[0]].activated;
+    store_activations(
+        work.num_pairs,
+        [&](int pair, int unit) { return load_shown(activated + pair * cols, cols, unit); },
+        [&](int unit, const Inputs& inputs) {
+          bool is_there = true;
+          MOEBENCH_UNROLL
+          for (const float x : inputs.x) is_there &= gpu::bits_of(x) != 0;
+          is_there |= 8 * unit >= cols;
+          if (!is_there) gpu::spin_on();
+          return is_there;
+        });
+    clear(work.signals->at[turn[0] ^ 1]);
   });
 }
 
@@ -337,7 +368,6 @@ void run(const Args& args, Context& context) {
   }
   require(context.signals.size() >= sizeof(Signals), "run moe_experts: {} bytes of signals, of {}",
           context.signals.size(), sizeof(Signals));
-  Workspace workspace(context.workspace);
   work.x = args.x.data;
   work.expert_ids = args.expert_ids.data;
   work.expert_weights = args.expert_weights.data;
@@ -348,7 +378,6 @@ void run(const Args& args, Context& context) {
   work.num_pairs = static_cast<int>(num_pairs);
   work.alpha = args.swiglu_alpha;
   work.limit = args.swiglu_limit;
-  work.activated = workspace.take<float>(num_pairs * args.down.cols);
   work.out = args.out.data;
   work.signals = reinterpret_cast<Signals*>(context.signals.data());
   const int num_sms = gpu::device_info().num_sms;
@@ -374,7 +403,7 @@ void run(const Args& args, Context& context) {
 const Variant cuda_one_launch_fp8 = {
     .name = "cuda_one_launch_fp8",
     .backend = "cuda",
-    .summary = "cuda_digits_fp8 as one launch with a barrier over all blocks, and the router in it",
+    .summary = "cuda_digits_fp8 as one launch whose blocks wait for each other, the router in it (Hopper)",
     .rounds = "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits",
     .max_nmse = bf16_max_nmse,
     .weight_layout = RowLayout::kRowMajor,

@@ -149,6 +149,7 @@ MOEBENCH_DEVICE std::uint32_t odd_codes(std::uint32_t codes) {
 //   rows(place)             data of the lane's rows: of the tile's rows 16 w + g and 16 w + g + 8
 //   scales(place, pair)     the scales of its first row (of each of kPairs experts)
 //   early(place)            by a warp, before weights are asked for: what the end will need
+//   multiplied()            when all is multiplied, by every thread
 //   finish(place, early, total)   by the same warp at the end; total(row) is a row's product
 //
 // While the weights of the first tile are under way, ready() is called, once, to store digits.
@@ -298,6 +299,7 @@ MOEBENCH_DEVICE void multiply_digits(const EncodedMatrix& shape, Walk& walk, Rea
     of_now = of_next;
   }
   gpu::sync_threads();
+  walk.multiplied();
   if (own.rows == 0) return;
   const auto& totals = s.totals[gpu::warp_id()];
   walk.finish(own, early, [&](int row) {
@@ -349,6 +351,7 @@ struct GateUpWalk {
     return at(place.pair * stack->first.rows + place.row + place.rows);
   }
   MOEBENCH_DEVICE void enter(bool) const {}
+  MOEBENCH_DEVICE void multiplied() const {}
   MOEBENCH_DEVICE gpu::LaneRows rows(const Place& place) const {
     const EncodedMatrix matrix = matrix_of(*stack, experts.of(place.pair));
     const int row = gpu::warp_id() % 4 * 16 + gpu::lane_id() / 4;
@@ -370,9 +373,16 @@ struct GateUpWalk {
   template <class Total>
   MOEBENCH_DEVICE void finish(const Place& place, const Early& early, Total&& total) const {
     const int i = gpu::lane_id();
-    if (2 * i >= place.rows) return;
-    activated[place.pair * (stack->first.rows / 2) + place.row / 2 + i] =
-        swiglu(total(2 * i) + early.gate_bias, total(2 * i + 1) + early.up_bias, alpha, limit);
+    if (2 * i < place.rows) activated[activated_by(place)] = activation(early, total);
+  }
+  // The lane's, and where it goes.
+  template <class Total>
+  MOEBENCH_DEVICE float activation(const Early& early, Total&& total) const {
+    const int i = gpu::lane_id();
+    return swiglu(total(2 * i) + early.gate_bias, total(2 * i + 1) + early.up_bias, alpha, limit);
+  }
+  MOEBENCH_DEVICE int activated_by(const Place& place) const {
+    return place.pair * (stack->first.rows / 2) + place.row / 2 + gpu::lane_id();
   }
 };
 
@@ -399,6 +409,7 @@ struct DownWalk {
   }
   MOEBENCH_DEVICE Place after(const Place& place) const { return at(place.row + place.rows); }
   MOEBENCH_DEVICE void enter(bool) const {}
+  MOEBENCH_DEVICE void multiplied() const {}
   MOEBENCH_DEVICE gpu::LaneRows rows(const Place& place) const {
     const EncodedMatrix matrix = matrix_of(*stack, experts.of(gpu::warp_id() % 4));
     const int row = gpu::lane_id() / 4;
@@ -446,17 +457,25 @@ MOEBENCH_DEVICE void prefetch_down(const Stack& down, int expert) {
 }
 
 // The digits of the activations of all the token's experts, by a whole block. Where the token has
-// fewer, the last one's again.
-MOEBENCH_DEVICE void store_activations(const float* activated, int cols, int num_pairs) {
+// fewer, the last one's again. load(pair, unit) gives 8 columns, and again until
+// is_there(unit, inputs).
+template <class Load, class IsThere>
+MOEBENCH_DEVICE void store_activations(int num_pairs, Load&& load, IsThere&& is_there) {
   constexpr int kShares = kMostPairs * kUnits / kThreads;
   static_assert(kMostPairs * kUnits % kThreads == 0);
   const auto item = [](int share) { return share * kThreads + static_cast<int>(threadIdx.x); };
   Inputs inputs[kShares];  // all are asked for before the first is used
-  MOEBENCH_UNROLL
-  for (int i = 0; i < kShares; ++i) {
-    const int pair = min(item(i) / kUnits, num_pairs - 1);
-    inputs[i] = load_inputs(activated + pair * cols, cols, item(i) % kUnits);
+  bool are_there = false;
+  while (!are_there) {
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kShares; ++i) {
+      inputs[i] = load(min(item(i) / kUnits, num_pairs - 1), item(i) % kUnits);
+    }
+    are_there = true;
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kShares; ++i) are_there &= is_there(item(i) % kUnits, inputs[i]);
   }
+  gpu::sync_warp();
   MOEBENCH_UNROLL
   for (int i = 0; i < kShares; ++i) {
     store_digits<kMostPairs>(item(i) / kUnits, item(i) % kUnits, inputs[i].x);

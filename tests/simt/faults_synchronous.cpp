@@ -3,7 +3,7 @@
 #include "tests/simt/support.h"
 #include "tests/simt/words.h"
 // After the words that it is made of.
-#include "kernels/core/grid_barrier.cuh"
+#include "kernels/core/grid_turn.cuh"
 
 namespace moebench::test {
 namespace {
@@ -294,31 +294,38 @@ bool hand_over_a_value(bool faulty) {
   return out[0] == 7;
 }
 
-// Each block adds up what all threads of all blocks have written. Faulty: one thread arrives before
-// the others of its block have.
-__global__ void add_up_after_all(int* word, float* values, float* out, bool faulty) {
+// Each block adds up what all threads of all blocks show each other. Faulty: it does not look
+// whether a value is there yet.
+__global__ void add_up_shown(int* word, std::uint32_t* values, float* out, bool faulty) {
+  const unsigned count = gridDim.x * 64;
+  const unsigned own = blockIdx.x * 64 + threadIdx.x;
   const unsigned turn = gpu::grid_turn(word);
-  values[blockIdx.x * 64 + threadIdx.x] = 1;
-  if (!faulty) gpu::sync_threads();
-  if (threadIdx.x == 0) {
-    gpu::arrive_at_grid(word);
-    gpu::wait_for_grid(word, turn);
-  }
+  std::uint32_t* const shown = values + turn * count;
+  gpu::sync_threads();
+  if (threadIdx.x == 0) gpu::arrive_at_grid(word);
+  gpu::store_relaxed(&shown[own], gpu::shown(static_cast<float>(threadIdx.x)));
+  if (threadIdx.x == 0) gpu::wait_for_grid(word, turn);
   gpu::sync_threads();
   float sum = 0;
-  for (unsigned i = 0; i < gridDim.x * 64; ++i) sum += values[i];
+  for (unsigned i = 0; i < count; ++i) {
+    std::uint32_t bits = gpu::load_relaxed(&shown[i]);
+    while (bits == 0 && !faulty) {
+      gpu::spin_on();
+      bits = gpu::load_relaxed(&shown[i]);
+    }
+    sum += gpu::float_from_bits(bits);
+  }
+  values[(turn ^ 1U) * count + own] = 0;
   if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
-bool add_up_after_a_grid_barrier(bool faulty) {
+bool add_up_what_blocks_show(bool faulty) {
   DeviceArray<int> word(std::vector<int>{0});
-  DeviceArray<float> values(3 * 64), out(3);
+  DeviceArray<std::uint32_t> values(std::vector<std::uint32_t>(std::size_t{2} * 3 * 64));
+  DeviceArray<float> out(3);
   for (int run = 0; run < 3; ++run) {
-    std::fill_n(values.data(), values.size(), 0.0F);
-    gpu::launch(add_up_after_all, {.grid = {3}, .block = 64, .cooperative = true}, "fault",
-                word.data(), values.data(), out.data(), faulty);
-    for (std::size_t b = 0; b < 3; ++b) {
-      if (out[b] != 3 * 64) return false;
-    }
+    gpu::launch(add_up_shown, {.grid = {3}, .block = 64, .cooperative = true}, "fault", word.data(),
+                values.data(), out.data(), faulty);
+    if (out.values() != std::vector<float>(3, 3 * 2016)) return false;
   }
   return true;
 }
@@ -479,8 +486,8 @@ std::vector<Fault> synchronous_faults() {
        much_static_and_dynamic},
       {"race between blocks", kNo, kNo, kYes, "", add_up_blocks},
       {"flag without release", kNo, kNo, kYes, "", hand_over_a_value},
-      {"arrival at the barrier of the grid before that of the block", kYes, kNo, kYes, "",
-       add_up_after_a_grid_barrier},
+      {"read of what another block shows before it is there", kYes, kNo, kNo, "",
+       add_up_what_blocks_show},
       {"wait for a flag that nobody sets", kYes, kNo, kNo, "livelock", wait_for_a_flag},
       {"read of a block's shared memory after its end", kYes, kNo, kNo, "", read_the_peer},
       {"write to the memory of a block that has not begun", kYes, kYes, kNo, "",

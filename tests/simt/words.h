@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/core/device.h"
@@ -156,8 +157,13 @@ template <class T>
 T load_relaxed(const T* from) {
   return std::atomic_ref<T>(*const_cast<T*>(from)).load(std::memory_order_relaxed);
 }
-inline void store_relaxed(std::uint64_t* to, std::uint64_t value) {
-  std::atomic_ref<std::uint64_t>(*to).store(value, std::memory_order_relaxed);
+inline uint4 load_relaxed(const uint4* from) {
+  return {load_relaxed(&from->x), load_relaxed(&from->y), load_relaxed(&from->z),
+          load_relaxed(&from->w)};
+}
+template <class T>
+void store_relaxed(T* to, std::type_identity_t<T> value) {
+  std::atomic_ref<T>(*to).store(value, std::memory_order_relaxed);
 }
 inline void spin_pause(Where at = Where::current()) { simt::spin(at); }
 inline void spin_on(Where at = Where::current()) { simt::spin(at); }
