@@ -403,7 +403,8 @@ void run(const Args& args, Context& context) {
 const Variant cuda_one_launch_fp8 = {
     .name = "cuda_one_launch_fp8",
     .backend = "cuda",
-    .summary = "cuda_digits_fp8 as one launch whose blocks wait for each other, the router in it (Hopper)",
+    .summary =
+        "cuda_digits_fp8 as one launch whose blocks wait for each other, the router in it (Hopper)",
     .rounds = "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits",
     .max_nmse = bf16_max_nmse,
     .weight_layout = RowLayout::kRowMajor,
