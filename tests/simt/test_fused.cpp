@@ -265,6 +265,83 @@ TEST_CASE("moe_experts: cuda_grouped_registers_bf16 in every schedule") {
   }
 }
 
+TEST_CASE("moe_experts: cuda_grouped_folded_fp8 multiplies tiles of every size") {
+  ThreadPool pool(1);
+  struct Case {
+    std::int64_t experts, hidden, intermediate, tokens, top_k;
+  };
+  // Chunks of columns that are whole and that are not, one and several; rows that end inside 64,
+  // and that leave four warps without any; tiles of 8, 16 and 32 tokens, with 16 as the most of a
+  // tile and with 32, and several tiles of an expert.
+  const Case cases[] = {{8, 160, 96, 12, 2}, {4, 320, 160, 10, 2}, {4, 96, 192, 45, 2},
+                        {3, 64, 32, 40, 2},  {4, 448, 320, 62, 2}, {2, 256, 128, 64, 1}};
+  for (const Case& c : cases) {
+    INFO(c.tokens << " tokens, " << c.hidden << ", " << c.intermediate);
+    RandomStream random(14);
+    verify::RandomMatrices gate_up(random, Format::kMxfp4, c.experts, 2 * c.intermediate, c.hidden,
+                                   pool);
+    verify::RandomMatrices down(random, Format::kMxfp4, c.experts, c.hidden, c.intermediate, pool);
+    const auto want = experts_with("cuda_per_token_f32", gate_up, down, c.tokens, c.top_k, pool);
+    const auto got =
+        experts_with("cuda_grouped_folded_fp8", gate_up, down, c.tokens, c.top_k, pool);
+    CHECK(nmse(got, want) <
+          moe_experts::cuda_grouped_folded_fp8.max_nmse({.format = Format::kMxfp4}));
+    // Not what it falls back to.
+    CHECK_FALSE(same_bits(
+        got, experts_with("cuda_grouped_registers_bf16", gate_up, down, c.tokens, c.top_k, pool)));
+  }
+}
+
+TEST_CASE("moe_experts: cuda_grouped_folded_fp8 gives a token the same bits in every batch") {
+  ThreadPool pool(1);
+  RandomStream random(16);
+  verify::RandomMatrices gate_up(random, Format::kMxfp4, 4, 192, 160, pool);
+  verify::RandomMatrices down(random, Format::kMxfp4, 4, 160, 96, pool);
+  const auto all = experts_with("cuda_grouped_folded_fp8", gate_up, down, 60, 2, pool);
+  for (const std::int64_t tokens : {1, 9, 33}) {
+    INFO(tokens << " tokens");
+    const auto some = experts_with("cuda_grouped_folded_fp8", gate_up, down, tokens, 2, pool);
+    CHECK(same_bits(some, {all.begin(), all.begin() + tokens * 160}));
+  }
+}
+
+TEST_CASE("moe_experts: cuda_grouped_folded_fp8 in every schedule") {
+  ThreadPool pool(1);
+  RandomStream random(15);
+  // Chunks enough for the ring to turn, and more products than blocks.
+  verify::RandomMatrices gate_up(random, Format::kMxfp4, 3, 320, 1472, pool);
+  verify::RandomMatrices down(random, Format::kMxfp4, 3, 1472, 160, pool);
+  // Blocks whose scale is far less than the largest of their chunk.
+  for (std::size_t i = 0; i < down.scales.size(); i += 7) {
+    down.scales[i] = static_cast<std::byte>(static_cast<int>(down.scales[i]) - 17);
+  }
+  for (const std::int64_t tokens : {5, 40}) {
+    const auto want = experts_with("cuda_per_token_f32", gate_up, down, tokens, 2, pool);
+    const auto once = experts_with("cuda_grouped_folded_fp8", gate_up, down, tokens, 2, pool);
+    CHECK(nmse(once, want) < 5e-5);
+    for (const simt::Settings& settings : schedules()) {
+      INFO(tokens << " tokens, " << describe(settings));
+      const WithSettings with(settings);
+      CHECK(
+          same_bits(experts_with("cuda_grouped_folded_fp8", gate_up, down, tokens, 2, pool), once));
+    }
+  }
+}
+
+TEST_CASE("moe_experts: cuda_grouped_folded_fp8 hands on what it does not take") {
+  ThreadPool pool(1);
+  RandomStream random(17);
+  const auto same = [&](Format format, std::int64_t hidden, std::int64_t tokens) {
+    verify::RandomMatrices gate_up(random, format, 2, 64, hidden, pool);
+    verify::RandomMatrices down(random, format, 2, hidden, 32, pool);
+    return same_bits(experts_with("cuda_grouped_folded_fp8", gate_up, down, tokens, 1, pool),
+                     experts_with("cuda_grouped_registers_bf16", gate_up, down, tokens, 1, pool));
+  };
+  CHECK(same(Format::kFp8E4m3, 64, 5));
+  CHECK(same(Format::kMxfp4, 64, 65));
+  CHECK(same(Format::kMxfp4, 3104, 3));
+}
+
 TEST_CASE("moe_experts: cuda_digits_fp8 is as near to float64 as bf16 inputs are") {
   ThreadPool pool(1);
   RandomStream random(13);

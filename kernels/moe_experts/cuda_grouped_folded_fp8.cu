@@ -1,0 +1,740 @@
+// cuda_grouped_folded_fp8: 1 to 32 tokens an expert, MXFP4 weights, on Hopper:
+// steps of 16 to 256 tokens. cuda_grouped_registers_bf16's structure with
+// cuda_folded_fp8's arithmetic.
+//
+// Pairs are sorted by expert and cut into tiles of up to 16 or 32 tokens. As
+// many blocks as there are SMs walk over all products of a tile of tokens and
+// one of rows. One thread has codes and inputs copied through a ring of stages,
+// each a chunk of 128 columns: 64 bytes of each row by TMA, and of the inputs
+// one run of memory, since the kernel before has laid them out as wgmma wants
+// its B. Groups of four warps decode 64 rows each in the registers of wgmma.
+//
+// Weights: as float8 (E4M3) with the scales of their blocks folded in, by PRMT
+// from a table of eight bytes, positive ones and negative ones as two products:
+// see cuda_folded_fp8, of which the order of columns is, too. Lane t of a quad
+// decodes block t of a chunk.
+//
+// Inputs: two digits of E4M3, x over a power of two that a token has for its
+// row, and 16 times what the first digit leaves. They have the 8 bits of a bf16
+// down to 2^-13 of the row's largest number; below, what is lost is 2^-23 of
+// that. Both digits of eight tokens are 16 of B's columns. At a chunk's end its
+// sums are scaled to floats: the tensor cores' own sums are short.
+//
+// Rows g and g + 8 of a warp's 16 are two that follow each other in memory, a
+// gate row and its up row; in odd quads the second comes first, so that eight
+// lanes meet all banks of shared memory.
+//
+// A sum is one over columns in order, whatever the tile. Other formats, more
+// tokens an expert and other shapes run as cuda_grouped_registers_bf16.
+#include <algorithm>
+#include <cstddef>
+
+#include "kernels/moe_experts/combine.cuh"
+#include "kernels/moe_experts/digits.cuh"
+#include "kernels/moe_experts/grouping.cuh"
+
+namespace moebench::moe_experts {
+namespace {
+
+constexpr int kMostAverage = 32;  // tokens an expert
+constexpr int kGroupThreads = 4 * gpu::kWarp;
+constexpr int kGroupRows = 64;
+constexpr int kChunk = 128;  // columns
+constexpr int kChunkBytes = kChunk / 2;
+constexpr int kProducts = 4;  // of 32 columns, in a chunk
+constexpr int kMostChunks = 24;
+constexpr int kMostColumns = kMostChunks * kChunk;
+constexpr int kMostScaleBytes = kMostColumns / 32;  // of a row
+
+// Inputs of eight tokens (a part of a tile) and a chunk: [digit][product][half
+// of K][token], 16 bytes each.
+constexpr int kHalfBytes = 8 * 16;
+constexpr int kProductBytes = 2 * kHalfBytes;
+constexpr int kDigitBytes = 4 * kProductBytes;
+constexpr int kPartBytes = 2 * kDigitBytes;
+
+// Of d, the power of two that a block's scale is less than its chunk's: up to
+// 14 codes are exact, from 19 on zeros.
+constexpr int kTables = 20;
+
+MOEBENCH_HOST_DEVICE int num_chunks(int cols) { return (cols + kChunk - 1) / kChunk; }
+
+// ---- Inputs
+// -------------------------------------------------------------------------------------
+
+// Digits of all sorted pairs, [chunk][slot] of kPartBytes; a tile's slots
+// follow each other.
+struct Inputs {
+  unsigned char* digits;
+  float* factors;  // [num_pairs]: what a pair's products are to be multiplied by
+  int num_slots;
+
+  // Tiles begin in different slots: of a tile of n pairs, the next one begins n
+  // pairs and a tile on.
+  MOEBENCH_DEVICE static int first_slot(const Tile& tile, int index) {
+    return tile.first / 8 + index;
+  }
+  MOEBENCH_DEVICE unsigned char* at(int chunk, int slot) const {
+    return digits + (static_cast<std::int64_t>(chunk) * num_slots + slot) * kPartBytes;
+  }
+};
+
+constexpr int kDigitThreads = 128;
+constexpr int kUnits = kMostColumns / 8 / kDigitThreads;  // of 8 columns, of a thread
+
+// A block writes the digits of a pair. Its row: of the pair's token if there
+// are top_k pairs a token, or the one in its place of the sorted list (top_k:
+// 0). Past the end, zeros up to whole chunks; what is in the places of tokens
+// that a tile does not have does not matter.
+template <int kThreads>
+__global__ void MOEBENCH_BOUNDS(kThreads) write_digits(Groups groups, int most_tokens, int top_k,
+                                                       int cols, const float* x, Inputs inputs) {
+  MOEBENCH_SHARED(float, largest, [kThreads / gpu::kWarp]);
+  gpu::wait_for_previous_kernel();
+  gpu::let_next_kernel_start();
+  const int index = static_cast<int>(blockIdx.x) / most_tokens;
+  const int i = static_cast<int>(blockIdx.x) % most_tokens;
+  if (index >= groups.num_tiles[0]) return;
+  const Tile tile = groups.tiles[index];
+  if (i >= tile.count) return;
+  const int row = top_k == 0 ? tile.first + i : groups.pairs[tile.first + i] / top_k;
+  const float* from = x + static_cast<std::int64_t>(row) * cols;
+  const int num_units = num_chunks(cols) * (kChunk / 8);
+  float values[kUnits][8] = {};
+  float most = 0;
+  MOEBENCH_UNROLL
+  for (int u = 0; u < kUnits; ++u) {
+    const int column = (u * kThreads + static_cast<int>(threadIdx.x)) * 8;
+    if (column >= cols) continue;
+    const auto* of_unit = reinterpret_cast<const float4*>(from + column);
+    const float4 a = of_unit[0];
+    const float4 b = of_unit[1];
+    const float all[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+    MOEBENCH_UNROLL
+    for (int j = 0; j < 8; ++j) {
+      values[u][j] = all[j];
+      most = fmaxf(most, fabsf(all[j]));
+    }
+  }
+  most = gpu::warp_max(most);
+  if (gpu::lane_id() == 0) largest[gpu::warp_id()] = most;
+  gpu::sync_threads();
+  MOEBENCH_UNROLL
+  for (int w = 0; w < kThreads / gpu::kWarp; ++w) most = fmaxf(most, largest[w]);
+  // Of what is less than 2^-100 nothing needs to be left.
+  const int exponent = max(static_cast<int>(gpu::bits_of(most) >> 23) - 127, -100);
+  const float factor = power_of_two(7 - exponent);  // the largest goes to 128 .. 256
+  // With the 2^6 of weights and the 2^7 of inputs.
+  if (threadIdx.x == 0) inputs.factors[tile.first + i] = power_of_two(exponent - 13);
+  const int slot = Inputs::first_slot(tile, index) + i / 8;
+  MOEBENCH_UNROLL
+  for (int u = 0; u < kUnits; ++u) {
+    const int unit = u * kThreads + static_cast<int>(threadIdx.x);
+    if (unit >= num_units) break;
+    const int product = unit % 4;
+    const int t = unit / 4 % 4;
+    unsigned char* to = inputs.at(unit / 16, slot) + product * kProductBytes + i % 8 * 16 + t * 4;
+    MOEBENCH_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      std::uint32_t digits[2] = {};
+      MOEBENCH_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        const float value = values[u][4 * half + j] * factor;
+        const std::uint32_t first_digit = gpu::float_to_e4m3(value);
+        const float rest = (value - gpu::e4m3_to_float(first_digit)) * 16.0F;
+        digits[0] |= first_digit << 8 * j;
+        digits[1] |= static_cast<std::uint32_t>(gpu::float_to_e4m3(rest)) << 8 * j;
+      }
+      MOEBENCH_UNROLL
+      for (int digit = 0; digit < 2; ++digit) {
+        *reinterpret_cast<std::uint32_t*>(to + digit * kDigitBytes + half * kHalfBytes) =
+            digits[digit];
+      }
+    }
+  }
+}
+
+// ---- Products of tiles
+// --------------------------------------------------------------------------
+
+// kMostTokens: of a tile.
+template <int kMostTokens>
+class FoldedProducts {
+ public:
+  // Groups of four warps that multiply, each with 64 rows; one more has things
+  // copied, and gives them registers.
+  static constexpr int kGroups = 4;
+  static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
+  static constexpr int kRows = kGroups * kGroupRows;
+
+ private:
+  static constexpr int kMultiplierRegisters = 112;
+  static constexpr int kMostParts = kMostTokens / 8;
+  static constexpr int kCodeBytes = kRows * kChunkBytes;  // of a stage
+  static constexpr int kStageBytes = kCodeBytes + kMostParts * kPartBytes;
+  static constexpr int kScaleBytes = kRows * kMostScaleBytes;  // of a tile
+  static constexpr int kStages = std::min(12, ((224 << 10) - 2 * kScaleBytes) / kStageBytes);
+
+  // A product of tiles; of no tokens after the last one.
+  struct Product {
+    int index;
+    Tile tile;
+    int first_row;
+  };
+
+  struct Shared {
+    alignas(1024) unsigned char stages[kStages][kStageBytes];  // codes, inputs
+    alignas(16) unsigned char scales[2][kScaleBytes];          // of this tile and the next
+    Product products[2];                                       // to which the scales belong
+    uint2 tables[kTables];
+    gpu::Mbarrier full[kStages];
+    gpu::Mbarrier empty[kStages];
+    gpu::Mbarrier scales_full[2];
+    gpu::Mbarrier scales_empty[2];
+  };
+
+ public:
+  static constexpr std::size_t kBytes = sizeof(Shared);
+
+  MOEBENCH_DEVICE FoldedProducts(const Stack& stack, const Groups& groups, const Inputs& inputs)
+      : stack_(stack),
+        groups_(groups),
+        inputs_(inputs),
+        row_tiles_(num_row_tiles(stack.first.rows)),
+        num_chunks_(num_chunks(stack.first.cols)),
+        s_(*reinterpret_cast<Shared*>(gpu::dynamic_shared())) {}
+
+  MOEBENCH_HOST_DEVICE static int num_row_tiles(int rows) { return (rows + kRows - 1) / kRows; }
+
+  // Computes the block's products. `codes`: the bytes of all experts' rows. For
+  // each even row of a thread calls visit.begin(tile, row), and with what that
+  // gives, for its tokens i, visit.end(tile, i, begun, product of row, of row +
+  // 1). Tiles, codes and scales must be there when the kernel starts, inputs
+  // when the one before it has ended.
+  template <class Visit>
+  MOEBENCH_DEVICE void run(const gpu::TensorMap& codes, const Visit& visit) {
+    if (threadIdx.x == 0) {
+      constexpr int kWarps = kGroups * 4;
+      gpu::init_ring(s_.full, s_.empty, kStages, 1, kWarps);
+      gpu::init_ring(s_.scales_full, s_.scales_empty, 2, 1, kWarps);
+    }
+    make_tables();
+    gpu::sync_threads();
+    if (gpu::warp_id() < kGroups * 4) {
+      gpu::raise_max_registers<kMultiplierRegisters>();
+      gpu::wait_for_previous_kernel();
+      multiply_all(visit);
+    } else {
+      gpu::lower_max_registers<32>();
+      if (threadIdx.x == kGroups * kGroupThreads) load_all(codes);
+    }
+  }
+
+ private:
+  MOEBENCH_DEVICE void make_tables() const {
+    static_assert(kTables * 8 <= kThreads);
+    const auto i = static_cast<int>(threadIdx.x);
+    if (i >= kTables * 8) return;
+    // The code's bits are E4M3's of its value over 2^6.
+    const float value = gpu::e4m3_to_float(static_cast<std::uint32_t>(i % 8) << 2);
+    reinterpret_cast<unsigned char*>(s_.tables)[i] =
+        gpu::float_to_e4m3(value * power_of_two(12 - i / 8));
+  }
+
+  MOEBENCH_DEVICE bool find(Product& product) const {
+    int row_tile = 0;
+    const bool found = find_tile(groups_, product.index, row_tiles_, product.tile, row_tile);
+    product.first_row = row_tile * kRows;
+    return found;
+  }
+  MOEBENCH_DEVICE bool advance(Product& product) const {
+    product.index += static_cast<int>(gridDim.x);
+    return find(product);
+  }
+  // The number of tokens of the wgmma that so many take.
+  MOEBENCH_DEVICE static int product_tokens(int count) {
+    return count > 16 ? 32 : count > 8 ? 16 : 8;
+  }
+
+  // Stages of a ring one after the other, round by round.
+  template <int kCount>
+  struct Turn {
+    int stage = 0;
+    unsigned parity = 0;  // of the round
+
+    MOEBENCH_DEVICE void advance() {
+      if (++stage == kCount) {
+        stage = 0;
+        parity ^= 1;
+      }
+    }
+  };
+
+  // ---- Copies, by one thread
+  MOEBENCH_DEVICE void load_codes(const gpu::TensorMap& codes, const Product& product, int chunk,
+                                  int stage) const {
+    const int boxes =
+        (min(stack_.first.rows - product.first_row, kRows) + kGroupRows - 1) / kGroupRows;
+    const int row = product.tile.expert * stack_.first.rows + product.first_row;
+    gpu::mbarrier_arrive_expect_bytes(
+        &s_.full[stage],
+        boxes * kGroupRows * kChunkBytes + product_tokens(product.tile.count) / 8 * kPartBytes);
+    for (int box = 0; box < boxes; ++box) {
+      gpu::load_tile_async(s_.stages[stage] + box * kGroupRows * kChunkBytes, codes,
+                           chunk * kChunkBytes, row + box * kGroupRows, &s_.full[stage]);
+    }
+  }
+  MOEBENCH_DEVICE void load_inputs(const Product& product, int chunk, int stage) const {
+    gpu::copy_bulk_async(
+        s_.stages[stage] + kCodeBytes,
+        inputs_.at(chunk, Inputs::first_slot(product.tile, product.index / row_tiles_)),
+        product_tokens(product.tile.count) / 8 * kPartBytes, &s_.full[stage]);
+  }
+  // Tells the others of a product, and has its scales copied.
+  MOEBENCH_DEVICE void begin_product(const Product& product, const Turn<2>& turn) const {
+    gpu::mbarrier_wait(&s_.scales_empty[turn.stage],
+                       turn.parity ^ 1);  // new ones are
+    s_.products[turn.stage] = product;
+    if (product.tile.count == 0) return gpu::mbarrier_arrive(&s_.scales_full[turn.stage]);
+    const EncodedMatrix matrix = matrix_of(stack_, product.tile.expert);
+    const int bytes =
+        min(matrix.rows - product.first_row, kRows) * static_cast<int>(matrix.row_scale_bytes);
+    gpu::mbarrier_arrive_expect_bytes(&s_.scales_full[turn.stage], bytes);
+    gpu::copy_bulk_async(s_.scales[turn.stage], row_of(matrix, product.first_row).scales, bytes,
+                         &s_.scales_full[turn.stage]);
+  }
+  MOEBENCH_DEVICE void load_all(const gpu::TensorMap& codes) const {
+    Product product{};
+    product.index = static_cast<int>(blockIdx.x);
+    Turn<kStages> turn;
+    Turn<2> scales_turn;
+    if (!find(product)) return begin_product({}, scales_turn);
+    begin_product(product, scales_turn);
+    // Codes do not wait for the kernel before.
+    int chunk = 0;
+    for (; chunk < min(kStages, num_chunks_); ++chunk) load_codes(codes, product, chunk, chunk);
+    gpu::wait_for_previous_kernel();
+    for (int c = 0; c < chunk; ++c) {
+      load_inputs(product, c, c);
+      turn.advance();
+    }
+    while (true) {
+      for (; chunk < num_chunks_; ++chunk) {
+        gpu::mbarrier_wait(&s_.empty[turn.stage], turn.parity ^ 1);
+        load_codes(codes, product, chunk, turn.stage);
+        load_inputs(product, chunk, turn.stage);
+        turn.advance();
+      }
+      scales_turn.advance();
+      if (!advance(product)) return begin_product({}, scales_turn);
+      begin_product(product, scales_turn);
+      chunk = 0;
+    }
+  }
+
+  // ---- Products
+  struct Ring : Turn<kStages> {
+    std::uint64_t inputs;  // descriptor of the first stage's; others lie further on
+  };
+  MOEBENCH_DEVICE static void release(gpu::Mbarrier& empty) {
+    gpu::sync_warp();
+    if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&empty);
+  }
+
+  template <class Visit>
+  MOEBENCH_DEVICE void multiply_all(const Visit& visit) const {
+    // From one lane, so that all that follows is known to be the warp's.
+    Ring ring{{},
+              gpu::shuffle(gpu::kAllLanes,
+                           gpu::wgmma_descriptor_unswizzled(s_.stages[0] + kCodeBytes, kHalfBytes,
+                                                            kDigitBytes),
+                           0)};
+    Turn<2> scales_turn;
+    while (true) {
+      gpu::mbarrier_wait(&s_.scales_full[scales_turn.stage], scales_turn.parity);
+      const Product& product = s_.products[scales_turn.stage];
+      if (product.tile.count == 0) return;
+      const int tokens = product_tokens(product.tile.count);
+      const unsigned char* scales = s_.scales[scales_turn.stage];
+      if (product.first_row + group_row() >= stack_.first.rows) {
+        for (int chunk = 0; chunk < num_chunks_; ++chunk) {
+          gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
+          release(s_.empty[ring.stage]);
+          ring.advance();
+        }
+      } else {
+        if constexpr (kMostTokens > 16) {
+          if (tokens == 32) multiply<32>(product, scales, ring, visit);
+        }
+        if (tokens == 16) multiply<16>(product, scales, ring, visit);
+        if (tokens == 8) multiply<8>(product, scales, ring, visit);
+      }
+      release(s_.scales_empty[scales_turn.stage]);
+      scales_turn.advance();
+    }
+  }
+
+  // Of a tile.
+  MOEBENCH_DEVICE static int group_row() { return gpu::warp_id() / 4 * kGroupRows; }
+  // The lane's even row, of the group's 64; and which of the two it takes
+  // first.
+  MOEBENCH_DEVICE static int even_row() { return gpu::warp_id() % 4 * 16 + gpu::lane_id() / 4 * 2; }
+  MOEBENCH_DEVICE static int first_is_odd() { return gpu::lane_id() / 4 % 2; }
+
+  template <int kTokens, class Visit>
+  MOEBENCH_DEVICE void multiply(const Product& product, const unsigned char* scales, Ring& ring,
+                                const Visit& visit) const {
+    constexpr int kParts = kTokens / 8;
+    const auto t = gpu::lane_id() % 4;
+    const auto scale_bytes = static_cast<int>(stack_.first.row_scale_bytes);
+    // Rows past the end, of which there may be some in the last 64, repeat the
+    // last two.
+    const int row = min(group_row() + even_row(), stack_.first.rows - product.first_row - 2);
+    const unsigned char* low_scales = scales + (row + first_is_odd()) * scale_bytes + t;
+    const unsigned char* high_scales = scales + (row + 1 - first_is_odd()) * scale_bytes + t;
+    const int low_codes = (group_row() + even_row() + first_is_odd()) * kChunkBytes + t * 16;
+    const int high_codes = low_codes ^ kChunkBytes;
+    const int blocks = stack_.first.cols / 32 - t;  // from the lane's first on
+
+    float totals[kParts][4] = {};  // of rows low, high; of each, the part's tokens 2 t, 2 t + 1
+    float d[8 * kParts] = {};      // of each part, first digits and then second ones
+    std::uint32_t a[2][2][4];
+    // Chunks' scales, of rows low and (above) high: of the next products, and
+    // of those under way.
+    std::uint32_t base = 0;
+    std::uint32_t base_under_way = 0;
+    uint2 of_low{};  // tables
+    uint2 of_high{};
+    const auto read_scales = [&](int chunk) {
+      std::uint32_t own = 0;
+      if (4 * chunk < blocks) {
+        own = *low_scales | static_cast<std::uint32_t>(*high_scales) << 16;
+      }
+      low_scales += 4;
+      high_scales += 4;
+      std::uint32_t most = gpu::max_u16x2(own, gpu::shuffle_xor(gpu::kAllLanes, own, 1));
+      most = gpu::max_u16x2(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
+      base_under_way = base;
+      base = most;
+      constexpr std::uint32_t kLast = kTables - 1;
+      const std::uint32_t less = gpu::min_u16x2(most - own, kLast | kLast << 16);
+      of_low = s_.tables[less & 0xffffU];
+      of_high = s_.tables[less >> 16];
+    };
+    const auto add = [&] {
+      const float of_rows[2] = {
+          gpu::float_from_bits(base_under_way << 23),
+          gpu::float_from_bits(base_under_way << 7 & 0x7f800000U),
+      };
+      MOEBENCH_UNROLL
+      for (int part = 0; part < kParts; ++part) {
+        MOEBENCH_UNROLL
+        for (int j = 0; j < 4; ++j) {
+          totals[part][j] += (d[8 * part + j] + d[8 * part + 4 + j] * 0.0625F) * of_rows[j / 2];
+        }
+      }
+    };
+    uint4 low{};
+    uint4 high{};
+    const auto read_codes = [&](int stage) {
+      const unsigned char* codes = s_.stages[stage];
+      low = *reinterpret_cast<const uint4*>(codes + low_codes);
+      high = *reinterpret_cast<const uint4*>(codes + high_codes);
+    };
+    // The A fragments of the i-th product of a chunk: positive weights, and
+    // negative ones.
+    const auto decode = [&](int i, std::uint32_t(&weights)[2][4]) {
+      MOEBENCH_UNROLL
+      for (int sign = 0; sign < 2; ++sign) {
+        const std::uint32_t turn = sign == 0 ? 0 : 0x88888888U;
+        const std::uint32_t of_row = gpu::word_of(low, i) ^ turn;
+        const std::uint32_t of_next = gpu::word_of(high, i) ^ turn;
+        weights[sign][0] = gpu::byte_permute(of_low.x, of_low.y, of_row);
+        weights[sign][1] = gpu::byte_permute(of_high.x, of_high.y, of_next);
+        weights[sign][2] = gpu::byte_permute(of_low.x, of_low.y, of_row >> 16);
+        weights[sign][3] = gpu::byte_permute(of_high.x, of_high.y, of_next >> 16);
+      }
+    };
+
+    read_scales(0);
+    gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
+    read_codes(ring.stage);
+    // The stage before, whose products are under way; of a lane that does not
+    // release it, none.
+    int last = -1;
+    const auto release_last = [&] {
+      gpu::sync_warp();
+      if (last >= 0) gpu::mbarrier_arrive(&s_.empty[last]);
+    };
+    const bool releases = gpu::lane_id() == 0;
+    MOEBENCH_NO_UNROLL
+    for (int chunk = 0; chunk < num_chunks_; ++chunk) {
+      // From one lane, so that it is known to be the warp's.
+      const int stage = gpu::shuffle(gpu::kAllLanes, ring.stage, 0);
+      const std::uint64_t inputs =
+          ring.inputs + static_cast<std::uint64_t>(stage) * (kStageBytes / 16);
+      ring.advance();
+      MOEBENCH_UNROLL
+      for (int i = 0; i < kProducts; ++i) {
+        auto& weights = a[i % 2];
+        decode(i, weights);
+        if (i == 0) {
+          gpu::wgmma_wait<0>(d);
+          add();  // the first time zeros
+          release_last();
+          gpu::wgmma_fence(weights, d);
+        } else {
+          gpu::wgmma_fence(weights);
+        }
+        const std::uint64_t b = inputs + i * (kProductBytes / 16);
+        gpu::wgmma_e4m3(d, weights[0], b, i > 0);
+        gpu::wgmma_e4m3_negated(d, weights[1], b);
+        gpu::wgmma_commit();
+        if (i + 1 == kProducts) {
+          // What takes long, while products run.
+          read_scales(chunk + 1);
+          if (chunk + 1 < num_chunks_) {
+            gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
+            read_codes(ring.stage);
+          }
+        }
+        gpu::wgmma_wait<1>();  // the weights before these may be replaced
+      }
+      last = releases ? stage : -1;
+    }
+    gpu::wgmma_wait<0>(d);
+    add();
+    release_last();
+
+    const int even = product.first_row + group_row() + even_row();
+    if (even >= stack_.first.rows) return;
+    const auto begun = visit.begin(product.tile, even);
+    MOEBENCH_UNROLL
+    for (int part = 0; part < kParts; ++part) {
+      MOEBENCH_UNROLL
+      for (int c = 0; c < 2; ++c) {
+        const int i = 8 * part + 2 * t + c;
+        if (i >= product.tile.count) continue;
+        const float factor = inputs_.factors[product.tile.first + i];
+        const float sums[2] = {totals[part][c] * factor, totals[part][2 + c] * factor};
+        const bool turned = first_is_odd() != 0;
+        visit.end(product.tile, i, begun, turned ? sums[1] : sums[0], turned ? sums[0] : sums[1]);
+      }
+    }
+  }
+
+  Stack stack_;
+  Groups groups_;
+  Inputs inputs_;
+  int row_tiles_;
+  int num_chunks_;
+  Shared& s_;
+};
+
+// ---- Kernels
+// ------------------------------------------------------------------------------------
+
+// Of a row and the next.
+MOEBENCH_DEVICE float2 load_biases(const float* of_all, const Tile& tile, int rows, int row) {
+  const float* of_row = of_all + static_cast<std::int64_t>(tile.expert) * rows + row;
+  return {gpu::load_constant(of_row), gpu::load_constant(of_row + 1)};
+}
+
+struct Activate {
+  const float* bias;  // of all experts
+  int rows;           // of gate_up
+  float alpha;
+  float limit;
+  float* activated;  // [num_pairs, intermediate_size], in sorted order
+
+  struct Begun {
+    float2 biases;
+    float* to;  // of the tile's first token
+  };
+  MOEBENCH_DEVICE Begun begin(const Tile& tile, int row) const {
+    return {load_biases(bias, tile, rows, row),
+            activated + static_cast<std::int64_t>(tile.first) * (rows / 2) + row / 2};
+  }
+  MOEBENCH_DEVICE void end(const Tile&, int i, const Begun& begun, float gate, float up) const {
+    begun.to[i * (rows / 2)] = swiglu(gate + begun.biases.x, up + begun.biases.y, alpha, limit);
+  }
+};
+
+struct Project {
+  const float* bias;
+  int rows;
+  const int* pairs;
+  float* projected;
+
+  struct Begun {
+    float2 biases;
+    float* to;  // of pair 0
+  };
+  MOEBENCH_DEVICE Begun begin(const Tile& tile, int row) const {
+    return {load_biases(bias, tile, rows, row), projected + row};
+  }
+  MOEBENCH_DEVICE void end(const Tile& tile, int i, const Begun& begun, float first,
+                           float second) const {
+    const int pair = pairs[tile.first + i];
+    *reinterpret_cast<float2*>(begun.to + static_cast<std::int64_t>(pair) * rows) = {
+        first + begun.biases.x, second + begun.biases.y};
+  }
+};
+
+template <int kMostTokens>
+__global__ void MOEBENCH_BOUNDS(FoldedProducts<kMostTokens>::kThreads, 1)
+    activate_folded(Groups groups, Stack gate_up, Inputs x,
+                    MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Activate activate) {
+  gpu::let_next_kernel_start();
+  FoldedProducts<kMostTokens>(gate_up, groups, x).run(codes, activate);
+}
+
+template <int kMostTokens>
+__global__ void MOEBENCH_BOUNDS(FoldedProducts<kMostTokens>::kThreads, 1)
+    project_folded(Groups groups, Stack down, Inputs activated,
+                   MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project project) {
+  gpu::let_next_kernel_start();
+  FoldedProducts<kMostTokens>(down, groups, activated).run(codes, project);
+}
+
+// Tokens of a tile: with 6 of them on average, few experts have more than 16.
+int tile_tokens(std::int64_t num_pairs, std::int64_t num_experts) {
+  return num_pairs > 6 * num_experts ? 32 : 16;
+}
+
+struct Scratch {
+  Groups groups;
+  Inputs inputs;     // of gate_up, then of down
+  float* activated;  // [num_pairs, intermediate_size], in sorted order
+  float* projected;  // [num_pairs, hidden_size]
+};
+Scratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t num_experts,
+                     std::int64_t hidden_size, std::int64_t intermediate_size) {
+  const int tokens = tile_tokens(num_pairs, num_experts);
+  const std::int64_t tiles = most_tiles(num_pairs, num_experts, tokens);
+  // A tile may be copied as one of more parts than it has.
+  const std::int64_t slots = num_pairs / 8 + tiles + tokens / 8;
+  const std::int64_t chunks =
+      num_chunks(static_cast<int>(std::max(hidden_size, intermediate_size)));
+  return {
+      {workspace.take<int>(num_pairs), workspace.take<int>(num_experts + 1),
+       workspace.take<Tile>(tiles), workspace.take<int>(1)},
+      {reinterpret_cast<unsigned char*>(workspace.take<uint4>(chunks * slots * kPartBytes / 16)),
+       workspace.take<float>(num_pairs), static_cast<int>(slots)},
+      workspace.take<float>(num_pairs * intermediate_size),
+      workspace.take<float>(num_pairs * hidden_size)};
+}
+
+template <int kMostTokens>
+void launch_all(const Args& args, Context& context) {
+  using Products = FoldedProducts<kMostTokens>;
+  const Sizes sizes = sizes_of(args);
+  Workspace workspace(context.workspace);
+  const Scratch scratch = take_scratch(workspace, sizes.num_pairs, sizes.num_experts,
+                                       sizes.hidden_size, sizes.intermediate_size);
+  const std::int64_t tiles = most_tiles(sizes.num_pairs, sizes.num_experts, kMostTokens);
+  const auto config = [&](std::int64_t rows) {
+    const std::int64_t products = tiles * Products::num_row_tiles(static_cast<int>(rows));
+    return gpu::LaunchConfig{.grid = {static_cast<unsigned>(
+                                 std::min<std::int64_t>(products, gpu::device_info().num_sms))},
+                             .block = Products::kThreads,
+                             .shared_bytes = Products::kBytes,
+                             .stream = context.stream,
+                             .overlap_previous = true,
+                             .shared_percent = gpu::shared_percent_for(Products::kBytes, 1)};
+  };
+  const gpu::LaunchConfig digits_config{.grid = {static_cast<unsigned>(tiles * kMostTokens)},
+                                        .block = kDigitThreads,
+                                        .stream = context.stream,
+                                        .overlap_previous = true};
+  const auto codes_of = [&](const MatrixStackView& stack) {
+    return gpu::device().make_tensor_map({.data = stack.data,
+                                          .element_bytes = 1,
+                                          .rows = stack.count * stack.rows,
+                                          .columns = stack.cols / 2,
+                                          .row_bytes = stack.cols / 2,
+                                          .tile_rows = kGroupRows,
+                                          .tile_columns = kChunkBytes,
+                                          .swizzle_128 = false});
+  };
+  launch_sort(args, context, kMostTokens, scratch.groups);
+  gpu::launch(write_digits<kDigitThreads>, digits_config,
+              "moe_experts/cuda_grouped_folded_fp8 (digits of x)", scratch.groups, kMostTokens,
+              sizes.top_k, sizes.hidden_size, args.x.data, scratch.inputs);
+  gpu::launch(activate_folded<kMostTokens>, config(args.gate_up.rows),
+              "moe_experts/cuda_grouped_folded_fp8 (gate, up)", scratch.groups,
+              device_stack(args.gate_up), scratch.inputs, codes_of(args.gate_up),
+              Activate{args.gate_up_bias.data, static_cast<int>(args.gate_up.rows),
+                       args.swiglu_alpha, args.swiglu_limit, scratch.activated});
+  gpu::launch(write_digits<kDigitThreads>, digits_config,
+              "moe_experts/cuda_grouped_folded_fp8 (digits of activations)", scratch.groups,
+              kMostTokens, 0, sizes.intermediate_size, scratch.activated, scratch.inputs);
+  gpu::launch(
+      project_folded<kMostTokens>, config(args.down.rows),
+      "moe_experts/cuda_grouped_folded_fp8 (down)", scratch.groups, device_stack(args.down),
+      scratch.inputs, codes_of(args.down),
+      Project{args.down_bias.data, sizes.hidden_size, scratch.groups.pairs, scratch.projected});
+  launch_combine(args, context, scratch.projected, true);
+}
+
+// Whether the step is one that this is for.
+bool takes(const Args& args) {
+  const auto fits = [](const MatrixStackView& stack) {
+    const auto scale_bytes =
+        static_cast<std::int64_t>(codec(stack.format).row_scale_bytes(stack.cols));
+    // Copies of scales take whole 16 bytes.
+    return stack.format == Format::kMxfp4 && stack.cols <= kMostColumns &&
+           stack.rows * scale_bytes % 16 == 0;
+  };
+  return static_cast<std::int64_t>(args.expert_ids.size()) <= kMostAverage * args.gate_up.count &&
+         fits(args.gate_up) && fits(args.down) &&
+         std::max(FoldedProducts<16>::kBytes, FoldedProducts<32>::kBytes) + 1024 <=
+             gpu::device_info().shared_bytes_per_block;
+}
+
+void run(const Args& args, Context& context) {
+  if (!takes(args)) return cuda_grouped_registers_bf16.run(args, context);
+  if (tile_tokens(args.expert_ids.size(), args.gate_up.count) == 16) {
+    launch_all<16>(args, context);
+  } else {
+    launch_all<32>(args, context);
+  }
+}
+
+}  // namespace
+
+const Variant cuda_grouped_folded_fp8 = {
+    .name = "cuda_grouped_folded_fp8",
+    .backend = "cuda",
+    .summary =
+        "up to 32 tokens an expert: MXFP4 weights as float8 with their "
+        "scales, inputs as two "
+        "digits, pairs sorted by expert (Hopper)",
+    .rounds =
+        "activations: two float8 digits, weights: 2^-15 of the largest "
+        "scale of 128 columns, "
+        "accumulate: f32, in blocks of 128 of fewer bits",
+    .max_nmse = bf16_max_nmse,
+    .weight_layout = RowLayout::kRowMajor,
+    .unsupported =
+        [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
+    .workspace_bytes =
+        [](const Problem& problem, int num_threads) {
+          Workspace workspace;
+          const std::int64_t pairs =
+              std::min(problem.num_tokens * problem.top_k, kMostAverage * problem.num_experts);
+          // A few pairs have more tiles than some more of them, which have
+          // larger ones.
+          for (const std::int64_t some : {pairs, std::min(pairs, 6 * problem.num_experts)}) {
+            Workspace of_some;
+            take_scratch(of_some, some, problem.num_experts, problem.hidden_size,
+                         problem.intermediate_size);
+            if (of_some.used() > workspace.used()) workspace = of_some;
+          }
+          return std::max(workspace.used(),
+                          cuda_grouped_registers_bf16.workspace_bytes(problem, num_threads));
+        },
+    .run = run,
+};
+
+}  // namespace moebench::moe_experts
