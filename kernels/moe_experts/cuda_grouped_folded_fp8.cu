@@ -1,31 +1,26 @@
-// cuda_grouped_folded_fp8: 1 to 32 tokens an expert, MXFP4 weights, on Hopper:
-// steps of 16 to 256 tokens. cuda_grouped_registers_bf16's structure with
-// cuda_folded_fp8's arithmetic.
+// cuda_grouped_folded_fp8: 1 to 32 tokens an expert, MXFP4 weights, on Hopper: steps of 16 to 256
+// tokens. cuda_grouped_registers_bf16's structure with cuda_folded_fp8's arithmetic.
 //
-// Pairs are sorted by expert and cut into tiles of up to 16 or 32 tokens. As
-// many blocks as there are SMs walk over all products of a tile of tokens and
-// one of rows. One thread has codes and inputs copied through a ring of stages,
-// each a chunk of 128 columns: 64 bytes of each row by TMA, and of the inputs
-// one run of memory, since the kernel before has laid them out as wgmma wants
-// its B. Groups of four warps decode 64 rows each in the registers of wgmma.
+// Pairs are sorted by expert and cut into tiles of up to 16 or 32 tokens. As many blocks as there
+// are SMs walk over all products of a tile of tokens and one of rows. One thread has codes and
+// inputs copied through a ring of stages, each a chunk of 128 columns: 64 bytes of each row by TMA,
+// and of the inputs one run of memory, since the kernel before has laid them out as wgmma wants its
+// B. Groups of four warps decode 64 rows each in the registers of wgmma.
 //
-// Weights: as float8 (E4M3) with the scales of their blocks folded in, by PRMT
-// from a table of eight bytes, positive ones and negative ones as two products:
-// see cuda_folded_fp8, of which the order of columns is, too. Lane t of a quad
-// decodes block t of a chunk.
+// Weights: as float8 (E4M3) with the scales of their blocks folded in, by PRMT from a table of
+// eight bytes, positive ones and negative ones as two products: see cuda_folded_fp8, of which the
+// order of columns is, too. Lane t of a quad decodes block t of a chunk.
 //
-// Inputs: two digits of E4M3, x over a power of two that a token has for its
-// row, and 16 times what the first digit leaves. They have the 8 bits of a bf16
-// down to 2^-13 of the row's largest number; below, what is lost is 2^-23 of
-// that. Both digits of eight tokens are 16 of B's columns. At a chunk's end its
-// sums are scaled to floats: the tensor cores' own sums are short.
+// Inputs: two digits of E4M3, x over a power of two that a token has for its row, and 16 times what
+// the first digit leaves. They have the 8 bits of a bf16 down to 2^-13 of the row's largest number;
+// below, at most 2^-21 of that is lost. Both digits of eight tokens are 16 of B's columns. At a
+// chunk's end its sums are scaled to floats: the tensor cores' own sums are short.
 //
-// Rows g and g + 8 of a warp's 16 are two that follow each other in memory, a
-// gate row and its up row; in odd quads the second comes first, so that eight
-// lanes meet all banks of shared memory.
+// Rows g and g + 8 of a warp's 16 are two that follow each other in memory, a gate row and its up
+// row; in odd quads the second comes first, so that eight lanes meet all banks of shared memory.
 //
-// A sum is one over columns in order, whatever the tile. Other formats, more
-// tokens an expert and other shapes run as cuda_grouped_registers_bf16.
+// A sum is one over columns in order, whatever the tile. Other formats, more tokens an expert and
+// other shapes run as cuda_grouped_registers_bf16.
 #include <algorithm>
 #include <cstddef>
 
@@ -46,31 +41,33 @@ constexpr int kMostChunks = 24;
 constexpr int kMostColumns = kMostChunks * kChunk;
 constexpr int kMostScaleBytes = kMostColumns / 32;  // of a row
 
-// Inputs of eight tokens (a part of a tile) and a chunk: [digit][product][half
-// of K][token], 16 bytes each.
+// Inputs of eight tokens (a part of a tile) and a chunk: [digit][product][half of K][token], 16
+// bytes each.
 constexpr int kHalfBytes = 8 * 16;
 constexpr int kProductBytes = 2 * kHalfBytes;
 constexpr int kDigitBytes = 4 * kProductBytes;
 constexpr int kPartBytes = 2 * kDigitBytes;
 
-// Of d, the power of two that a block's scale is less than its chunk's: up to
-// 14 codes are exact, from 19 on zeros.
+// Of d, the power of two that a block's scale is less than its chunk's: up to 14 codes are exact,
+// from 19 on zeros.
 constexpr int kTables = 20;
 
 MOEBENCH_HOST_DEVICE int num_chunks(int cols) { return (cols + kChunk - 1) / kChunk; }
 
-// ---- Inputs
-// -------------------------------------------------------------------------------------
+// ---- Inputs -------------------------------------------------------------------------------------
 
-// Digits of all sorted pairs, [chunk][slot] of kPartBytes; a tile's slots
-// follow each other.
+// Digits of all sorted pairs, [chunk][slot] of kPartBytes; a tile's slots follow each other.
 struct Inputs {
+  struct Token {
+    float factor;  // what its products are to be multiplied by
+    int pair;
+  };
   unsigned char* digits;
-  float* factors;  // [num_pairs]: what a pair's products are to be multiplied by
+  Token* tokens;  // [slot][8]
   int num_slots;
 
-  // Tiles begin in different slots: of a tile of n pairs, the next one begins n
-  // pairs and a tile on.
+  // Tiles begin in different slots: of a tile of n pairs, the next one begins n pairs and a tile
+  // on.
   MOEBENCH_DEVICE static int first_slot(const Tile& tile, int index) {
     return tile.first / 8 + index;
   }
@@ -82,10 +79,9 @@ struct Inputs {
 constexpr int kDigitThreads = 128;
 constexpr int kUnits = kMostColumns / 8 / kDigitThreads;  // of 8 columns, of a thread
 
-// A block writes the digits of a pair. Its row: of the pair's token if there
-// are top_k pairs a token, or the one in its place of the sorted list (top_k:
-// 0). Past the end, zeros up to whole chunks; what is in the places of tokens
-// that a tile does not have does not matter.
+// A block writes the digits of a pair. Its row: of the pair's token if there are top_k pairs a
+// token, or the one in its place of the sorted list (top_k: 0). Past the end, zeros up to whole
+// chunks; what is in the places of tokens that a tile does not have does not matter.
 template <int kThreads>
 __global__ void MOEBENCH_BOUNDS(kThreads) write_digits(Groups groups, int most_tokens, int top_k,
                                                        int cols, const float* x, Inputs inputs) {
@@ -97,7 +93,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads) write_digits(Groups groups, int most_t
   if (index >= groups.num_tiles[0]) return;
   const Tile tile = groups.tiles[index];
   if (i >= tile.count) return;
-  const int row = top_k == 0 ? tile.first + i : groups.pairs[tile.first + i] / top_k;
+  const int pair = groups.pairs[tile.first + i];
+  const int row = top_k == 0 ? tile.first + i : pair / top_k;
   const float* from = x + static_cast<std::int64_t>(row) * cols;
   const int num_units = num_chunks(cols) * (kChunk / 8);
   float values[kUnits][8] = {};
@@ -125,8 +122,10 @@ __global__ void MOEBENCH_BOUNDS(kThreads) write_digits(Groups groups, int most_t
   const int exponent = max(static_cast<int>(gpu::bits_of(most) >> 23) - 127, -100);
   const float factor = power_of_two(7 - exponent);  // the largest goes to 128 .. 256
   // With the 2^6 of weights and the 2^7 of inputs.
-  if (threadIdx.x == 0) inputs.factors[tile.first + i] = power_of_two(exponent - 13);
   const int slot = Inputs::first_slot(tile, index) + i / 8;
+  if (threadIdx.x == 0) {
+    inputs.tokens[8 * slot + i % 8] = {power_of_two(exponent - 13), pair};
+  }
   MOEBENCH_UNROLL
   for (int u = 0; u < kUnits; ++u) {
     const int unit = u * kThreads + static_cast<int>(threadIdx.x);
@@ -154,15 +153,14 @@ __global__ void MOEBENCH_BOUNDS(kThreads) write_digits(Groups groups, int most_t
   }
 }
 
-// ---- Products of tiles
-// --------------------------------------------------------------------------
+// ---- Products of tiles --------------------------------------------------------------------------
 
 // kMostTokens: of a tile.
 template <int kMostTokens>
 class FoldedProducts {
  public:
-  // Groups of four warps that multiply, each with 64 rows; one more has things
-  // copied, and gives them registers.
+  // Groups of four warps that multiply, each with 64 rows; one more has things copied, and gives
+  // them registers.
   static constexpr int kGroups = 4;
   static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kRows = kGroups * kGroupRows;
@@ -184,8 +182,11 @@ class FoldedProducts {
 
   struct Shared {
     alignas(1024) unsigned char stages[kStages][kStageBytes];  // codes, inputs
-    alignas(16) unsigned char scales[2][kScaleBytes];          // of this tile and the next
-    Product products[2];                                       // to which the scales belong
+    // Of this product and the next.
+    alignas(16) unsigned char scales[2][kScaleBytes];
+    alignas(16) float biases[2][kRows];
+    alignas(16) Inputs::Token tokens[2][kMostTokens];
+    Product products[2];
     uint2 tables[kTables];
     gpu::Mbarrier full[kStages];
     gpu::Mbarrier empty[kStages];
@@ -196,8 +197,11 @@ class FoldedProducts {
  public:
   static constexpr std::size_t kBytes = sizeof(Shared);
 
-  MOEBENCH_DEVICE FoldedProducts(const Stack& stack, const Groups& groups, const Inputs& inputs)
+  // `biases`: of all experts' rows.
+  MOEBENCH_DEVICE FoldedProducts(const Stack& stack, const float* biases, const Groups& groups,
+                                 const Inputs& inputs)
       : stack_(stack),
+        biases_(biases),
         groups_(groups),
         inputs_(inputs),
         row_tiles_(num_row_tiles(stack.first.rows)),
@@ -206,11 +210,10 @@ class FoldedProducts {
 
   MOEBENCH_HOST_DEVICE static int num_row_tiles(int rows) { return (rows + kRows - 1) / kRows; }
 
-  // Computes the block's products. `codes`: the bytes of all experts' rows. For
-  // each even row of a thread calls visit.begin(tile, row), and with what that
-  // gives, for its tokens i, visit.end(tile, i, begun, product of row, of row +
-  // 1). Tiles, codes and scales must be there when the kernel starts, inputs
-  // when the one before it has ended.
+  // Computes the block's products. `codes`: the bytes of all experts' rows. For each even row of a
+  // thread calls visit.begin(tile, row), and with what that gives, for its tokens i, visit.end(i,
+  // pair, begun, output of row, of row + 1). Tiles, codes, scales and biases must be there when the
+  // kernel starts, inputs when the one before it has ended.
   template <class Visit>
   MOEBENCH_DEVICE void run(const gpu::TensorMap& codes, const Visit& visit) {
     if (threadIdx.x == 0) {
@@ -271,37 +274,52 @@ class FoldedProducts {
   };
 
   // ---- Copies, by one thread
+  MOEBENCH_DEVICE static int num_parts(const Product& product) {
+    return product_tokens(product.tile.count) / 8;
+  }
+  MOEBENCH_DEVICE static int token_bytes(const Product& product) {
+    return num_parts(product) * 8 * static_cast<int>(sizeof(Inputs::Token));
+  }
+  // With the first chunk come its tokens.
   MOEBENCH_DEVICE void load_codes(const gpu::TensorMap& codes, const Product& product, int chunk,
                                   int stage) const {
     const int boxes =
         (min(stack_.first.rows - product.first_row, kRows) + kGroupRows - 1) / kGroupRows;
     const int row = product.tile.expert * stack_.first.rows + product.first_row;
-    gpu::mbarrier_arrive_expect_bytes(
-        &s_.full[stage],
-        boxes * kGroupRows * kChunkBytes + product_tokens(product.tile.count) / 8 * kPartBytes);
+    gpu::mbarrier_arrive_expect_bytes(&s_.full[stage], boxes * kGroupRows * kChunkBytes +
+                                                           num_parts(product) * kPartBytes +
+                                                           (chunk == 0 ? token_bytes(product) : 0));
     for (int box = 0; box < boxes; ++box) {
       gpu::load_tile_async(s_.stages[stage] + box * kGroupRows * kChunkBytes, codes,
                            chunk * kChunkBytes, row + box * kGroupRows, &s_.full[stage]);
     }
   }
-  MOEBENCH_DEVICE void load_inputs(const Product& product, int chunk, int stage) const {
-    gpu::copy_bulk_async(
-        s_.stages[stage] + kCodeBytes,
-        inputs_.at(chunk, Inputs::first_slot(product.tile, product.index / row_tiles_)),
-        product_tokens(product.tile.count) / 8 * kPartBytes, &s_.full[stage]);
+  MOEBENCH_DEVICE void load_inputs(const Product& product, int chunk, int stage, int place) const {
+    const int slot = Inputs::first_slot(product.tile, product.index / row_tiles_);
+    if (chunk == 0) {
+      gpu::copy_bulk_async(s_.tokens[place], inputs_.tokens + 8 * slot, token_bytes(product),
+                           &s_.full[stage]);
+    }
+    gpu::copy_bulk_async(s_.stages[stage] + kCodeBytes, inputs_.at(chunk, slot),
+                         num_parts(product) * kPartBytes, &s_.full[stage]);
   }
-  // Tells the others of a product, and has its scales copied.
+  // Tells the others of a product, and has the scales and biases of its rows copied.
   MOEBENCH_DEVICE void begin_product(const Product& product, const Turn<2>& turn) const {
-    gpu::mbarrier_wait(&s_.scales_empty[turn.stage],
-                       turn.parity ^ 1);  // new ones are
+    gpu::Mbarrier* full = &s_.scales_full[turn.stage];
+    gpu::mbarrier_wait(&s_.scales_empty[turn.stage], turn.parity ^ 1);  // new ones are
     s_.products[turn.stage] = product;
-    if (product.tile.count == 0) return gpu::mbarrier_arrive(&s_.scales_full[turn.stage]);
+    if (product.tile.count == 0) return gpu::mbarrier_arrive(full);
     const EncodedMatrix matrix = matrix_of(stack_, product.tile.expert);
-    const int bytes =
-        min(matrix.rows - product.first_row, kRows) * static_cast<int>(matrix.row_scale_bytes);
-    gpu::mbarrier_arrive_expect_bytes(&s_.scales_full[turn.stage], bytes);
-    gpu::copy_bulk_async(s_.scales[turn.stage], row_of(matrix, product.first_row).scales, bytes,
-                         &s_.scales_full[turn.stage]);
+    const int rows = min(matrix.rows - product.first_row, kRows);
+    const int scale_bytes = rows * static_cast<int>(matrix.row_scale_bytes);
+    const int bias_bytes = rows * static_cast<int>(sizeof(float));
+    gpu::mbarrier_arrive_expect_bytes(full, scale_bytes + bias_bytes);
+    gpu::copy_bulk_async(s_.scales[turn.stage], row_of(matrix, product.first_row).scales,
+                         scale_bytes, full);
+    gpu::copy_bulk_async(
+        s_.biases[turn.stage],
+        biases_ + static_cast<std::int64_t>(product.tile.expert) * matrix.rows + product.first_row,
+        bias_bytes, full);
   }
   MOEBENCH_DEVICE void load_all(const gpu::TensorMap& codes) const {
     Product product{};
@@ -315,14 +333,14 @@ class FoldedProducts {
     for (; chunk < min(kStages, num_chunks_); ++chunk) load_codes(codes, product, chunk, chunk);
     gpu::wait_for_previous_kernel();
     for (int c = 0; c < chunk; ++c) {
-      load_inputs(product, c, c);
+      load_inputs(product, c, c, scales_turn.stage);
       turn.advance();
     }
     while (true) {
       for (; chunk < num_chunks_; ++chunk) {
         gpu::mbarrier_wait(&s_.empty[turn.stage], turn.parity ^ 1);
         load_codes(codes, product, chunk, turn.stage);
-        load_inputs(product, chunk, turn.stage);
+        load_inputs(product, chunk, turn.stage, scales_turn.stage);
         turn.advance();
       }
       scales_turn.advance();
@@ -355,7 +373,6 @@ class FoldedProducts {
       const Product& product = s_.products[scales_turn.stage];
       if (product.tile.count == 0) return;
       const int tokens = product_tokens(product.tile.count);
-      const unsigned char* scales = s_.scales[scales_turn.stage];
       if (product.first_row + group_row() >= stack_.first.rows) {
         for (int chunk = 0; chunk < num_chunks_; ++chunk) {
           gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
@@ -364,10 +381,10 @@ class FoldedProducts {
         }
       } else {
         if constexpr (kMostTokens > 16) {
-          if (tokens == 32) multiply<32>(product, scales, ring, visit);
+          if (tokens == 32) multiply<32>(scales_turn.stage, ring, visit);
         }
-        if (tokens == 16) multiply<16>(product, scales, ring, visit);
-        if (tokens == 8) multiply<8>(product, scales, ring, visit);
+        if (tokens == 16) multiply<16>(scales_turn.stage, ring, visit);
+        if (tokens == 8) multiply<8>(scales_turn.stage, ring, visit);
       }
       release(s_.scales_empty[scales_turn.stage]);
       scales_turn.advance();
@@ -376,19 +393,18 @@ class FoldedProducts {
 
   // Of a tile.
   MOEBENCH_DEVICE static int group_row() { return gpu::warp_id() / 4 * kGroupRows; }
-  // The lane's even row, of the group's 64; and which of the two it takes
-  // first.
+  // The lane's even row, of the group's 64; and which of the two it takes first.
   MOEBENCH_DEVICE static int even_row() { return gpu::warp_id() % 4 * 16 + gpu::lane_id() / 4 * 2; }
   MOEBENCH_DEVICE static int first_is_odd() { return gpu::lane_id() / 4 % 2; }
 
   template <int kTokens, class Visit>
-  MOEBENCH_DEVICE void multiply(const Product& product, const unsigned char* scales, Ring& ring,
-                                const Visit& visit) const {
+  MOEBENCH_DEVICE void multiply(int place, Ring& ring, const Visit& visit) const {
+    const Product& product = s_.products[place];
+    const unsigned char* scales = s_.scales[place];
     constexpr int kParts = kTokens / 8;
     const auto t = gpu::lane_id() % 4;
     const auto scale_bytes = static_cast<int>(stack_.first.row_scale_bytes);
-    // Rows past the end, of which there may be some in the last 64, repeat the
-    // last two.
+    // Rows past the end, of which there may be some in the last 64, repeat the last two.
     const int row = min(group_row() + even_row(), stack_.first.rows - product.first_row - 2);
     const unsigned char* low_scales = scales + (row + first_is_odd()) * scale_bytes + t;
     const unsigned char* high_scales = scales + (row + 1 - first_is_odd()) * scale_bytes + t;
@@ -399,8 +415,7 @@ class FoldedProducts {
     float totals[kParts][4] = {};  // of rows low, high; of each, the part's tokens 2 t, 2 t + 1
     float d[8 * kParts] = {};      // of each part, first digits and then second ones
     std::uint32_t a[2][2][4];
-    // Chunks' scales, of rows low and (above) high: of the next products, and
-    // of those under way.
+    // Chunks' scales, of rows low and (above) high: of the next products, and of those under way.
     std::uint32_t base = 0;
     std::uint32_t base_under_way = 0;
     uint2 of_low{};  // tables
@@ -441,8 +456,7 @@ class FoldedProducts {
       low = *reinterpret_cast<const uint4*>(codes + low_codes);
       high = *reinterpret_cast<const uint4*>(codes + high_codes);
     };
-    // The A fragments of the i-th product of a chunk: positive weights, and
-    // negative ones.
+    // The A fragments of the i-th product of a chunk: positive weights, and negative ones.
     const auto decode = [&](int i, std::uint32_t(&weights)[2][4]) {
       MOEBENCH_UNROLL
       for (int sign = 0; sign < 2; ++sign) {
@@ -459,14 +473,12 @@ class FoldedProducts {
     read_scales(0);
     gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
     read_codes(ring.stage);
-    // The stage before, whose products are under way; of a lane that does not
-    // release it, none.
-    int last = -1;
-    const auto release_last = [&] {
+    const auto release_before = [&](int stage, bool some) {
       gpu::sync_warp();
-      if (last >= 0) gpu::mbarrier_arrive(&s_.empty[last]);
+      if (some && gpu::lane_id() == 0) {
+        gpu::mbarrier_arrive(&s_.empty[(stage == 0 ? kStages : stage) - 1]);
+      }
     };
-    const bool releases = gpu::lane_id() == 0;
     MOEBENCH_NO_UNROLL
     for (int chunk = 0; chunk < num_chunks_; ++chunk) {
       // From one lane, so that it is known to be the warp's.
@@ -481,7 +493,7 @@ class FoldedProducts {
         if (i == 0) {
           gpu::wgmma_wait<0>(d);
           add();  // the first time zeros
-          release_last();
+          release_before(stage, chunk > 0);
           gpu::wgmma_fence(weights, d);
         } else {
           gpu::wgmma_fence(weights);
@@ -500,30 +512,34 @@ class FoldedProducts {
         }
         gpu::wgmma_wait<1>();  // the weights before these may be replaced
       }
-      last = releases ? stage : -1;
     }
     gpu::wgmma_wait<0>(d);
     add();
-    release_last();
+    release_before(ring.stage, true);
 
     const int even = product.first_row + group_row() + even_row();
     if (even >= stack_.first.rows) return;
     const auto begun = visit.begin(product.tile, even);
+    const float2 biases =
+        *reinterpret_cast<const float2*>(&s_.biases[place][group_row() + even_row()]);
+    const bool turned = first_is_odd() != 0;
     MOEBENCH_UNROLL
     for (int part = 0; part < kParts; ++part) {
       MOEBENCH_UNROLL
       for (int c = 0; c < 2; ++c) {
         const int i = 8 * part + 2 * t + c;
         if (i >= product.tile.count) continue;
-        const float factor = inputs_.factors[product.tile.first + i];
-        const float sums[2] = {totals[part][c] * factor, totals[part][2 + c] * factor};
-        const bool turned = first_is_odd() != 0;
-        visit.end(product.tile, i, begun, turned ? sums[1] : sums[0], turned ? sums[0] : sums[1]);
+        const Inputs::Token token = s_.tokens[place][i];
+        const float first = turned ? totals[part][2 + c] : totals[part][c];
+        const float second = turned ? totals[part][c] : totals[part][2 + c];
+        visit.end(i, token.pair, begun, first * token.factor + biases.x,
+                  second * token.factor + biases.y);
       }
     }
   }
 
   Stack stack_;
+  const float* biases_;
   Groups groups_;
   Inputs inputs_;
   int row_tiles_;
@@ -531,70 +547,46 @@ class FoldedProducts {
   Shared& s_;
 };
 
-// ---- Kernels
-// ------------------------------------------------------------------------------------
-
-// Of a row and the next.
-MOEBENCH_DEVICE float2 load_biases(const float* of_all, const Tile& tile, int rows, int row) {
-  const float* of_row = of_all + static_cast<std::int64_t>(tile.expert) * rows + row;
-  return {gpu::load_constant(of_row), gpu::load_constant(of_row + 1)};
-}
+// ---- Kernels ------------------------------------------------------------------------------------
 
 struct Activate {
-  const float* bias;  // of all experts
-  int rows;           // of gate_up
+  int columns;  // of an output
   float alpha;
   float limit;
-  float* activated;  // [num_pairs, intermediate_size], in sorted order
+  float* activated;  // [num_pairs, columns], in sorted order
 
-  struct Begun {
-    float2 biases;
-    float* to;  // of the tile's first token
-  };
-  MOEBENCH_DEVICE Begun begin(const Tile& tile, int row) const {
-    return {load_biases(bias, tile, rows, row),
-            activated + static_cast<std::int64_t>(tile.first) * (rows / 2) + row / 2};
+  MOEBENCH_DEVICE float* begin(const Tile& tile, int row) const {
+    return activated + static_cast<std::int64_t>(tile.first) * columns + row / 2;
   }
-  MOEBENCH_DEVICE void end(const Tile&, int i, const Begun& begun, float gate, float up) const {
-    begun.to[i * (rows / 2)] = swiglu(gate + begun.biases.x, up + begun.biases.y, alpha, limit);
+  MOEBENCH_DEVICE void end(int i, int, float* begun, float gate, float up) const {
+    begun[i * columns] = swiglu(gate, up, alpha, limit);
   }
 };
 
 struct Project {
-  const float* bias;
   int rows;
-  const int* pairs;
-  float* projected;
+  float* projected;  // [num_pairs, rows]
 
-  struct Begun {
-    float2 biases;
-    float* to;  // of pair 0
-  };
-  MOEBENCH_DEVICE Begun begin(const Tile& tile, int row) const {
-    return {load_biases(bias, tile, rows, row), projected + row};
-  }
-  MOEBENCH_DEVICE void end(const Tile& tile, int i, const Begun& begun, float first,
-                           float second) const {
-    const int pair = pairs[tile.first + i];
-    *reinterpret_cast<float2*>(begun.to + static_cast<std::int64_t>(pair) * rows) = {
-        first + begun.biases.x, second + begun.biases.y};
+  MOEBENCH_DEVICE float* begin(const Tile&, int row) const { return projected + row; }
+  MOEBENCH_DEVICE void end(int, int pair, float* begun, float first, float second) const {
+    *reinterpret_cast<float2*>(begun + static_cast<std::int64_t>(pair) * rows) = {first, second};
   }
 };
 
 template <int kMostTokens>
 __global__ void MOEBENCH_BOUNDS(FoldedProducts<kMostTokens>::kThreads, 1)
-    activate_folded(Groups groups, Stack gate_up, Inputs x,
+    activate_folded(Groups groups, Stack gate_up, const float* biases, Inputs x,
                     MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Activate activate) {
   gpu::let_next_kernel_start();
-  FoldedProducts<kMostTokens>(gate_up, groups, x).run(codes, activate);
+  FoldedProducts<kMostTokens>(gate_up, biases, groups, x).run(codes, activate);
 }
 
 template <int kMostTokens>
 __global__ void MOEBENCH_BOUNDS(FoldedProducts<kMostTokens>::kThreads, 1)
-    project_folded(Groups groups, Stack down, Inputs activated,
+    project_folded(Groups groups, Stack down, const float* biases, Inputs activated,
                    MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project project) {
   gpu::let_next_kernel_start();
-  FoldedProducts<kMostTokens>(down, groups, activated).run(codes, project);
+  FoldedProducts<kMostTokens>(down, biases, groups, activated).run(codes, project);
 }
 
 // Tokens of a tile: with 6 of them on average, few experts have more than 16.
@@ -620,7 +612,7 @@ Scratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t 
       {workspace.take<int>(num_pairs), workspace.take<int>(num_experts + 1),
        workspace.take<Tile>(tiles), workspace.take<int>(1)},
       {reinterpret_cast<unsigned char*>(workspace.take<uint4>(chunks * slots * kPartBytes / 16)),
-       workspace.take<float>(num_pairs), static_cast<int>(slots)},
+       workspace.take<Inputs::Token>(8 * slots), static_cast<int>(slots)},
       workspace.take<float>(num_pairs * intermediate_size),
       workspace.take<float>(num_pairs * hidden_size)};
 }
@@ -661,33 +653,35 @@ void launch_all(const Args& args, Context& context) {
   gpu::launch(write_digits<kDigitThreads>, digits_config,
               "moe_experts/cuda_grouped_folded_fp8 (digits of x)", scratch.groups, kMostTokens,
               sizes.top_k, sizes.hidden_size, args.x.data, scratch.inputs);
-  gpu::launch(activate_folded<kMostTokens>, config(args.gate_up.rows),
-              "moe_experts/cuda_grouped_folded_fp8 (gate, up)", scratch.groups,
-              device_stack(args.gate_up), scratch.inputs, codes_of(args.gate_up),
-              Activate{args.gate_up_bias.data, static_cast<int>(args.gate_up.rows),
-                       args.swiglu_alpha, args.swiglu_limit, scratch.activated});
+  gpu::launch(
+      activate_folded<kMostTokens>, config(args.gate_up.rows),
+      "moe_experts/cuda_grouped_folded_fp8 (gate, up)", scratch.groups, device_stack(args.gate_up),
+      args.gate_up_bias.data, scratch.inputs, codes_of(args.gate_up),
+      Activate{sizes.intermediate_size, args.swiglu_alpha, args.swiglu_limit, scratch.activated});
   gpu::launch(write_digits<kDigitThreads>, digits_config,
               "moe_experts/cuda_grouped_folded_fp8 (digits of activations)", scratch.groups,
               kMostTokens, 0, sizes.intermediate_size, scratch.activated, scratch.inputs);
-  gpu::launch(
-      project_folded<kMostTokens>, config(args.down.rows),
-      "moe_experts/cuda_grouped_folded_fp8 (down)", scratch.groups, device_stack(args.down),
-      scratch.inputs, codes_of(args.down),
-      Project{args.down_bias.data, sizes.hidden_size, scratch.groups.pairs, scratch.projected});
+  gpu::launch(project_folded<kMostTokens>, config(args.down.rows),
+              "moe_experts/cuda_grouped_folded_fp8 (down)", scratch.groups, device_stack(args.down),
+              args.down_bias.data, scratch.inputs, codes_of(args.down),
+              Project{sizes.hidden_size, scratch.projected});
   launch_combine(args, context, scratch.projected, true);
 }
 
+std::uintptr_t address_of(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer); }
+
 // Whether the step is one that this is for.
 bool takes(const Args& args) {
-  const auto fits = [](const MatrixStackView& stack) {
+  // Copies of scales and biases take whole 16 bytes.
+  const auto fits = [](const MatrixStackView& stack, const float* biases) {
     const auto scale_bytes =
         static_cast<std::int64_t>(codec(stack.format).row_scale_bytes(stack.cols));
-    // Copies of scales take whole 16 bytes.
     return stack.format == Format::kMxfp4 && stack.cols <= kMostColumns &&
-           stack.rows * scale_bytes % 16 == 0;
+           stack.rows * scale_bytes % 16 == 0 && stack.rows % 4 == 0 &&
+           address_of(stack.scales) % 16 == 0 && address_of(biases) % 16 == 0;
   };
   return static_cast<std::int64_t>(args.expert_ids.size()) <= kMostAverage * args.gate_up.count &&
-         fits(args.gate_up) && fits(args.down) &&
+         fits(args.gate_up, args.gate_up_bias.data) && fits(args.down, args.down_bias.data) &&
          std::max(FoldedProducts<16>::kBytes, FoldedProducts<32>::kBytes) + 1024 <=
              gpu::device_info().shared_bytes_per_block;
 }
@@ -723,8 +717,7 @@ const Variant cuda_grouped_folded_fp8 = {
           Workspace workspace;
           const std::int64_t pairs =
               std::min(problem.num_tokens * problem.top_k, kMostAverage * problem.num_experts);
-          // A few pairs have more tiles than some more of them, which have
-          // larger ones.
+          // A few pairs have more tiles than some more of them, which have larger ones.
           for (const std::int64_t some : {pairs, std::min(pairs, 6 * problem.num_experts)}) {
             Workspace of_some;
             take_scratch(of_some, some, problem.num_experts, problem.hidden_size,
