@@ -1,11 +1,11 @@
 // cuda_grouped_folded_fp8: 1 to 32 tokens an expert, MXFP4 weights, on Hopper: steps of 16 to 256
 // tokens. cuda_grouped_registers_bf16's structure with cuda_folded_fp8's arithmetic.
 //
-// Pairs are sorted by expert and cut into tiles of up to 16 or 32 tokens. As many blocks as there
-// are SMs walk over all products of a tile of tokens and one of rows. One thread has codes and
-// inputs copied through a ring of stages, each a chunk of 128 columns: 64 bytes of each row by TMA,
-// and of the inputs one run of memory, since the kernel before has laid them out as wgmma wants its
-// B. Groups of four warps decode 64 rows each in the registers of wgmma.
+// Pairs are sorted by expert and cut into tiles of up to 16 or 32 tokens. As many blocks as
+// there are SMs walk over all products of a tile of tokens and one of rows. One thread has codes
+// and inputs copied through a ring of stages, each a chunk of 128 columns: 64 bytes of each row by
+// TMA, and of the inputs one run of memory, since the kernel before has laid them out as wgmma
+// wants its B. Groups of four warps decode 64 rows each in the registers of wgmma.
 //
 // Weights: as float8 (E4M3) with the scales of their blocks folded in, by PRMT from a table of
 // eight bytes, positive ones and negative ones as two products: see cuda_folded_fp8, of which the
@@ -171,7 +171,7 @@ class FoldedProducts {
   static constexpr int kCodeBytes = kRows * kChunkBytes;  // of a stage
   static constexpr int kStageBytes = kCodeBytes + kMostParts * kPartBytes;
   static constexpr int kScaleBytes = kRows * kMostScaleBytes;  // of a tile
-  static constexpr int kStages = std::min(12, ((224 << 10) - 2 * kScaleBytes) / kStageBytes);
+  static constexpr int kStages = std::min(12, ((220 << 10) - 2 * kScaleBytes) / kStageBytes);
 
   // A product of tiles; of no tokens after the last one.
   struct Product {
@@ -254,9 +254,11 @@ class FoldedProducts {
     product.index += static_cast<int>(gridDim.x);
     return find(product);
   }
-  // The number of tokens of the wgmma that so many take.
+  // The number of tokens of the wgmma that so many take. Each is code of its own: with three ptxas
+  // keeps values in local memory.
   MOEBENCH_DEVICE static int product_tokens(int count) {
-    return count > 16 ? 32 : count > 8 ? 16 : 8;
+    if constexpr (kMostTokens == 32) return count > 16 ? 32 : 16;
+    return count > 8 ? 16 : 8;
   }
 
   // Stages of a ring one after the other, round by round.
@@ -380,11 +382,12 @@ class FoldedProducts {
           ring.advance();
         }
       } else {
-        if constexpr (kMostTokens > 16) {
+        if constexpr (kMostTokens == 32) {
           if (tokens == 32) multiply<32>(scales_turn.stage, ring, visit);
+        } else {
+          if (tokens == 8) multiply<8>(scales_turn.stage, ring, visit);
         }
         if (tokens == 16) multiply<16>(scales_turn.stage, ring, visit);
-        if (tokens == 8) multiply<8>(scales_turn.stage, ring, visit);
       }
       release(s_.scales_empty[scales_turn.stage]);
       scales_turn.advance();
@@ -589,9 +592,9 @@ __global__ void MOEBENCH_BOUNDS(FoldedProducts<kMostTokens>::kThreads, 1)
   FoldedProducts<kMostTokens>(down, biases, groups, activated).run(codes, project);
 }
 
-// Tokens of a tile: with 6 of them on average, few experts have more than 16.
+// Tokens of a tile: with 10 of them on average, few experts have more than 16.
 int tile_tokens(std::int64_t num_pairs, std::int64_t num_experts) {
-  return num_pairs > 6 * num_experts ? 32 : 16;
+  return num_pairs > 10 * num_experts ? 32 : 16;
 }
 
 struct Scratch {
@@ -688,10 +691,11 @@ bool takes(const Args& args) {
 
 void run(const Args& args, Context& context) {
   if (!takes(args)) return cuda_grouped_registers_bf16.run(args, context);
-  if (tile_tokens(args.expert_ids.size(), args.gate_up.count) == 16) {
-    launch_all<16>(args, context);
-  } else {
-    launch_all<32>(args, context);
+  switch (tile_tokens(args.expert_ids.size(), args.gate_up.count)) {
+    case 32:
+      return launch_all<32>(args, context);
+    default:
+      return launch_all<16>(args, context);
   }
 }
 
@@ -717,8 +721,8 @@ const Variant cuda_grouped_folded_fp8 = {
           Workspace workspace;
           const std::int64_t pairs =
               std::min(problem.num_tokens * problem.top_k, kMostAverage * problem.num_experts);
-          // A few pairs have more tiles than some more of them, which have larger ones.
-          for (const std::int64_t some : {pairs, std::min(pairs, 6 * problem.num_experts)}) {
+          // Fewer pairs may have more tiles, which are smaller then.
+          for (const std::int64_t some : {pairs, std::min(pairs, 10 * problem.num_experts)}) {
             Workspace of_some;
             take_scratch(of_some, some, problem.num_experts, problem.hidden_size,
                          problem.intermediate_size);
