@@ -83,6 +83,7 @@ Model::Activations::Activations(Workspace& workspace, const ModelConfig& c, std:
   value = rows(c.num_kv_heads * c.head_dim);
   heads = rows(c.num_heads * c.head_dim);
   branch = rows(c.hidden_size);
+  from_experts = rows(c.hidden_size);
   router_logits = rows(c.num_experts);
   expert_weights = rows(c.top_k);
   expert_ids = workspace.take<std::int32_t>(tokens * c.top_k);
@@ -513,7 +514,7 @@ void Model::enqueue(KvCache& cache, const Observer* observer) {
   const View<float, 2> residual{residual_, {n, c.hidden_size}};
   run("rms_norm", *table.rms_norm,
       {residual,
-       {c.num_layers > 0 ? act_.branch : nullptr, {n, c.hidden_size}},
+       {c.num_layers > 0 ? act_.from_experts : nullptr, {n, c.hidden_size}},
        weights_->final_norm,
        static_cast<float>(c.rms_norm_epsilon),
        normed});
@@ -562,7 +563,7 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
 
   // Attention. What the layer before has to add arrives with the norm; a product that begins with
   // the norm does both, and some put keys and values into the cache.
-  const View<const float, 2> from_before{l > 0 ? act_.branch : nullptr, {n, c.hidden_size}};
+  const View<const float, 2> from_before{l > 0 ? act_.from_experts : nullptr, {n, c.hidden_size}};
   linear::Args to_attend{normed,
                          w.query,
                          w.query_bias,
@@ -632,7 +633,7 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
                                w.down_bias,
                                static_cast<float>(c.swiglu_alpha),
                                static_cast<float>(c.swiglu_limit),
-                               branch};
+                               {act_.from_experts, {n, c.hidden_size}}};
   if (observer == nullptr && normalises(table, *table.moe_experts,
                                         experts_problem(c, w.gate_up.format, w.router.format, n))) {
     to_experts.route = {norm_before(branch, w.ffn_norm), w.router, w.router_bias};

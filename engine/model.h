@@ -134,7 +134,8 @@ class Model {
     float* key = nullptr;                // num_kv_heads * head_dim
     float* value = nullptr;              // num_kv_heads * head_dim
     float* heads = nullptr;              // num_heads * head_dim
-    float* branch = nullptr;             // hidden_size: what is added to the residual
+    float* branch = nullptr;             // hidden_size: what attention adds to the residual
+    float* from_experts = nullptr;       // hidden_size: what experts do, some of which read branch
     float* router_logits = nullptr;      // num_experts
     float* expert_weights = nullptr;     // top_k
     std::int32_t* expert_ids = nullptr;  // top_k

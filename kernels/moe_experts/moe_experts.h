@@ -43,8 +43,8 @@ struct Args {
   View<float, 2> out;  // [num_tokens, hidden_size]; overwritten
 
   // What is to be done first; x, and what expert_ids and expert_weights hold, are not looked at
-  // then, and need not be written. norm.weight.data == nullptr: nothing. `out` may be where
-  // norm.addend is.
+  // then, and need not be written. norm.weight.data == nullptr: nothing. `out` is none of its
+  // operands: other blocks may still read them.
   struct Route {
     fused::Norm norm;
     MatrixView weight;          // [num_experts, hidden_size]

@@ -242,7 +242,7 @@ void check_normalising_experts(Check& check) {
             r.reason = "it does not do the router's part of this on this device";
             return;
           }
-          std::vector<float> out = addend;  // where the addend is
+          std::vector<float> out(want.size(), std::nanf(""));
           std::vector<float> sums(x.size(), std::nanf(""));
           std::vector<std::int32_t> ids(static_cast<std::size_t>(s.top_k), -1);
           Operands o(variant.backend);
@@ -256,7 +256,7 @@ void check_normalising_experts(Check& check) {
           args.down_bias = {o.in(down_bias), {s.num_experts, s.hidden_size}};
           args.out = {o.out(out), rows};
           args.route = {{{o.in(x), rows},
-                         {args.out.data, rows},
+                         {o.in(addend), rows},
                          {o.in(norm), {s.hidden_size}},
                          kEpsilon,
                          {o.out(sums), rows}},

@@ -256,8 +256,7 @@ AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launche
   const auto down_bias = verify::random_floats(random, s.experts * s.hidden, 1.0F);
   std::vector<float> router_bias = verify::random_floats(random, s.experts, 1.0F);
   for (std::size_t e = 0; e < router_bias.size(); ++e) router_bias[e] = router_bias[e / 8 * 8];
-  // What is added to the row lies where the result will.
-  AfterExperts result{x, addend};
+  AfterExperts result{x, std::vector<float>(x.size(), std::nanf(""))};
   std::vector<float> normed(x.size(), std::nanf(""));
   std::vector<float> logits(static_cast<std::size_t>(s.experts), std::nanf(""));
   std::vector<float> chosen(static_cast<std::size_t>(s.top_k), std::nanf(""));
@@ -265,7 +264,7 @@ AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launche
   Operands o("cuda");
   const View<float, 2> sums{o.out(result.sums), {1, s.hidden}};
   const View<float, 2> out{o.out(result.out), {1, s.hidden}};
-  const View<const float, 2> added{s.adds ? out.data : nullptr, {1, s.hidden}};
+  const View<const float, 2> added{s.adds ? o.in(addend) : nullptr, {1, s.hidden}};
   const View<const float, 1> norm_view{o.in(norm), {s.hidden}};
   const View<const float, 1> bias_view{s.adds ? o.in(router_bias) : nullptr, {s.experts}};
   const View<float, 2> normed_view{o.out(normed), {1, s.hidden}};
