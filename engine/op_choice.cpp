@@ -26,8 +26,7 @@ constexpr std::string_view kCudaReference[] = {
 constexpr std::string_view kCudaAccurate[] = {
     "cuda_rows_f32", "cuda_split_kv", "cuda_tiled_f32",   "cuda_per_token_f32", "cuda_plain_f32",
     "cuda_rows",     "cuda_warp",     "cuda_elementwise", "cuda_block",         "cuda_radix"};
-// The first three of these compute one token otherwise than several: not for kInvariant. The first
-// is made to do the router's part, too: for plans that fuse.
+// The first three of these compute one token otherwise than several: not for kInvariant.
 constexpr std::string_view kCudaFew[] = {"cuda_one_launch_fp8",
                                          "cuda_digits_fp8",
                                          "cuda_decode_stream_mma",
@@ -52,6 +51,7 @@ constexpr std::string_view kCudaFew[] = {"cuda_one_launch_fp8",
                                          "cuda_radix"};
 constexpr std::string_view kCudaMany[] = {"cuda_cublaslt",
                                           "cuda_wgmma_bf16",
+                                          "cuda_grouped_folded_fp8",
                                           "cuda_grouped_registers_bf16",
                                           "cuda_grouped_wgmma_bf16",
                                           "cuda_mma_bf16",
@@ -79,7 +79,7 @@ std::span<const std::string_view> names_of(const Plan& plan, bool many) {
   switch (plan.family) {
     case OpFamily::kFast:
       if (!cuda) return kFast;
-      return many ? Names(kCudaMany) : Names(kCudaFew).subspan(plan.fuses ? 0 : 1);
+      return many ? Names(kCudaMany) : Names(kCudaFew);
     case OpFamily::kInvariant:  // every CPU variant keeps a token's bits in any company
       return cuda ? Names(kCudaFew).subspan(3) : Names(kFast);
     case OpFamily::kAccurate:
@@ -143,6 +143,7 @@ OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayo
                    bool many_tokens) {
   OpTable ops;
   ops.fuses = plan.fuses;
+  ops.fuses_experts = plan.fuses || plan.family == OpFamily::kFast;
   for_each_op_member([&](std::string_view name, auto member, auto variants) {
     ops.*member = choices(name, variants, plan, config, layout, many_tokens).front();
   });

@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "engine/model_config.h"
@@ -39,7 +40,8 @@ inline moe_experts::Problem experts_problem(const ModelConfig& c, Format format,
 // (Variant::normalises).
 template <class V>
 bool normalises(const OpTable& ops, const V& variant, const typename V::Problem& problem) {
-  return ops.fuses && variant.normalises != nullptr && variant.normalises(problem);
+  const bool may = std::is_same_v<V, linear::Variant> ? ops.fuses : ops.fuses_experts;
+  return may && variant.normalises != nullptr && variant.normalises(problem);
 }
 
 // Calls visit(op_name, member of OpTable, problem) for everything the ops of a model must be able

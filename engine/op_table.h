@@ -30,8 +30,10 @@ struct OpTable {
   // The product of the router alone: follows `linear` on the CPU, and stays in f32 on the GPU,
   // where that costs next to nothing, since a rounding there can change which experts run.
   const linear::Variant* router_linear = &linear::reference;
-  // Whether variants may do what is before and after them on the way (Plan::fuses).
+  // Whether variants may do what is before and after them on the way (Plan::fuses); and whether the
+  // router and the experts may, which `fast` does without being asked.
   bool fuses = false;
+  bool fuses_experts = false;
 };
 
 // What a model runs: steps of up to kFewTokens tokens (op_choice.h) take the first, as does the

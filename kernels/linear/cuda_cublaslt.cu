@@ -3,9 +3,6 @@
 // rounded to bf16, too, which is what cuBLASLt takes. (The biases of published models are bf16.)
 //
 // Not batch-invariant: cuBLASLt chooses its algorithm by the number of tokens.
-#include <algorithm>
-#include <array>
-
 #include "kernels/core/cublaslt.h"
 #include "kernels/linear/tiles.cuh"
 
@@ -80,54 +77,40 @@ std::string unsupported(const Problem& problem) {
 }
 
 void run(const Args& args, Context& context) {
+  const Weight weight = device_weight(args.weight);
   const std::int64_t num_tokens = args.x.shape[0];
-  const std::array<Args::Output, 3> outputs = {Args::Output{args.weight, args.bias, args.out},
-                                               args.also[0], args.also[1]};
-  std::int64_t most_rows = 0;
-  for (const Args::Output& o : outputs) most_rows = std::max(most_rows, o.weight.rows);
   Workspace workspace(context.workspace);
-  const Scratch scratch = take_scratch(workspace, num_tokens, most_rows, args.weight.cols);
-  const bool is_bf16 = args.weight.format == Format::kBf16;
-  if (is_bf16) {
+  const Scratch scratch = take_scratch(workspace, num_tokens, weight.rows, weight.cols);
+  gpu::MatrixProductOperands operands;
+  operands.left = scratch.x;
+  operands.right = weight.data;
+  operands.bias = args.bias.data;
+  operands.out = args.out.data;
+  operands.workspace = scratch.library;
+  if (args.weight.format == Format::kBf16) {
     enqueue_rounding<Format::kBf16>(args.x, scratch.x, context.stream,
                                     "linear/cuda_cublaslt, inputs");
   } else {
     gpu::launch(
         quantize_inputs,
         {.grid = {static_cast<unsigned>(num_tokens)}, .block = kThreads, .stream = context.stream},
-        "linear/cuda_cublaslt, inputs", args.x.data, static_cast<int>(args.weight.cols),
+        "linear/cuda_cublaslt, inputs", args.x.data, weight.cols,
         reinterpret_cast<std::uint8_t*>(scratch.x), scratch.x_scales);
-  }
-  for (const Args::Output& o : outputs) {
-    if (o.weight.data == nullptr) continue;
-    require(o.weight.format == args.weight.format && o.weight.cols == args.weight.cols,
-            "run linear/cuda_cublaslt on several layers: all must have the format and columns of "
-            "the first ({}, {})",
-            format_name(args.weight.format), args.weight.cols);
-    const Weight weight = device_weight(o.weight);
-    gpu::MatrixProductOperands operands;
-    operands.left = scratch.x;
-    operands.right = weight.data;
-    operands.bias = o.bias.data;
-    operands.out = o.out.data;
-    operands.workspace = scratch.library;
-    if (!is_bf16) {
-      operands.left_scales = scratch.x_scales;
-      operands.right_scales = reinterpret_cast<const float*>(weight.scales);
-    }
-    if (!is_bf16 && o.bias.data != nullptr) {
+    operands.left_scales = scratch.x_scales;
+    operands.right_scales = reinterpret_cast<const float*>(weight.scales);
+    if (args.bias.data != nullptr) {
       gpu::launch(round_bias,
                   {.grid = {static_cast<unsigned>((weight.rows + kThreads - 1) / kThreads)},
                    .block = kThreads,
                    .stream = context.stream},
-                  "linear/cuda_cublaslt, bias", o.bias.data, scratch.bias, weight.rows);
+                  "linear/cuda_cublaslt, bias", args.bias.data, scratch.bias, weight.rows);
       operands.bias = scratch.bias;
     }
-    const gpu::MatrixProduct product = product_of(args.weight.format, num_tokens, weight.rows,
-                                                  weight.cols, o.bias.data != nullptr);
-    if (context.tunes) gpu::cublaslt_tune(product, operands, context.stream);
-    gpu::cublaslt_multiply(product, operands, context.stream);
   }
+  const gpu::MatrixProduct product = product_of(args.weight.format, num_tokens, weight.rows,
+                                                weight.cols, args.bias.data != nullptr);
+  if (context.tunes) gpu::cublaslt_tune(product, operands, context.stream);
+  gpu::cublaslt_multiply(product, operands, context.stream);
 }
 
 }  // namespace
@@ -147,7 +130,6 @@ const Variant cuda_cublaslt = {
           return workspace.used();
         },
     .run = run,
-    .runs_several = true,
 };
 
 }  // namespace moebench::linear
