@@ -62,7 +62,7 @@ struct Plan {
 
   // Variants do on the way what others would do before or after them (the norm before a product,
   // say) where they can: the same bits in fewer launches. In JSON "fuse": true, in words fuse=yes.
-  // Off until a GPU has run it (docs/gpu.md).
+  // Family fast has router and experts do so in any case: the rest was slower on an H200.
   bool fuses = false;
 
   // The variant named for `op`, or else the name of the family.

@@ -67,7 +67,10 @@ Precision multiplies_in(std::string_view variant, Format format) {
   }
   if (says("int15")) return codes ? Precision::kInt16 : Precision::kF32;
   if (says("cublaslt") && !says("dequantise") && format == Format::kFp8E4m3) return Precision::kFp8;
-  if (says("bf16") || says("mma") || says("cublaslt")) return Precision::kBf16;
+  // Experts named fp8 multiply inputs of two float8 digits, which are a bf16's bits, as positive
+  // and as negative weights: at half of bf16's rate where it is arithmetic that counts, and where
+  // it does they hand over to bf16.
+  if (says("bf16") || says("fp8") || says("mma") || says("cublaslt")) return Precision::kBf16;
   return Precision::kF32;
 }
 

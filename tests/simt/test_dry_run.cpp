@@ -87,12 +87,13 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
   CHECK(few.at("router") == "cuda_cluster");
   CHECK(many.at("router") == "cuda_warp");
   CHECK(many.at("linear") == "cuda_wgmma_bf16");
-  CHECK(few.at("moe_experts") == "cuda_digits_fp8");
-  CHECK(chosen_for("h200", "backend=cuda,fuse=yes").first.at("moe_experts") ==
-        "cuda_one_launch_fp8");
+  CHECK(few.at("moe_experts") == "cuda_one_launch_fp8");
+  CHECK(few.at("attention") == "cuda_decode_stream_mma");
   CHECK(chosen_for("h200", "backend=cuda,ops=invariant,fuse=yes").first.at("moe_experts") ==
         "cuda_direct_bf16");
-  CHECK(many.at("moe_experts") == "cuda_grouped_registers_bf16");
+  CHECK(chosen_for("h200", "backend=cuda,ops=invariant").first.at("attention") ==
+        "cuda_decode_mma");
+  CHECK(many.at("moe_experts") == "cuda_grouped_folded_fp8");
   CHECK(many.at("attention") == "cuda_flash_wgmma");
   const auto [few_ampere, many_ampere] = chosen_for("a100", "cuda");  // no wgmma, no TMA
   CHECK(few_ampere.at("linear") == "cuda_rows_bf16");
