@@ -66,10 +66,6 @@ struct Sizing {
   static constexpr int kProductBytes = 2 * kDigitBytes + 16;
 };
 
-// Of d, the power of two that a block's scale is less than its chunk's: up to 14 codes are exact,
-// from 19 on zeros.
-constexpr int kTables = 20;
-
 // Room for the scales of a tile's rows, with what is before and behind them in whole 16 bytes.
 constexpr int kScaleBytes = kTile * (kMostColumns / 32) + 32;
 constexpr int kTotalStride = kTile + 4;  // conflict-free
@@ -96,17 +92,6 @@ struct Place {
   int row;
   int rows;
 };
-
-// By the first threads of a block; a barrier must follow.
-MOEBENCH_DEVICE void make_tables(uint2* tables) {
-  static_assert(kTables * 8 <= kThreads);
-  const auto i = static_cast<int>(threadIdx.x);
-  if (i >= kTables * 8) return;
-  // The code's bits are E4M3's of its value over 2^6.
-  const float value = gpu::e4m3_to_float(static_cast<std::uint32_t>(i % 8) << 2);
-  reinterpret_cast<unsigned char*>(tables)[i] =
-      gpu::float_to_e4m3(value * power_of_two(12 - i / 8));
-}
 
 // The digits of `size` tokens' inputs, and zeros up to whole chunks; row(i) are the i-th token's,
 // in shared memory or not. Barriers must be before and, with fence_async_proxy, behind.
@@ -157,20 +142,10 @@ MOEBENCH_DEVICE void store_digits(int size, int cols, Row&& row) {
                           token / 8 * Sized::kPartBytes + token % 8 * 16 + t * 4;
       MOEBENCH_UNROLL
       for (int half = 0; half < 2; ++half) {
-        std::uint32_t digits[2] = {};
-        MOEBENCH_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          const float value = x[4 * half + j] * factor;
-          const std::uint32_t first_digit = gpu::float_to_e4m3(value);
-          const float rest = (value - gpu::e4m3_to_float(first_digit)) * 16.0F;
-          digits[0] |= first_digit << 8 * j;
-          digits[1] |= static_cast<std::uint32_t>(gpu::float_to_e4m3(rest)) << 8 * j;
-        }
-        MOEBENCH_UNROLL
-        for (int digit = 0; digit < 2; ++digit) {
-          *reinterpret_cast<std::uint32_t*>(to + digit * Sized::kDigitBytes + half * kHalfBytes) =
-              digits[digit];
-        }
+        const uint2 digits = two_digits(x, 4 * half, factor);
+        unsigned char* to_half = to + half * kHalfBytes;
+        *reinterpret_cast<std::uint32_t*>(to_half) = digits.x;
+        *reinterpret_cast<std::uint32_t*>(to_half + Sized::kDigitBytes) = digits.y;
       }
       // With the 2^6 of weights and the 2^7 of inputs.
       if (gpu::lane_id() % 16 == 0) s.factors[kTeams + chunk][token] = power_of_two(exponent - 13);
@@ -308,7 +283,7 @@ MOEBENCH_DEVICE void multiply_folded(const Walk& walk) {
   MOEBENCH_UNROLL
   for (int step = 0; step < kAhead; ++step) load(rows, step, num_loads, low[step], high[step]);
   if (!has_digits) prefetch(s.selection, *walk.stack, now);
-  make_tables(s.tables);
+  make_tables<kThreads>(s.tables);
   if (thread < kTeams * kTokens) s.factors[thread / kTokens][thread % kTokens] = 0;
   if (Walk::kWaits) {
     gpu::wait_for_previous_kernel();

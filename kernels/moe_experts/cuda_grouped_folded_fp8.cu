@@ -51,10 +51,6 @@ constexpr int kProductBytes = 2 * kHalfBytes;
 constexpr int kDigitBytes = 4 * kProductBytes;
 constexpr int kPartBytes = 2 * kDigitBytes;
 
-// Of d, the power of two that a block's scale is less than its chunk's: up to 14 codes are exact,
-// from 19 on zeros.
-constexpr int kTables = 20;
-
 MOEBENCH_HOST_DEVICE int num_chunks(int cols) { return (cols + kChunk - 1) / kChunk; }
 
 // ---- Inputs -------------------------------------------------------------------------------------
@@ -138,20 +134,9 @@ __global__ void MOEBENCH_BOUNDS(kThreads) write_digits(Groups groups, int most_t
     unsigned char* to = inputs.at(unit / 16, slot) + product * kProductBytes + i % 8 * 16 + t * 4;
     MOEBENCH_UNROLL
     for (int half = 0; half < 2; ++half) {
-      std::uint32_t digits[2] = {};
-      MOEBENCH_UNROLL
-      for (int j = 0; j < 4; ++j) {
-        const float value = values[u][4 * half + j] * factor;
-        const std::uint32_t first_digit = gpu::float_to_e4m3(value);
-        const float rest = (value - gpu::e4m3_to_float(first_digit)) * 16.0F;
-        digits[0] |= first_digit << 8 * j;
-        digits[1] |= static_cast<std::uint32_t>(gpu::float_to_e4m3(rest)) << 8 * j;
-      }
-      MOEBENCH_UNROLL
-      for (int digit = 0; digit < 2; ++digit) {
-        *reinterpret_cast<std::uint32_t*>(to + digit * kDigitBytes + half * kHalfBytes) =
-            digits[digit];
-      }
+      const uint2 digits = two_digits(values[u], 4 * half, factor);
+      *reinterpret_cast<std::uint32_t*>(to + half * kHalfBytes) = digits.x;
+      *reinterpret_cast<std::uint32_t*>(to + kDigitBytes + half * kHalfBytes) = digits.y;
     }
   }
 }
@@ -224,7 +209,7 @@ class FoldedProducts {
       gpu::init_ring(s_.full, s_.empty, kStages, 1, kWarps);
       gpu::init_ring(s_.scales_full, s_.scales_empty, 2, 1, kWarps);
     }
-    make_tables();
+    make_tables<kThreads>(s_.tables);
     gpu::sync_threads();
     if (gpu::warp_id() < kGroups * 4) {
       gpu::raise_max_registers<kMultiplierRegisters>();
@@ -237,16 +222,6 @@ class FoldedProducts {
   }
 
  private:
-  MOEBENCH_DEVICE void make_tables() const {
-    static_assert(kTables * 8 <= kThreads);
-    const auto i = static_cast<int>(threadIdx.x);
-    if (i >= kTables * 8) return;
-    // The code's bits are E4M3's of its value over 2^6.
-    const float value = gpu::e4m3_to_float(static_cast<std::uint32_t>(i % 8) << 2);
-    reinterpret_cast<unsigned char*>(s_.tables)[i] =
-        gpu::float_to_e4m3(value * power_of_two(12 - i / 8));
-  }
-
   MOEBENCH_DEVICE bool find(Product& product) const {
     int row_tile = 0;
     const bool found = find_tile(groups_, product.index, row_tiles_, product.tile, row_tile);

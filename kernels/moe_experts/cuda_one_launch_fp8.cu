@@ -23,9 +23,9 @@
 
 #include "kernels/core/grid_turn.cuh"
 #include "kernels/formats/f32_groups.cuh"
+#include "kernels/fused/choose.cuh"
 #include "kernels/fused/norm_row.cuh"
 #include "kernels/moe_experts/digit_products.cuh"
-#include "kernels/router/choose.cuh"
 
 namespace moebench::moe_experts {
 namespace {
@@ -262,8 +262,8 @@ MOEBENCH_DEVICE void route(const Work& work, unsigned (&turn)[1],
   if (gpu::warp_id() == kChooser) {
     await_logits(router, shown, bias, logits);
     gpu::sync_warp();
-    router::choose_experts<kHeldExperts>(logits, router.num_experts, work.num_pairs, expert_ids,
-                                         expert_weights);
+    fused::choose_experts<kHeldExperts>(logits, router.num_experts, work.num_pairs, expert_ids,
+                                        expert_weights);
   }
 }
 

@@ -9,8 +9,8 @@
 #include <string>
 
 #include "kernels/formats/f32_groups.cuh"
+#include "kernels/fused/choose.cuh"
 #include "kernels/fused/norm_row.cuh"
-#include "kernels/router/choose.cuh"
 #include "kernels/router/router.h"
 
 namespace moebench::router {
@@ -141,8 +141,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 2)
   }
   gpu::sync_cluster();
   if (rank > 0 || gpu::warp_id() > 0) return;
-  choose_experts<kExperts / gpu::kWarp>(logits, weight.rows, top_k, expert_ids + token * top_k,
-                                        expert_weights + token * top_k);
+  fused::choose_experts<kExperts / gpu::kWarp>(
+      logits, weight.rows, top_k, expert_ids + token * top_k, expert_weights + token * top_k);
 }
 
 // Empty, or why it cannot do the norm and the product, too.

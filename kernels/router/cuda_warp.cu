@@ -1,5 +1,5 @@
 // cuda_warp: one warp a token, the logits in registers.
-#include "kernels/router/choose.cuh"
+#include "kernels/fused/choose.cuh"
 #include "kernels/router/router.h"
 
 namespace moebench::router {
@@ -16,8 +16,8 @@ __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp)
   gpu::wait_for_previous_kernel();
   const std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * kWarps + gpu::warp_id();
   if (token >= num_tokens) return;
-  choose_experts<kHeld>(logits + token * num_experts, num_experts, top_k,
-                        expert_ids + token * top_k, expert_weights + token * top_k);
+  fused::choose_experts<kHeld>(logits + token * num_experts, num_experts, top_k,
+                               expert_ids + token * top_k, expert_weights + token * top_k);
 }
 
 template <int kHeld>

@@ -275,13 +275,18 @@ TEST_CASE("ops that are fused give the tokens of the same ops one by one in fewe
   };
   std::vector<std::string> fused, single, observed;
   const std::vector<float> logits = run(kFused, false, fused);
-  CHECK(logits == run("cuda", false, single));
+  const std::string apart = "backend=cuda,router=cuda_warp,moe_experts=cuda_digits_fp8";
+  CHECK(logits == run(apart, false, single));
   CHECK(logits == run(kFused, true, observed));
+  // What fast fuses without being asked: router and experts.
+  std::vector<std::string> fast;
+  CHECK(logits == run("cuda", false, fast));
   const auto num_layers =
       static_cast<std::size_t>(load_model_config(resolve_model("nano")).num_layers);
   // Norm, product and choice of the router, and gate and up; the norm before query, key and value;
   // the cache; splits.
   CHECK(single.size() - fused.size() == 7 * num_layers);
+  CHECK(single.size() - fast.size() == 4 * num_layers);
   // Queries and keys rotate by themselves; splits are still joined, and experts one launch.
   CHECK(observed.size() == single.size() + (2 - 1 - 1) * num_layers);
   // A layer of the step: query, key and value into the cache; attention; its product; experts with

@@ -272,9 +272,9 @@ TEST_CASE("moe_experts: cuda_grouped_folded_fp8 multiplies tiles of every size")
   };
   // Chunks of columns that are whole and that are not, one and several; rows that end inside 64,
   // and that leave four warps without any; tiles of 8, 16 and 32 tokens, with 16 as the most of a
-  // tile and with 32, and several tiles of an expert.
+  // tile and with 32. (Several tiles of an expert: verify's one_busy_expert.)
   const Case cases[] = {{8, 160, 96, 12, 2}, {4, 320, 160, 10, 2}, {4, 96, 192, 45, 2},
-                        {3, 64, 32, 40, 2},  {4, 448, 320, 62, 2}, {2, 256, 128, 64, 1}};
+                        {3, 64, 32, 36, 2},  {4, 448, 320, 48, 2}, {2, 256, 128, 48, 1}};
   for (const Case& c : cases) {
     INFO(c.tokens << " tokens, " << c.hidden << ", " << c.intermediate);
     RandomStream random(14);
@@ -297,7 +297,7 @@ TEST_CASE("moe_experts: cuda_grouped_folded_fp8 gives a token the same bits in e
   RandomStream random(16);
   verify::RandomMatrices gate_up(random, Format::kMxfp4, 4, 192, 160, pool);
   verify::RandomMatrices down(random, Format::kMxfp4, 4, 160, 96, pool);
-  const auto all = experts_with("cuda_grouped_folded_fp8", gate_up, down, 60, 2, pool);
+  const auto all = experts_with("cuda_grouped_folded_fp8", gate_up, down, 48, 2, pool);
   for (const std::int64_t tokens : {1, 9, 33}) {
     INFO(tokens << " tokens");
     const auto some = experts_with("cuda_grouped_folded_fp8", gate_up, down, tokens, 2, pool);
@@ -315,7 +315,7 @@ TEST_CASE("moe_experts: cuda_grouped_folded_fp8 in every schedule") {
   for (std::size_t i = 0; i < down.scales.size(); i += 7) {
     down.scales[i] = static_cast<std::byte>(static_cast<int>(down.scales[i]) - 17);
   }
-  for (const std::int64_t tokens : {5, 40}) {
+  for (const std::int64_t tokens : {5, 36}) {
     const auto want = experts_with("cuda_per_token_f32", gate_up, down, tokens, 2, pool);
     const auto once = experts_with("cuda_grouped_folded_fp8", gate_up, down, tokens, 2, pool);
     CHECK(nmse(once, want) < 5e-5);

@@ -1,9 +1,9 @@
-// Choosing a token's experts by one warp: what the router's variants share.
+// Choosing a token's experts by one warp: what the router's variants share, and experts that route.
 #pragma once
 
 #include "kernels/core/gpu.cuh"
 
-namespace moebench::router {
+namespace moebench::fused {
 
 // The logits stay in registers as numbers whose order is theirs, NaNs the largest as in the
 // reference; top_k times the warp looks for the largest that was not taken. Lane l holds experts l,
@@ -53,4 +53,4 @@ MOEBENCH_DEVICE void choose_experts(const float* logits, int num_experts, int to
   }
 }
 
-}  // namespace moebench::router
+}  // namespace moebench::fused
