@@ -65,8 +65,7 @@ void add_limit_metrics(const WorkloadLimit& limit, const Ceilings& ceilings, Rec
 //   limit_ms, limits    with `ceilings`: the floor, and of each op
 //                   {bytes, operations, precision, limit_ms, bound: "memory" or "arithmetic"}
 //   kernels, kernels_ms, busy_ms, span_ms   on a GPU where CUPTI is: bench/kernel_times.h;
-//   elsewhere
-//                   kernels_unavailable says why there are none
+//                   elsewhere kernels_unavailable says why there are none
 //   in_use          {kernels, ...}: the same of the step as it runs in use, where kernels overlap
 // The last token of each prompt is a decode step; all of one prompt that a step can hold, prefill.
 OrderedJson time_by_op(Engine& engine, std::span<const Request> requests, bool decode,

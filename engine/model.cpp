@@ -107,11 +107,11 @@ Model::Memory Model::memory_needed(const ModelConfig& config, const WeightLayout
   std::size_t workspace = workspace_needed(config, layout, plan, few, num_threads, ops.few);
   if (limits.max_step_tokens > kFewTokens || limits.max_logit_rows > kFewTokens) {
     OpTable many = ops.many;
-    workspace =
-        std::max(workspace, workspace_needed(config, layout, plan, limits, num_threads, many));
-    many.attention = ops.few.attention;  // of single tokens: see attend
-    workspace =
-        std::max(workspace, workspace_needed(config, layout, plan, limits, num_threads, many));
+    for (const attention::Variant* of_tokens : {ops.many.attention, ops.few.attention}) {
+      many.attention = of_tokens;  // the second of single ones: see attend
+      workspace =
+          std::max(workspace, workspace_needed(config, layout, plan, limits, num_threads, many));
+    }
   }
   const std::int64_t launches = kMostLaunchesPerLayer * config.num_layers + kMostOtherLaunches;
   return {measure.used(), workspace,

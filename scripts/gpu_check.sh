@@ -25,8 +25,8 @@ cd "$(dirname "$0")/.." || exit 2
 PLANS="cuda_reference=1e-6 cuda_accurate=1e-6 cuda=1e-2 cuda_invariant=1e-2"
 # What the suites time: gpt-oss as published engines run it (bf16 cache); the same with more ops in one
 # launch, which plans ask for, with router and experts launch by launch, and with experts that were the
-# fast ones before, for what the new ones gain; with one order of sums for every batch (by two families of kernels); and with dense layers and cache in
-# 8 bits.
+# fast ones before, for what the new ones gain; with one order of sums for every batch (by two families
+# of kernels); and with dense layers and cache in 8 bits.
 plan_of() {  # NAME OPS FIELDS
   printf '{"name": "%s", "backend": "cuda", "ops": {%s}, %s}' "$@"
 }

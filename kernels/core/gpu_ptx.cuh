@@ -61,10 +61,9 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& config, const cha
     attributes[count].val.programmaticStreamSerializationAllowed = 1;
     ++count;
   }
-  // Not together with overlap_previous: no GPU has told yet whether a graph takes both, and a grid
-  // of one block an SM is resident anyway, since whoever has started before it ends without it.
-  constexpr bool kCooperativeOverlaps = false;
-  if (config.cooperative && (kCooperativeOverlaps || !config.overlap_previous)) {
+  // Not needed together with overlap_previous: a grid of one block an SM is resident anyway, since
+  // whoever has started before it ends without it.
+  if (config.cooperative && !config.overlap_previous) {
     attributes[count].id = cudaLaunchAttributeCooperative;
     attributes[count].val.cooperative = 1;
     ++count;

@@ -350,14 +350,8 @@ MOEBENCH_DEVICE void multiply_folded(const Walk& walk) {
         own = scales[step * 4 * kTeams] |
               static_cast<std::uint32_t>(scales[8 * scale_bytes + step * 4 * kTeams]) << 16;
       }
-      std::uint32_t most = gpu::max_u16x2(own, gpu::shuffle_xor(gpu::kAllLanes, own, 1));
-      most = gpu::max_u16x2(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
       base_under_way = base;
-      base = most;
-      constexpr std::uint32_t kLast = kTables - 1;
-      const std::uint32_t less = gpu::min_u16x2(most - own, kLast | kLast << 16);
-      of_low = s.tables[less & 0xffffU];
-      of_high = s.tables[less >> 16];
+      base = fold_scales(own, s.tables, of_low, of_high);
     };
     read_scales(0);
     // Rolled up: otherwise the compiler keeps all that is to be added until the tile's end.

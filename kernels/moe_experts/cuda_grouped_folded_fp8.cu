@@ -161,12 +161,7 @@ class FoldedProducts {
   static constexpr int kScaleBytes = kRows * kMostScaleBytes;  // of a tile
   static constexpr int kStages = std::min(12, ((220 << 10) - 2 * kScaleBytes) / kStageBytes);
 
-  // A product of tiles; of no tokens after the last one.
-  struct Product {
-    int index;
-    Tile tile;
-    int first_row;
-  };
+  using Product = TileProduct;  // of no tokens after the last one
 
   struct Shared {
     alignas(1024) unsigned char stages[kStages][kStageBytes];  // codes, inputs
@@ -223,10 +218,7 @@ class FoldedProducts {
 
  private:
   MOEBENCH_DEVICE bool find(Product& product) const {
-    int row_tile = 0;
-    const bool found = find_tile(groups_, product.index, row_tiles_, product.tile, row_tile);
-    product.first_row = row_tile * kRows;
-    return found;
+    return find_product<kRows>(groups_, row_tiles_, product);
   }
   MOEBENCH_DEVICE bool advance(Product& product) const {
     product.index += static_cast<int>(gridDim.x);
@@ -238,20 +230,6 @@ class FoldedProducts {
     if constexpr (kMostTokens == 32) return count > 16 ? 32 : 16;
     return count > 8 ? 16 : 8;
   }
-
-  // Stages of a ring one after the other, round by round.
-  template <int kCount>
-  struct Turn {
-    int stage = 0;
-    unsigned parity = 0;  // of the round
-
-    MOEBENCH_DEVICE void advance() {
-      if (++stage == kCount) {
-        stage = 0;
-        parity ^= 1;
-      }
-    }
-  };
 
   // ---- Copies, by one thread
   MOEBENCH_DEVICE static int num_parts(const Product& product) {
@@ -284,7 +262,7 @@ class FoldedProducts {
                          num_parts(product) * kPartBytes, &s_.full[stage]);
   }
   // Tells the others of a product, and has the scales and biases of its rows copied.
-  MOEBENCH_DEVICE void begin_product(const Product& product, const Turn<2>& turn) const {
+  MOEBENCH_DEVICE void begin_product(const Product& product, const RingTurn<2>& turn) const {
     gpu::Mbarrier* full = &s_.scales_full[turn.stage];
     gpu::mbarrier_wait(&s_.scales_empty[turn.stage], turn.parity ^ 1);  // new ones are
     s_.products[turn.stage] = product;
@@ -304,8 +282,8 @@ class FoldedProducts {
   MOEBENCH_DEVICE void load_all(const gpu::TensorMap& codes) const {
     Product product{};
     product.index = static_cast<int>(blockIdx.x);
-    Turn<kStages> turn;
-    Turn<2> scales_turn;
+    RingTurn<kStages> turn;
+    RingTurn<2> scales_turn;
     if (!find(product)) return begin_product({}, scales_turn);
     begin_product(product, scales_turn);
     // Codes do not wait for the kernel before.
@@ -331,7 +309,7 @@ class FoldedProducts {
   }
 
   // ---- Products
-  struct Ring : Turn<kStages> {
+  struct Ring : RingTurn<kStages> {
     std::uint64_t inputs;  // descriptor of the first stage's; others lie further on
   };
   MOEBENCH_DEVICE static void release(gpu::Mbarrier& empty) {
@@ -347,7 +325,7 @@ class FoldedProducts {
                            gpu::wgmma_descriptor_unswizzled(s_.stages[0] + kCodeBytes, kHalfBytes,
                                                             kDigitBytes),
                            0)};
-    Turn<2> scales_turn;
+    RingTurn<2> scales_turn;
     while (true) {
       gpu::mbarrier_wait(&s_.scales_full[scales_turn.stage], scales_turn.parity);
       const Product& product = s_.products[scales_turn.stage];
@@ -408,14 +386,8 @@ class FoldedProducts {
       }
       low_scales += 4;
       high_scales += 4;
-      std::uint32_t most = gpu::max_u16x2(own, gpu::shuffle_xor(gpu::kAllLanes, own, 1));
-      most = gpu::max_u16x2(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
       base_under_way = base;
-      base = most;
-      constexpr std::uint32_t kLast = kTables - 1;
-      const std::uint32_t less = gpu::min_u16x2(most - own, kLast | kLast << 16);
-      of_low = s_.tables[less & 0xffffU];
-      of_high = s_.tables[less >> 16];
+      base = fold_scales(own, s_.tables, of_low, of_high);
     };
     const auto add = [&] {
       const float of_rows[2] = {
@@ -683,12 +655,10 @@ const Variant cuda_grouped_folded_fp8 = {
     .name = "cuda_grouped_folded_fp8",
     .backend = "cuda",
     .summary =
-        "up to 24 tokens an expert: MXFP4 weights as float8 with their "
-        "scales, inputs as two "
+        "up to 24 tokens an expert: MXFP4 weights as float8 with their scales, inputs as two "
         "digits, pairs sorted by expert (Hopper)",
     .rounds =
-        "activations: two float8 digits, weights: 2^-15 of the largest "
-        "scale of 128 columns, "
+        "activations: two float8 digits, weights: 2^-15 of the largest scale of 128 columns, "
         "accumulate: f32, in blocks of 128 of fewer bits",
     .max_nmse = bf16_max_nmse,
     .weight_layout = RowLayout::kRowMajor,

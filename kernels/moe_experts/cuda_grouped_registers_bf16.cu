@@ -98,17 +98,9 @@ class RegisterProducts {
   }
 
  private:
-  // A product of tiles.
-  struct Product {
-    int index;
-    Tile tile;
-    int first_row;
-  };
+  using Product = TileProduct;
   MOEBENCH_DEVICE bool find(Product& product) const {
-    int row_tile = 0;
-    const bool found = find_tile(groups_, product.index, row_tiles_, product.tile, row_tile);
-    product.first_row = row_tile * kRows;
-    return found;
+    return find_product<kRows>(groups_, row_tiles_, product);
   }
   MOEBENCH_DEVICE bool advance(Product& product) const {
     product.index += static_cast<int>(gridDim.x);
@@ -123,25 +115,12 @@ class RegisterProducts {
     }
   }
 
-  // Stages of the ring one after the other, round by round.
-  struct Turn {
-    int stage = 0;
-    unsigned parity = 0;  // of the round
-
-    MOEBENCH_DEVICE void advance() {
-      if (++stage == kStages) {
-        stage = 0;
-        parity ^= 1;
-      }
-    }
-  };
-
   // ---- Copies, by one thread
   MOEBENCH_DEVICE void load_all(const gpu::TensorMap& tokens, const gpu::TensorMap& codes,
                                 gpu::Mbarrier* full, gpu::Mbarrier* empty) const {
     Product product{};
     product.index = static_cast<int>(blockIdx.x);
-    Turn turn;
+    RingTurn<kStages> turn;
     for (bool some = find(product); some; some = advance(product)) {
       const int boxes = (product_tokens(product.tile.count) + kBoxTokens - 1) / kBoxTokens;
       const int row = product.tile.expert * stack_.first.rows + product.first_row;
@@ -253,7 +232,7 @@ class RegisterProducts {
   }
 
   // ---- Products
-  struct Ring : Turn {
+  struct Ring : RingTurn<kStages> {
     gpu::Mbarrier* full;
     gpu::Mbarrier* empty;
     std::uint64_t tokens;  // descriptor of the first stage's; others lie further on
@@ -469,8 +448,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads<kMultipliers>, 1)
 }
 
 // Tokens of a tile: few if experts can be expected to have few. With 32 of them on average, many
-// have more, and would be two tiles (256 tokens of gpt-oss-20b on an H200: 11.7 ms a step instead of
-// 13.2). With 64 of them many have a few more, for which 96 are enough.
+// have more, and would be two tiles (256 tokens of gpt-oss-20b on an H200: 11.7 ms a step instead
+// of 13.2). With 64 of them many have a few more, for which 96 are enough.
 int tile_tokens(std::int64_t num_pairs, std::int64_t num_experts) {
   return num_pairs > 90 * num_experts ? 128 : num_pairs > 24 * num_experts ? 96 : 32;
 }

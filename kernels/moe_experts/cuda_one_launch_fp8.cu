@@ -22,8 +22,8 @@
 #include <string>
 
 #include "kernels/core/grid_turn.cuh"
-#include "kernels/formats/f32_groups.cuh"
 #include "kernels/fused/choose.cuh"
+#include "kernels/fused/held_rows.cuh"
 #include "kernels/fused/norm_row.cuh"
 #include "kernels/moe_experts/digit_products.cuh"
 
@@ -125,42 +125,23 @@ MOEBENCH_DEVICE Inputs load_shown(const float* row, int cols, int unit) {
 }
 
 // The part of a row of the router's weights that a warp multiplies.
-struct RowSplit {
-  gpu::EncodedRow row[1];
-  gpu::RowGroup<1> held[kHeldGroups];
+struct RowSplit : fused::HeldRows<kRouterFormat, 1, kHeldGroups> {
+  using Held = fused::HeldRows<kRouterFormat, 1, kHeldGroups>;
+  static constexpr int kValues = gpu::DeviceFormat<kRouterFormat>::kValues;
 
-  MOEBENCH_DEVICE static int first_group(const Router& router, int task) {
+  MOEBENCH_DEVICE static int begin(const Router& router, int task) {
     return task % router.splits * gpu::kWarp + gpu::lane_id();
   }
   MOEBENCH_DEVICE void load(const Router& router, int cols, int task) {
-    constexpr int kValues = gpu::DeviceFormat<kRouterFormat>::kValues;
     const int expert = task / router.splits;
-    row[0] = {router.weight + static_cast<std::int64_t>(expert) * cols * (16 / kValues), nullptr,
-              1.0F};
-    MOEBENCH_UNROLL
-    for (int h = 0; h < kHeldGroups; ++h) {
-      const int group = first_group(router, task) + h * router.splits * gpu::kWarp;
-      if (group < cols / kValues) held[h] = gpu::load_group<kRouterFormat>(row, group);
-    }
+    rows[0] = {router.weight + static_cast<std::int64_t>(expert) * cols * (16 / kValues), nullptr,
+               1.0F};
+    Held::load(begin(router, task), router.splits * gpu::kWarp, cols / kValues);
   }
   // Its product, in every lane.
   MOEBENCH_DEVICE float multiply(const Router& router, int cols, int task, const float* x) const {
-    constexpr int kValues = gpu::DeviceFormat<kRouterFormat>::kValues;
-    const float* const tokens[1] = {x};
     float sums[1][1] = {};
-    const int groups = cols / kValues;
-    const int stride = router.splits * gpu::kWarp;
-    int group = first_group(router, task);
-    MOEBENCH_UNROLL
-    for (int h = 0; h < kHeldGroups; ++h, group += stride) {
-      if (group < groups) {
-        gpu::multiply_group<kRouterFormat>(held[h], tokens, group * kValues, sums);
-      }
-    }
-    for (; group < groups; group += stride) {
-      gpu::multiply_group<kRouterFormat>(gpu::load_group<kRouterFormat>(row, group), tokens,
-                                         group * kValues, sums);
-    }
+    Held::multiply(x, begin(router, task), router.splits * gpu::kWarp, cols / kValues, sums);
     return gpu::warp_sum(sums[0][0]);
   }
 };

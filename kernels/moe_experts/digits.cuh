@@ -36,6 +36,19 @@ MOEBENCH_DEVICE void make_tables(uint2* tables) {
       gpu::float_to_e4m3(value * power_of_two(12 - i / 8));
 }
 
+// Of a chunk of two rows, one in the low half of a word and one in the high: the largest scales of
+// their four blocks, of which each lane of a quad has its `own`, and the tables of these.
+MOEBENCH_DEVICE std::uint32_t fold_scales(std::uint32_t own, const uint2* tables, uint2& of_low,
+                                          uint2& of_high) {
+  std::uint32_t most = gpu::max_u16x2(own, gpu::shuffle_xor(gpu::kAllLanes, own, 1));
+  most = gpu::max_u16x2(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
+  constexpr std::uint32_t kLast = kTables - 1;
+  const std::uint32_t less = gpu::min_u16x2(most - own, kLast | kLast << 16);
+  of_low = tables[less & 0xffffU];
+  of_high = tables[less >> 16];
+  return most;
+}
+
 // x[first .. first + 3] times factor as two digits of E4M3: bytes of the first ones, and of 16
 // times what those leave.
 MOEBENCH_DEVICE uint2 two_digits(const float (&x)[8], int first, float factor) {

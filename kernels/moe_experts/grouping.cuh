@@ -180,4 +180,32 @@ MOEBENCH_DEVICE bool find_tile(const Groups& groups, int index, int row_tiles, T
   return true;
 }
 
+// A product of a tile of tokens and one of kRows rows, for blocks that walk over all of them.
+struct TileProduct {
+  int index;
+  Tile tile;
+  int first_row;
+};
+template <int kRows>
+MOEBENCH_DEVICE bool find_product(const Groups& groups, int row_tiles, TileProduct& product) {
+  int row_tile = 0;
+  const bool found = find_tile(groups, product.index, row_tiles, product.tile, row_tile);
+  product.first_row = row_tile * kRows;
+  return found;
+}
+
+// Stages of a ring one after the other, round by round.
+template <int kStages>
+struct RingTurn {
+  int stage = 0;
+  unsigned parity = 0;  // of the round
+
+  MOEBENCH_DEVICE void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
 }  // namespace moebench::moe_experts

@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <string>
 
-#include "kernels/formats/f32_groups.cuh"
 #include "kernels/fused/choose.cuh"
+#include "kernels/fused/held_rows.cuh"
 #include "kernels/fused/norm_row.cuh"
 #include "kernels/router/router.h"
 
@@ -40,40 +40,17 @@ MOEBENCH_DEVICE gpu::EncodedRow encoded_row(const Weight& weight, int row) {
 template <int kExperts>
 constexpr int kRowsOfWarp = kExperts <= 32 ? 2 : 4;
 
-// Rows and columns of the weight in a warp's hands: rows [first, first + kRows), of which only
-// those before `end` count; groups begin, begin + stride, ...
+// Rows [first, first + kRows) of the weight, of which only those before `end` count.
 template <Format kFormat, int kRows>
-struct WarpRows {
-  gpu::EncodedRow rows[kRows];
-  gpu::RowGroup<kRows> held[kHeldGroups];
-
+struct WarpRows : fused::HeldRows<kFormat, kRows, kHeldGroups> {
   MOEBENCH_DEVICE void load(const Weight& weight, int first, int end, int begin, int stride,
                             int groups) {
     MOEBENCH_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const int row = first + r < end ? first + r : end - 1;
-      rows[r] = encoded_row(weight, row);
+      this->rows[r] = encoded_row(weight, row);
     }
-    MOEBENCH_UNROLL
-    for (int h = 0; h < kHeldGroups; ++h) {
-      if (begin + h * stride < groups) {
-        held[h] = gpu::load_group<kFormat>(rows, begin + h * stride);
-      }
-    }
-  }
-  MOEBENCH_DEVICE void multiply(const float* x, int begin, int stride, int groups,
-                                float (&sums)[kRows][1]) const {
-    constexpr int kValues = gpu::DeviceFormat<kFormat>::kValues;
-    const float* const tokens[1] = {x};
-    MOEBENCH_UNROLL
-    for (int h = 0; h < kHeldGroups; ++h) {
-      const int group = begin + h * stride;
-      if (group < groups) gpu::multiply_group<kFormat>(held[h], tokens, group * kValues, sums);
-    }
-    for (int group = begin + kHeldGroups * stride; group < groups; group += stride) {
-      gpu::multiply_group<kFormat>(gpu::load_group<kFormat>(rows, group), tokens, group * kValues,
-                                   sums);
-    }
+    fused::HeldRows<kFormat, kRows, kHeldGroups>::load(begin, stride, groups);
   }
 };
 
