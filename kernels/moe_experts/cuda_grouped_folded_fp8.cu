@@ -1,26 +1,33 @@
-// cuda_grouped_folded_fp8: 1 to 24 tokens an expert on average, MXFP4 weights, on Hopper: steps of
-// 6 to 192 tokens. cuda_grouped_registers_bf16's structure with cuda_folded_fp8's arithmetic.
+// cuda_grouped_folded_fp8: MXFP4 weights and more than a few tokens, on Hopper, with both in
+// float8: from steps of 6 tokens to whole prompts.
 //
-// Pairs are sorted by expert and cut into tiles of up to 16 or 32 tokens. As many blocks as
+// Pairs are sorted by expert and cut into tiles of up to 16, 32, 64 or 96 tokens. As many blocks as
 // there are SMs walk over all products of a tile of tokens and one of rows. One thread has codes
 // and inputs copied through a ring of stages, each a chunk of 128 columns: 64 bytes of each row by
 // TMA, and of the inputs one run of memory, since the kernel before has laid them out as wgmma
 // wants its B. Groups of four warps decode 64 rows each in the registers of wgmma.
 //
 // Weights: as float8 (E4M3) with the scales of their blocks folded in, by PRMT from a table of
-// eight bytes, positive ones and negative ones as two products: see cuda_folded_fp8, of which the
-// order of columns is, too. Lane t of a quad decodes block t of a chunk.
+// eight bytes; a code's sign is joined to what the other bits have found. 1.1 instructions a
+// weight. Lane t of a quad decodes block t of a chunk: of its 32 columns, product i takes 8, in
+// which the even ones come first.
 //
-// Inputs: two digits of E4M3, x over a power of two that a token has for its row, and 16 times what
-// the first digit leaves. They have the 8 bits of a bf16 down to 2^-13 of the row's largest number;
-// below, at most 2^-21 of that is lost. Both digits of eight tokens are 16 of B's columns. At a
-// chunk's end its sums are scaled to floats: the tensor cores' own sums are short.
+// Inputs: two digits of E4M3, x times a power of two that a token has for its row, and what the
+// first digit leaves. They have the 8 bits of a bf16 down to 2^-8 of the row's largest number;
+// below, at most 2^-17 of that is lost. Both digits are multiplied by the same registers of weights
+// and into the same sums. At a chunk's end these are scaled to floats and added up: the tensor
+// cores' own sums are short.
+//
+// What bounds it (an H200, cycles a chunk of a block, without memory): 192 rows and 96 tokens
+// 1,249, of which the tensor cores need 1,152; 256 rows and 32, 16, 8 tokens 947, 802 and 696 (512,
+// 256, 128), in which memory gives 17 KB. cuda_grouped_registers_bf16 takes about 2,700 for the
+// first.
 //
 // Rows g and g + 8 of a warp's 16 are two that follow each other in memory, a gate row and its up
 // row; in odd quads the second comes first, so that eight lanes meet all banks of shared memory.
 //
-// A sum is one over columns in order, whatever the tile. Other formats, more tokens an expert and
-// other shapes run as cuda_grouped_registers_bf16.
+// A sum is one over columns in order, whatever the tile. Other formats and other shapes run as
+// cuda_grouped_registers_bf16.
 #include <algorithm>
 #include <cstddef>
 
@@ -31,10 +38,6 @@
 namespace moebench::moe_experts {
 namespace {
 
-// Tokens an expert: with more, products take longer than decoding (a step of 20b on an H200,
-// tokens/s by this and by cuda_grouped_registers_bf16: 128 16,883 and 15,223, 256 23,097 and
-// 24,017).
-constexpr int kMostAverage = 24;
 constexpr int kGroupThreads = 4 * gpu::kWarp;
 constexpr int kGroupRows = 64;
 constexpr int kChunk = 128;  // columns
@@ -75,66 +78,90 @@ struct Inputs {
   }
 };
 
-constexpr int kDigitThreads = 128;
-constexpr int kUnits = kMostColumns / 8 / kDigitThreads;  // of 8 columns, of a thread
+constexpr int kDigitWarps = 8;
+constexpr int kDigitThreads = kDigitWarps * gpu::kWarp;
+constexpr int kUnits = kMostColumns / 32 / kDigitWarps;  // of 8 columns, of a lane
 
-// A block writes the digits of a pair. Its row: of the pair's token if there are top_k pairs a
-// token, or the one in its place of the sorted list (top_k: 0). Past the end, zeros up to whole
-// chunks; what is in the places of tokens that a tile does not have does not matter.
-template <int kThreads>
-__global__ void MOEBENCH_BOUNDS(kThreads) write_digits(Groups groups, int most_tokens, int top_k,
-                                                       int cols, const float* x, Inputs inputs) {
-  MOEBENCH_SHARED(float, largest, [kThreads / gpu::kWarp]);
+// Eight columns that follow each other.
+MOEBENCH_DEVICE void load_unit(const float* from, float (&x)[8]) {
+  const float4 a = reinterpret_cast<const float4*>(from)[0];
+  const float4 b = reinterpret_cast<const float4*>(from)[1];
+  const float all[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+  MOEBENCH_UNROLL
+  for (int j = 0; j < 8; ++j) x[j] = all[j];
+}
+MOEBENCH_DEVICE void load_unit(const std::uint16_t* from, float (&x)[8]) {
+  const uint4 all = *reinterpret_cast<const uint4*>(from);
+  MOEBENCH_UNROLL
+  for (int j = 0; j < 8; ++j) {
+    const std::uint32_t word = gpu::word_of(all, j / 2);
+    x[j] = gpu::float_from_bits(j % 2 == 0 ? word << 16 : word & 0xffff0000U);
+  }
+}
+
+// A block writes the digits of a part: of eight sorted pairs. A pair's row: of its token if there
+// are top_k pairs a token, or the one in its place of the sorted list (top_k: 0). Past the end,
+// zeros up to whole chunks, and for tokens that a tile does not have. Four lanes share a token,
+// each of which has one block of a chunk, as those have that multiply: a warp writes whole lines.
+template <class Value>
+__global__ void MOEBENCH_BOUNDS(kDigitThreads)
+    write_digits(Groups groups, int most_tokens, int top_k, int cols, const Value* x,
+                 Inputs inputs) {
+  MOEBENCH_SHARED(float, largest, [kDigitWarps][8]);
   gpu::wait_for_previous_kernel();
   gpu::let_next_kernel_start();
-  const int index = static_cast<int>(blockIdx.x) / most_tokens;
-  const int i = static_cast<int>(blockIdx.x) % most_tokens;
+  const int parts = most_tokens / 8;
+  const int index = static_cast<int>(blockIdx.x) / parts;
+  const int part = static_cast<int>(blockIdx.x) % parts;
   if (index >= groups.num_tiles[0]) return;
   const Tile tile = groups.tiles[index];
-  if (i >= tile.count) return;
-  const int pair = groups.pairs[tile.first + i];
+  if (8 * part >= tile.count) return;
+  const int token = gpu::lane_id() / 4;
+  const int t = gpu::lane_id() % 4;
+  const int i = 8 * part + token;
+  const bool is_there = i < tile.count;
+  const int pair = is_there ? groups.pairs[tile.first + i] : 0;
   const int row = top_k == 0 ? tile.first + i : pair / top_k;
-  const float* from = x + static_cast<std::int64_t>(row) * cols;
-  const int num_units = num_chunks(cols) * (kChunk / 8);
+  const Value* from = x + static_cast<std::int64_t>(row) * cols;
+  const int num_units = num_chunks(cols) * kProducts;
   float values[kUnits][8] = {};
   float most = 0;
   MOEBENCH_UNROLL
   for (int u = 0; u < kUnits; ++u) {
-    const int column = (u * kThreads + static_cast<int>(threadIdx.x)) * 8;
-    if (column >= cols) continue;
-    const auto* of_unit = reinterpret_cast<const float4*>(from + column);
-    const float4 a = of_unit[0];
-    const float4 b = of_unit[1];
-    const float all[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
-    MOEBENCH_UNROLL
-    for (int j = 0; j < 8; ++j) {
-      values[u][j] = all[j];
-      most = fmaxf(most, fabsf(all[j]));
-    }
-  }
-  most = gpu::warp_max(most);
-  if (gpu::lane_id() == 0) largest[gpu::warp_id()] = most;
-  gpu::sync_threads();
-  MOEBENCH_UNROLL
-  for (int w = 0; w < kThreads / gpu::kWarp; ++w) most = fmaxf(most, largest[w]);
-  // Of what is less than 2^-100 nothing needs to be left.
-  const int exponent = max(static_cast<int>(gpu::bits_of(most) >> 23) - 127, -100);
-  const float factor = power_of_two(7 - exponent);  // the largest goes to 128 .. 256
-  // With the 2^6 of weights and the 2^7 of inputs.
-  const int slot = Inputs::first_slot(tile, index) + i / 8;
-  if (threadIdx.x == 0) {
-    inputs.tokens[8 * slot + i % 8] = {power_of_two(exponent - 13), pair};
+    const int unit = u * kDigitWarps + gpu::warp_id();
+    const int column = unit / kProducts * kChunk + t * 32 + unit % kProducts * 8;
+    if (is_there && column < cols) load_unit(from + column, values[u]);
   }
   MOEBENCH_UNROLL
   for (int u = 0; u < kUnits; ++u) {
-    const int unit = u * kThreads + static_cast<int>(threadIdx.x);
+    MOEBENCH_UNROLL
+    for (int j = 0; j < 8; ++j) most = fmaxf(most, fabsf(values[u][j]));
+  }
+  most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 1));
+  most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
+  if (t == 0) largest[gpu::warp_id()][token] = most;
+  gpu::sync_threads();
+  MOEBENCH_UNROLL
+  for (int w = 0; w < kDigitWarps; ++w) most = fmaxf(most, largest[w][token]);
+  // Of what is less than 2^-100 nothing needs to be left.
+  const int exponent = max(static_cast<int>(gpu::bits_of(most) >> 23) - 127, -100);
+  const float factor = power_of_two(7 - exponent);  // the largest goes to 128 .. 256
+  const int slot = Inputs::first_slot(tile, index) + part;
+  if (gpu::warp_id() == 0 && t == 0) {
+    // With the 2^6 of weights and the 2^7 of inputs.
+    inputs.tokens[8 * slot + token] = {power_of_two(exponent - 13), pair};
+  }
+  MOEBENCH_UNROLL
+  for (int u = 0; u < kUnits; ++u) {
+    const int unit = u * kDigitWarps + gpu::warp_id();
     if (unit >= num_units) break;
-    const int product = unit % 4;
-    const int t = unit / 4 % 4;
-    unsigned char* to = inputs.at(unit / 16, slot) + product * kProductBytes + i % 8 * 16 + t * 4;
+    unsigned char* to =
+        inputs.at(unit / kProducts, slot) + unit % kProducts * kProductBytes + gpu::lane_id() * 4;
     MOEBENCH_UNROLL
     for (int half = 0; half < 2; ++half) {
-      const uint2 digits = two_digits(values[u], 4 * half, factor);
+      const float(&v)[8] = values[u];
+      const float columns[4] = {v[half], v[half + 2], v[half + 4], v[half + 6]};
+      const uint2 digits = two_digits<1>(columns, factor);
       *reinterpret_cast<std::uint32_t*>(to + half * kHalfBytes) = digits.x;
       *reinterpret_cast<std::uint32_t*>(to + kDigitBytes + half * kHalfBytes) = digits.y;
     }
@@ -149,12 +176,12 @@ class FoldedProducts {
  public:
   // Groups of four warps that multiply, each with 64 rows; one more has things copied, and gives
   // them registers.
-  static constexpr int kGroups = 4;
+  static constexpr int kGroups = kMostTokens > 32 ? 3 : 4;
   static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kRows = kGroups * kGroupRows;
 
  private:
-  static constexpr int kMultiplierRegisters = 112;
+  static constexpr int kMultiplierRegisters = kGroups == 3 ? 160 : 112;
   static constexpr int kMostParts = kMostTokens / 8;
   static constexpr int kCodeBytes = kRows * kChunkBytes;  // of a stage
   static constexpr int kStageBytes = kCodeBytes + kMostParts * kPartBytes;
@@ -226,9 +253,9 @@ class FoldedProducts {
   }
   // The number of tokens of the wgmma that so many take. Each is code of its own: with three ptxas
   // keeps values in local memory.
+  static constexpr int kFewer = kMostTokens == 96 ? 64 : kMostTokens / 2;
   MOEBENCH_DEVICE static int product_tokens(int count) {
-    if constexpr (kMostTokens == 32) return count > 16 ? 32 : 16;
-    return count > 8 ? 16 : 8;
+    return count > kFewer ? kMostTokens : kFewer;
   }
 
   // ---- Copies, by one thread
@@ -323,7 +350,7 @@ class FoldedProducts {
     Ring ring{{},
               gpu::shuffle(gpu::kAllLanes,
                            gpu::wgmma_descriptor_unswizzled(s_.stages[0] + kCodeBytes, kHalfBytes,
-                                                            kDigitBytes),
+                                                            kPartBytes),
                            0)};
     RingTurn<2> scales_turn;
     while (true) {
@@ -338,12 +365,8 @@ class FoldedProducts {
           ring.advance();
         }
       } else {
-        if constexpr (kMostTokens == 32) {
-          if (tokens == 32) multiply<32>(scales_turn.stage, ring, visit);
-        } else {
-          if (tokens == 8) multiply<8>(scales_turn.stage, ring, visit);
-        }
-        if (tokens == 16) multiply<16>(scales_turn.stage, ring, visit);
+        if (tokens == kMostTokens) multiply<kMostTokens>(scales_turn.stage, ring, visit);
+        if (tokens == kFewer) multiply<kFewer>(scales_turn.stage, ring, visit);
       }
       release(s_.scales_empty[scales_turn.stage]);
       scales_turn.advance();
@@ -360,7 +383,6 @@ class FoldedProducts {
   MOEBENCH_DEVICE void multiply(int place, Ring& ring, const Visit& visit) const {
     const Product& product = s_.products[place];
     const unsigned char* scales = s_.scales[place];
-    constexpr int kParts = kTokens / 8;
     const auto t = gpu::lane_id() % 4;
     const auto scale_bytes = static_cast<int>(stack_.first.row_scale_bytes);
     // Rows past the end, of which there may be some in the last 64, repeat the last two.
@@ -371,9 +393,12 @@ class FoldedProducts {
     const int high_codes = low_codes ^ kChunkBytes;
     const int blocks = stack_.first.cols / 32 - t;  // from the lane's first on
 
-    float totals[kParts][4] = {};  // of rows low, high; of each, the part's tokens 2 t, 2 t + 1
-    float d[8 * kParts] = {};      // of each part, first digits and then second ones
-    std::uint32_t a[2][2][4];
+    // Of each part of eight tokens: of rows low, high; of each, the part's tokens 2 t, 2 t + 1.
+    float totals[kTokens / 2] = {};
+    float d[kTokens / 2] = {};
+    // Fragments of the products under way: with many sums there are no registers for a chunk's.
+    constexpr int kSets = kTokens > 64 ? 2 : kProducts;
+    std::uint32_t a[kSets][4];
     // Chunks' scales, of rows low and (above) high: of the next products, and of those under way.
     std::uint32_t base = 0;
     std::uint32_t base_under_way = 0;
@@ -395,12 +420,7 @@ class FoldedProducts {
           gpu::float_from_bits(base_under_way << 7 & 0x7f800000U),
       };
       MOEBENCH_UNROLL
-      for (int part = 0; part < kParts; ++part) {
-        MOEBENCH_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          totals[part][j] += (d[8 * part + j] + d[8 * part + 4 + j] * 0.0625F) * of_rows[j / 2];
-        }
-      }
+      for (int j = 0; j < kTokens / 2; ++j) totals[j] += d[j] * of_rows[j / 2 % 2];
     };
     uint4 low{};
     uint4 high{};
@@ -409,18 +429,19 @@ class FoldedProducts {
       low = *reinterpret_cast<const uint4*>(codes + low_codes);
       high = *reinterpret_cast<const uint4*>(codes + high_codes);
     };
-    // The A fragments of the i-th product of a chunk: positive weights, and negative ones.
-    const auto decode = [&](int i, std::uint32_t(&weights)[2][4]) {
-      MOEBENCH_UNROLL
-      for (int sign = 0; sign < 2; ++sign) {
-        const std::uint32_t turn = sign == 0 ? 0 : 0x88888888U;
-        const std::uint32_t of_row = gpu::word_of(low, i) ^ turn;
-        const std::uint32_t of_next = gpu::word_of(high, i) ^ turn;
-        weights[sign][0] = gpu::byte_permute(of_low.x, of_low.y, of_row);
-        weights[sign][1] = gpu::byte_permute(of_high.x, of_high.y, of_next);
-        weights[sign][2] = gpu::byte_permute(of_low.x, of_low.y, of_row >> 16);
-        weights[sign][3] = gpu::byte_permute(of_high.x, of_high.y, of_next >> 16);
-      }
+    // Eight codes of a row: of its columns the even ones and the odd ones.
+    const auto decode_row = [](std::uint32_t codes, uint2 table, std::uint32_t& even,
+                               std::uint32_t& odd) {
+      const std::uint32_t sizes = codes & 0x77777777U;
+      const std::uint32_t first = gpu::byte_permute(table.x, table.y, sizes);
+      const std::uint32_t second = gpu::byte_permute(table.x, table.y, sizes >> 16);
+      even = gpu::byte_permute(first, second, 0x6420U) | (codes << 4 & 0x80808080U);
+      odd = gpu::byte_permute(first, second, 0x7531U) | (codes & 0x80808080U);
+    };
+    // The A fragments of the i-th product of a chunk.
+    const auto decode = [&](int i, std::uint32_t(&weights)[4]) {
+      decode_row(gpu::word_of(low, i), of_low, weights[0], weights[2]);
+      decode_row(gpu::word_of(high, i), of_high, weights[1], weights[3]);
     };
 
     read_scales(0);
@@ -441,7 +462,9 @@ class FoldedProducts {
       ring.advance();
       MOEBENCH_UNROLL
       for (int i = 0; i < kProducts; ++i) {
-        auto& weights = a[i % 2];
+        auto& weights = a[i % kSets];
+        // Until the product is done that had these registers before.
+        if (i == 0 || kSets < kProducts) gpu::wgmma_wait<kSets - 1>(weights);
         decode(i, weights);
         if (i == 0) {
           gpu::wgmma_wait<0>(d);
@@ -452,18 +475,15 @@ class FoldedProducts {
           gpu::wgmma_fence(weights);
         }
         const std::uint64_t b = inputs + i * (kProductBytes / 16);
-        gpu::wgmma_e4m3(d, weights[0], b, i > 0);
-        gpu::wgmma_e4m3_negated(d, weights[1], b);
+        gpu::wgmma_e4m3(d, weights, b, i > 0);
+        gpu::wgmma_e4m3(d, weights, b + kDigitBytes / 16);
         gpu::wgmma_commit();
-        if (i + 1 == kProducts) {
-          // What takes long, while products run.
-          read_scales(chunk + 1);
-          if (chunk + 1 < num_chunks_) {
-            gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
-            read_codes(ring.stage);
-          }
-        }
-        gpu::wgmma_wait<1>();  // the weights before these may be replaced
+      }
+      // What takes long, while products run.
+      read_scales(chunk + 1);
+      if (chunk + 1 < num_chunks_) {
+        gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
+        read_codes(ring.stage);
       }
     }
     gpu::wgmma_wait<0>(d);
@@ -477,14 +497,16 @@ class FoldedProducts {
         *reinterpret_cast<const float2*>(&s_.biases[place][group_row() + even_row()]);
     const bool turned = first_is_odd() != 0;
     MOEBENCH_UNROLL
-    for (int part = 0; part < kParts; ++part) {
+    for (int part = 0; part < kTokens / 8; ++part) {
       MOEBENCH_UNROLL
       for (int c = 0; c < 2; ++c) {
         const int i = 8 * part + 2 * t + c;
         if (i >= product.tile.count) continue;
         const Inputs::Token token = s_.tokens[place][i];
-        const float first = turned ? totals[part][2 + c] : totals[part][c];
-        const float second = turned ? totals[part][c] : totals[part][2 + c];
+        const float of_low_row = totals[4 * part + c];
+        const float of_high_row = totals[4 * part + 2 + c];
+        const float first = turned ? of_high_row : of_low_row;
+        const float second = turned ? of_low_row : of_high_row;
         visit.end(i, token.pair, begun, first * token.factor + biases.x,
                   second * token.factor + biases.y);
       }
@@ -506,13 +528,13 @@ struct Activate {
   int columns;  // of an output
   float alpha;
   float limit;
-  float* activated;  // [num_pairs, columns], in sorted order
+  std::uint16_t* activated;  // [num_pairs, columns] bf16, in sorted order
 
-  MOEBENCH_DEVICE float* begin(const Tile& tile, int row) const {
+  MOEBENCH_DEVICE std::uint16_t* begin(const Tile& tile, int row) const {
     return activated + static_cast<std::int64_t>(tile.first) * columns + row / 2;
   }
-  MOEBENCH_DEVICE void end(int i, int, float* begun, float gate, float up) const {
-    begun[i * columns] = swiglu(gate, up, alpha, limit);
+  MOEBENCH_DEVICE void end(int i, int, std::uint16_t* begun, float gate, float up) const {
+    begun[i * columns] = gpu::float_to_bf16(swiglu(gate, up, alpha, limit));
   }
 };
 
@@ -543,15 +565,19 @@ __global__ void MOEBENCH_BOUNDS(FoldedProducts<kMostTokens>::kThreads, 1)
 }
 
 // Tokens of a tile: with 10 of them on average, few experts have more than 16.
+constexpr int kAverages[] = {10, 24, 48};  // of pairs an expert, up to which tiles are smaller
 int tile_tokens(std::int64_t num_pairs, std::int64_t num_experts) {
-  return num_pairs > 10 * num_experts ? 32 : 16;
+  return num_pairs > kAverages[2] * num_experts   ? 96
+         : num_pairs > kAverages[1] * num_experts ? 64
+         : num_pairs > kAverages[0] * num_experts ? 32
+                                                  : 16;
 }
 
 struct Scratch {
   Groups groups;
-  Inputs inputs;     // of gate_up, then of down
-  float* activated;  // [num_pairs, intermediate_size], in sorted order
-  float* projected;  // [num_pairs, hidden_size]
+  Inputs inputs;             // of gate_up, then of down
+  std::uint16_t* activated;  // [num_pairs, intermediate_size] bf16, in sorted order
+  float* projected;          // [num_pairs, hidden_size]
 };
 Scratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t num_experts,
                      std::int64_t hidden_size, std::int64_t intermediate_size) {
@@ -566,7 +592,7 @@ Scratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t 
        workspace.take<Tile>(tiles), workspace.take<int>(1)},
       {reinterpret_cast<unsigned char*>(workspace.take<uint4>(chunks * slots * kPartBytes / 16)),
        workspace.take<Inputs::Token>(8 * slots), static_cast<int>(slots)},
-      workspace.take<float>(num_pairs * intermediate_size),
+      workspace.take<std::uint16_t>(num_pairs * intermediate_size),
       workspace.take<float>(num_pairs * hidden_size)};
 }
 
@@ -588,7 +614,7 @@ void launch_all(const Args& args, Context& context) {
                              .overlap_previous = true,
                              .shared_percent = gpu::shared_percent_for(Products::kBytes, 1)};
   };
-  const gpu::LaunchConfig digits_config{.grid = {static_cast<unsigned>(tiles * kMostTokens)},
+  const gpu::LaunchConfig digits_config{.grid = {static_cast<unsigned>(tiles * kMostTokens / 8)},
                                         .block = kDigitThreads,
                                         .stream = context.stream,
                                         .overlap_previous = true};
@@ -603,7 +629,7 @@ void launch_all(const Args& args, Context& context) {
                                           .swizzle_128 = false});
   };
   launch_sort(args, context, kMostTokens, scratch.groups);
-  gpu::launch(write_digits<kDigitThreads>, digits_config,
+  gpu::launch(write_digits<float>, digits_config,
               "moe_experts/cuda_grouped_folded_fp8 (digits of x)", scratch.groups, kMostTokens,
               sizes.top_k, sizes.hidden_size, args.x.data, scratch.inputs);
   gpu::launch(
@@ -611,7 +637,7 @@ void launch_all(const Args& args, Context& context) {
       "moe_experts/cuda_grouped_folded_fp8 (gate, up)", scratch.groups, device_stack(args.gate_up),
       args.gate_up_bias.data, scratch.inputs, codes_of(args.gate_up),
       Activate{sizes.intermediate_size, args.swiglu_alpha, args.swiglu_limit, scratch.activated});
-  gpu::launch(write_digits<kDigitThreads>, digits_config,
+  gpu::launch(write_digits<std::uint16_t>, digits_config,
               "moe_experts/cuda_grouped_folded_fp8 (digits of activations)", scratch.groups,
               kMostTokens, 0, sizes.intermediate_size, scratch.activated, scratch.inputs);
   gpu::launch(project_folded<kMostTokens>, config(args.down.rows),
@@ -633,15 +659,20 @@ bool takes(const Args& args) {
            stack.rows * scale_bytes % 16 == 0 && stack.rows % 4 == 0 &&
            address_of(stack.scales) % 16 == 0 && address_of(biases) % 16 == 0;
   };
-  return static_cast<std::int64_t>(args.expert_ids.size()) <= kMostAverage * args.gate_up.count &&
-         fits(args.gate_up, args.gate_up_bias.data) && fits(args.down, args.down_bias.data) &&
-         std::max(FoldedProducts<16>::kBytes, FoldedProducts<32>::kBytes) + 1024 <=
+  return fits(args.gate_up, args.gate_up_bias.data) && fits(args.down, args.down_bias.data) &&
+         std::max({FoldedProducts<16>::kBytes, FoldedProducts<32>::kBytes,
+                   FoldedProducts<64>::kBytes, FoldedProducts<96>::kBytes}) +
+                 1024 <=
              gpu::device_info().shared_bytes_per_block;
 }
 
 void run(const Args& args, Context& context) {
   if (!takes(args)) return cuda_grouped_registers_bf16.run(args, context);
   switch (tile_tokens(args.expert_ids.size(), args.gate_up.count)) {
+    case 96:
+      return launch_all<96>(args, context);
+    case 64:
+      return launch_all<64>(args, context);
     case 32:
       return launch_all<32>(args, context);
     default:
@@ -655,8 +686,8 @@ const Variant cuda_grouped_folded_fp8 = {
     .name = "cuda_grouped_folded_fp8",
     .backend = "cuda",
     .summary =
-        "up to 24 tokens an expert: MXFP4 weights as float8 with their scales, inputs as two "
-        "digits, pairs sorted by expert (Hopper)",
+        "MXFP4 weights as float8 with their scales, inputs as two digits, pairs sorted by expert "
+        "(Hopper)",
     .rounds =
         "activations: two float8 digits, weights: 2^-15 of the largest scale of 128 columns, "
         "accumulate: f32, in blocks of 128 of fewer bits",
@@ -667,15 +698,16 @@ const Variant cuda_grouped_folded_fp8 = {
     .workspace_bytes =
         [](const Problem& problem, int num_threads) {
           Workspace workspace;
-          const std::int64_t pairs =
-              std::min(problem.num_tokens * problem.top_k, kMostAverage * problem.num_experts);
+          const std::int64_t pairs = problem.num_tokens * problem.top_k;
           // Fewer pairs may have more tiles, which are smaller then.
-          for (const std::int64_t some : {pairs, std::min(pairs, 10 * problem.num_experts)}) {
+          const auto take = [&](std::int64_t num_pairs) {
             Workspace of_some;
-            take_scratch(of_some, some, problem.num_experts, problem.hidden_size,
+            take_scratch(of_some, num_pairs, problem.num_experts, problem.hidden_size,
                          problem.intermediate_size);
             if (of_some.used() > workspace.used()) workspace = of_some;
-          }
+          };
+          take(pairs);
+          for (const int most : kAverages) take(std::min(pairs, most * problem.num_experts));
           return std::max(workspace.used(),
                           cuda_grouped_registers_bf16.workspace_bytes(problem, num_threads));
         },
