@@ -51,7 +51,7 @@ constexpr std::string_view kCudaFew[] = {"cuda_one_launch_fp8",
                                          "cuda_radix"};
 constexpr std::string_view kCudaMany[] = {"cuda_cublaslt",
                                           "cuda_wgmma_bf16",
-                                          "cuda_grouped_folded_fp8",
+                                          "cuda_grouped_fp8",
                                           "cuda_grouped_registers_bf16",
                                           "cuda_grouped_wgmma_bf16",
                                           "cuda_mma_bf16",

@@ -73,10 +73,12 @@ void check_limits(const TiledMatrix& matrix) {
           matrix.row_bytes);
   require(matrix.tile_rows >= 1 && matrix.tile_rows <= 256 && matrix.tile_columns >= 1 &&
               matrix.tile_columns <= 256 && tile_row_bytes % 16 == 0 &&
-              (!matrix.swizzle_128 || tile_row_bytes == 128),
+              (matrix.swizzle == 0 || tile_row_bytes == matrix.swizzle),
           "make a tensor map: a tile of {} x {} (at most 256 x 256, rows of a multiple of 16 "
-          "bytes, of 128 bytes with the swizzle)",
+          "bytes, of as many as the swizzle has)",
           matrix.tile_rows, matrix.tile_columns);
+  require(matrix.swizzle == 0 || matrix.swizzle == 64 || matrix.swizzle == 128,
+          "make a tensor map: a swizzle of {} bytes (128, 64 and 0 work)", matrix.swizzle);
 }
 
 }  // namespace moebench::gpu

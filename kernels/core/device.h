@@ -44,9 +44,10 @@ struct TiledMatrix {
   std::int64_t columns = 0;
   std::int64_t row_bytes = 0;  // from a row to the next; a multiple of 16
   int tile_rows = 0;           // at most 256
-  int tile_columns = 0;  // at most 256; 128 bytes with the swizzle, else a multiple of 16 bytes
-  // 16-byte chunk c of the tile's row r goes to chunk c ^ (r % 8), as wgmma wants it.
-  bool swizzle_128 = true;
+  int tile_columns = 0;        // at most 256; as many bytes as the swizzle has, or a multiple of 16
+  // 128: 16-byte chunk c of the tile's row r goes to chunk c ^ (r % 8), as wgmma wants it. 64: to
+  // c ^ (r / 2 % 4). 0: none.
+  int swizzle = 128;
 };
 // Throws Error(kInvalidArgument) for one outside these limits.
 void check_limits(const TiledMatrix& matrix);
@@ -113,8 +114,8 @@ class Device {
   // Works without the GPU's doing: cuTensorMapEncodeTiled, which the CUDA runtime finds through
   // cudaGetDriverEntryPointByVersion(..., 12000, ...), so that nothing links with libcuda. Element
   // type UINT8 or BFLOAT16, rank 2 with columns first, element strides 1, no interleave, swizzle
-  // 128B or none, L2 promotion 256B, out-of-bounds fill zero. Throws Error(kInvalidArgument) if the
-  // matrix is outside the limits above.
+  // 128B, 64B or none, L2 promotion 256B, out-of-bounds fill zero. Throws Error(kInvalidArgument)
+  // if the matrix is outside the limits above.
   virtual TensorMap make_tensor_map(const TiledMatrix& matrix) = 0;
 
   virtual EventHandle* create_event() = 0;

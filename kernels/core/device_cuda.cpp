@@ -239,7 +239,9 @@ class CudaDevice : public Device {
                                          : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
                2, const_cast<void*>(matrix.data), sizes.data(), strides.data(), tile.data(),
                steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
-               matrix.swizzle_128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+               matrix.swizzle == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+               : matrix.swizzle == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+                                      : CU_TENSOR_MAP_SWIZZLE_NONE,
                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     require(
         status == CUDA_SUCCESS,

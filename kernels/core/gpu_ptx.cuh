@@ -153,6 +153,8 @@ MOEBENCH_DEVICE float exp2_fast(float value) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
   return result;
 }
+// a / b within 2 units in the last place, for b up to 2^126; 0 for larger ones.
+MOEBENCH_DEVICE float divide_fast(float a, float b) { return __fdividef(a, b); }
 
 // ---- Memory ------------------------------------------------------------------------------------
 // 16 bytes that are read once, past the first-level cache. `from` is aligned to 16.

@@ -94,7 +94,7 @@ MOEBENCH_DEVICE void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
 // Called by one thread. The bytes count towards the barrier's phase when they have landed.
 
 // The tile of `map`'s matrix whose first element is (row, column), which may lie partly outside:
-// zeros arrive there, and count. `to` is aligned to 128 bytes, with the swizzle to 1024.
+// zeros arrive there, and count. `to` is aligned to 128 bytes, with a swizzle to 8 times its bytes.
 MOEBENCH_DEVICE void load_tile_async(void* to, const TensorMap& map, int column, int row,
                                      Mbarrier* barrier) {
   MOEBENCH_SM90(

@@ -15,7 +15,7 @@ inline TensorMap row_boxes(const void* data, std::int64_t rows, std::int64_t row
                                    .row_bytes = row_bytes,
                                    .tile_rows = tile_rows,
                                    .tile_columns = 256,
-                                   .swizzle_128 = false});
+                                   .swizzle = 0});
 }
 
 }  // namespace moebench::gpu

@@ -109,7 +109,7 @@ gpu::TensorMap tiles_of(const void* data, std::int64_t rows, std::int64_t cols) 
                                         .row_bytes = 2 * cols,
                                         .tile_rows = kTile,
                                         .tile_columns = kCols,
-                                        .swizzle_128 = true});
+                                        .swizzle = 128});
 }
 
 std::string unsupported(const Problem& problem) {

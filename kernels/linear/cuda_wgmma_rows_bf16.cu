@@ -173,7 +173,7 @@ void start(const Args& args, gpu::Stream stream) {
                                           .row_bytes = 2 * std::int64_t{cols},
                                           .tile_rows = kRows,
                                           .tile_columns = kCols,
-                                          .swizzle_128 = true});
+                                          .swizzle = 128});
   };
   const int stages = choose_stages<kRows, kGroups>(cols);
   gpu::launch(

@@ -21,7 +21,7 @@
 // behind them, four microseconds later.
 //
 // More tokens, other formats and other shapes run as cuda_folded_fp8, and from kSortedFrom tokens
-// on as cuda_grouped_folded_fp8.
+// on as cuda_grouped_fp8.
 #include "kernels/moe_experts/digit_products.cuh"
 
 namespace moebench::moe_experts {
@@ -71,7 +71,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1)
 void run(const Args& args, Context& context) {
   if (!takes(args)) {
     const bool sorted = args.x.shape[0] >= kSortedFrom;
-    return (sorted ? cuda_grouped_folded_fp8 : cuda_folded_fp8).run(args, context);
+    return (sorted ? cuda_grouped_fp8 : cuda_folded_fp8).run(args, context);
   }
   Workspace workspace(context.workspace);
   const std::int64_t num_pairs = args.expert_ids.size();
@@ -112,7 +112,7 @@ const Variant cuda_digits_fp8 = {
           Workspace workspace;
           workspace.take<float>(kMostPairs * problem.intermediate_size);
           return std::max({workspace.used(), cuda_folded_fp8.workspace_bytes(problem, num_threads),
-                           cuda_grouped_folded_fp8.workspace_bytes(problem, num_threads)});
+                           cuda_grouped_fp8.workspace_bytes(problem, num_threads)});
         },
     .run = run,
 };

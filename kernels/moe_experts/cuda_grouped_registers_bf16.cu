@@ -496,7 +496,7 @@ void launch_all(const Args& args, Context& context) {
                                           .row_bytes = row_bytes,
                                           .tile_rows = Products::kBoxRows,
                                           .tile_columns = Products::kBoxBytes,
-                                          .swizzle_128 = false});
+                                          .swizzle = 0});
   };
   launch_sort(args, context, kMostTokens, scratch.groups);
   launch_gather_columns<kFormat>(args, context, scratch);

@@ -219,7 +219,8 @@ void land_tile(const Transfer& transfer) {
     if (part.from != nullptr) std::memcpy(bytes + part.first, part.from, part.last - part.first);
     std::byte* row = static_cast<std::byte*>(transfer.to) + static_cast<std::size_t>(r) * row_bytes;
     for (std::size_t c = 0; c * kChunk < row_bytes; ++c) {
-      const std::size_t to = matrix.swizzle_128 ? c ^ static_cast<std::size_t>(r % 8) : c;
+      const int turn = matrix.swizzle == 128 ? r % 8 : matrix.swizzle == 64 ? r / 2 % 4 : 0;
+      const std::size_t to = c ^ static_cast<std::size_t>(turn);
       write(*transfer.block, row + to * kChunk, bytes + c * kChunk, kChunk);
     }
   }
@@ -266,9 +267,11 @@ void load_tile_async(void* to, const gpu::TiledMatrix& matrix, int column, int r
                      std::uint64_t* barrier, Where at) {
   const std::size_t row_bytes = tile_row_bytes(matrix);
   const std::size_t bytes = row_bytes * static_cast<std::size_t>(matrix.tile_rows);
-  if (shared_address(to) % (matrix.swizzle_128 ? 1024 : 128) != 0) {
+  // Eight rows' patterns, so that a row's place in the tile tells its place in the pattern.
+  const int aligned_to = matrix.swizzle == 0 ? 128 : 8 * matrix.swizzle;
+  if (shared_address(to) % static_cast<std::uint32_t>(aligned_to) != 0) {
     fail("load_tile_async at %s: the tile's address is not a multiple of %d", place(at).c_str(),
-         matrix.swizzle_128 ? 1024 : 128);
+         aligned_to);
   }
   check_shared(to, bytes, "load_tile_async");
   for (int r = 0; r < matrix.tile_rows; ++r) {

@@ -93,7 +93,7 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
         "cuda_direct_bf16");
   CHECK(chosen_for("h200", "backend=cuda,ops=invariant").first.at("attention") ==
         "cuda_decode_mma");
-  CHECK(many.at("moe_experts") == "cuda_grouped_folded_fp8");
+  CHECK(many.at("moe_experts") == "cuda_grouped_fp8");
   CHECK(many.at("attention") == "cuda_flash_wgmma");
   const auto [few_ampere, many_ampere] = chosen_for("a100", "cuda");  // no wgmma, no TMA
   CHECK(few_ampere.at("linear") == "cuda_rows_bf16");

@@ -265,7 +265,7 @@ TEST_CASE("moe_experts: cuda_grouped_registers_bf16 in every schedule") {
   }
 }
 
-TEST_CASE("moe_experts: cuda_grouped_folded_fp8 multiplies tiles of every size") {
+TEST_CASE("moe_experts: cuda_grouped_fp8 multiplies tiles of every size") {
   ThreadPool pool(1);
   struct Case {
     std::int64_t experts, hidden, intermediate, tokens, top_k;
@@ -283,30 +283,33 @@ TEST_CASE("moe_experts: cuda_grouped_folded_fp8 multiplies tiles of every size")
                                    pool);
     verify::RandomMatrices down(random, Format::kMxfp4, c.experts, c.hidden, c.intermediate, pool);
     const auto want = experts_with("cuda_per_token_f32", gate_up, down, c.tokens, c.top_k, pool);
-    const auto got =
-        experts_with("cuda_grouped_folded_fp8", gate_up, down, c.tokens, c.top_k, pool);
-    CHECK(nmse(got, want) <
-          moe_experts::cuda_grouped_folded_fp8.max_nmse({.format = Format::kMxfp4}));
+    const auto got = experts_with("cuda_grouped_fp8", gate_up, down, c.tokens, c.top_k, pool);
+    CHECK(nmse(got, want) < moe_experts::cuda_grouped_fp8.max_nmse({.format = Format::kMxfp4}));
     // Not what it falls back to.
     CHECK_FALSE(same_bits(
         got, experts_with("cuda_grouped_registers_bf16", gate_up, down, c.tokens, c.top_k, pool)));
   }
 }
 
-TEST_CASE("moe_experts: cuda_grouped_folded_fp8 gives a token the same bits in every batch") {
+TEST_CASE("moe_experts: cuda_grouped_fp8 gives a token the same bits in every batch") {
   ThreadPool pool(1);
   RandomStream random(16);
   verify::RandomMatrices gate_up(random, Format::kMxfp4, 4, 192, 160, pool);
   verify::RandomMatrices down(random, Format::kMxfp4, 4, 160, 96, pool);
-  const auto all = experts_with("cuda_grouped_folded_fp8", gate_up, down, 130, 2, pool);
-  for (const std::int64_t tokens : {1, 9, 33, 48, 80}) {
-    INFO(tokens << " tokens");
-    const auto some = experts_with("cuda_grouped_folded_fp8", gate_up, down, tokens, 2, pool);
-    CHECK(same_bits(some, {all.begin(), all.begin() + tokens * 160}));
-  }
+  // Two ways to sum: with up to 24 tokens an expert, and with more.
+  const auto check = [&](std::int64_t most, std::initializer_list<std::int64_t> fewer) {
+    const auto all = experts_with("cuda_grouped_fp8", gate_up, down, most, 2, pool);
+    for (const std::int64_t tokens : fewer) {
+      INFO(tokens << " tokens of " << most);
+      const auto some = experts_with("cuda_grouped_fp8", gate_up, down, tokens, 2, pool);
+      CHECK(same_bits(some, {all.begin(), all.begin() + tokens * 160}));
+    }
+  };
+  check(48, {1, 9, 33});
+  check(130, {49, 80});
 }
 
-TEST_CASE("moe_experts: cuda_grouped_folded_fp8 in every schedule") {
+TEST_CASE("moe_experts: cuda_grouped_fp8 in every schedule") {
   ThreadPool pool(1);
   RandomStream random(15);
   // Chunks enough for the ring to turn, and more products than blocks.
@@ -318,24 +321,23 @@ TEST_CASE("moe_experts: cuda_grouped_folded_fp8 in every schedule") {
   }
   for (const std::int64_t tokens : {5, 36, 90}) {
     const auto want = experts_with("cuda_per_token_f32", gate_up, down, tokens, 2, pool);
-    const auto once = experts_with("cuda_grouped_folded_fp8", gate_up, down, tokens, 2, pool);
+    const auto once = experts_with("cuda_grouped_fp8", gate_up, down, tokens, 2, pool);
     CHECK(nmse(once, want) < 5e-5);
     for (const simt::Settings& settings : schedules()) {
       INFO(tokens << " tokens, " << describe(settings));
       const WithSettings with(settings);
-      CHECK(
-          same_bits(experts_with("cuda_grouped_folded_fp8", gate_up, down, tokens, 2, pool), once));
+      CHECK(same_bits(experts_with("cuda_grouped_fp8", gate_up, down, tokens, 2, pool), once));
     }
   }
 }
 
-TEST_CASE("moe_experts: cuda_grouped_folded_fp8 hands on what it does not take") {
+TEST_CASE("moe_experts: cuda_grouped_fp8 hands on what it does not take") {
   ThreadPool pool(1);
   RandomStream random(17);
   const auto same = [&](Format format, std::int64_t hidden, std::int64_t tokens) {
     verify::RandomMatrices gate_up(random, format, 2, 64, hidden, pool);
     verify::RandomMatrices down(random, format, 2, hidden, 32, pool);
-    return same_bits(experts_with("cuda_grouped_folded_fp8", gate_up, down, tokens, 1, pool),
+    return same_bits(experts_with("cuda_grouped_fp8", gate_up, down, tokens, 1, pool),
                      experts_with("cuda_grouped_registers_bf16", gate_up, down, tokens, 1, pool));
   };
   CHECK(same(Format::kFp8E4m3, 64, 5));

@@ -196,19 +196,19 @@ TEST_CASE("simt: tiles arrive where the swizzle puts them, with zeros outside th
     int column, row;
   };
   for (const simt::Settings& settings : schedules()) {
-    for (const bool swizzle : {true, false}) {
+    for (const int swizzle : {128, 64, 0}) {
       for (const Place place : {Place{0, 0}, Place{64, 10}, Place{-3, -5}, Place{200, 0}}) {
-        INFO(describe(settings) << (swizzle ? ", swizzled" : "") << ", tile at " << place.row
-                                << ", " << place.column);
+        INFO(describe(settings) << ", swizzle " << swizzle << ", tile at " << place.row << ", "
+                                << place.column);
         const WithSettings with(settings);
-        const int tile_rows = 16, tile_columns = 64;
+        const int tile_rows = 16, tile_columns = swizzle == 64 ? 32 : 64;
         const auto map = gpu::device().make_tensor_map({.data = matrix.data(),
                                                         .rows = rows,
                                                         .columns = columns,
                                                         .row_bytes = 208,
                                                         .tile_rows = tile_rows,
                                                         .tile_columns = tile_columns,
-                                                        .swizzle_128 = swizzle});
+                                                        .swizzle = swizzle});
         const int tile_bytes = tile_rows * tile_columns * 2;
         DeviceArray<std::uint8_t> out(index(tile_bytes + 64));
         gpu::launch(load_one_tile, {.block = 64, .shared_bytes = index(tile_bytes)}, "test", map,
@@ -220,10 +220,13 @@ TEST_CASE("simt: tiles arrive where the swizzle puts them, with zeros outside th
             const int column = place.column + c;
             const bool inside = row >= 0 && row < rows && column >= 0 && column < columns;
             const int want = inside ? values[index(row * 104 + column)] : 0;
-            // The manual's words: 16-byte chunks, exchanged within rows of 128 bytes.
-            const int chunk = swizzle ? c / 8 ^ r % 8 : c / 8;
+            // The manual's words: 16-byte chunks, exchanged within rows of 128 (64) bytes by bits
+            // 7 to 9 (7 and 8) of their address.
+            const int chunk = swizzle == 128  ? c / 8 ^ r % 8
+                              : swizzle == 64 ? c / 8 ^ r / 2 % 4
+                                              : c / 8;
             std::uint16_t got;
-            std::memcpy(&got, &out[index(r * 128 + chunk * 16 + c % 8 * 2)], 2);
+            std::memcpy(&got, &out[index(r * tile_columns * 2 + chunk * 16 + c % 8 * 2)], 2);
             wrong += got != want;
           }
         }

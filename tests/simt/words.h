@@ -120,6 +120,7 @@ inline float exp2_fast(float value) {
   const float result = std::exp2(value);
   return result < 0x1p-126F ? 0.0F : result;
 }
+inline float divide_fast(float a, float b) { return b > 0x1p126F ? 0.0F : a / b; }
 
 inline uint4 load_streaming(const void* from) {
   if (reinterpret_cast<std::uintptr_t>(from) % 16 != 0) simt::fail("16-byte load: misaligned");

@@ -58,6 +58,8 @@ inline std::uint64_t wgmma_descriptor_unswizzled(const void* tile, int k_stride,
   return static_cast<std::uint64_t>(row_stride >> 4) << 32 |
          static_cast<std::uint64_t>(k_stride >> 4) << 16 | shared_address(tile) >> 4;
 }
+template <class T>
+void pin_registers(T&) {}
 template <int kCount>
 void forget_registers(float (&values)[kCount]) {
   for (float& value : values) value = std::numeric_limits<float>::quiet_NaN();

@@ -1,4 +1,4 @@
-// cuda_grouped_folded_fp8: MXFP4 weights and more than a few tokens, on Hopper, with both in
+// cuda_grouped_fp8: MXFP4 weights and more than a few tokens, on Hopper, with both in
 // float8: from steps of 6 tokens to whole prompts.
 //
 // Pairs are sorted by expert and cut into tiles of up to 16, 32, 64 or 96 tokens. As many blocks as
@@ -7,27 +7,29 @@
 // TMA, and of the inputs one run of memory, since the kernel before has laid them out as wgmma
 // wants its B. Groups of four warps decode 64 rows each in the registers of wgmma.
 //
-// Weights: as float8 (E4M3) with the scales of their blocks folded in, by PRMT from a table of
-// eight bytes; a code's sign is joined to what the other bits have found. 1.1 instructions a
-// weight. Lane t of a quad decodes block t of a chunk: of its 32 columns, product i takes 8, in
-// which the even ones come first.
+// Weights, in tiles of up to 32 tokens: a code's bits are E4M3's of its value over 2^6, so decoding
+// moves bits (0.8 instructions a weight). A product of 32 columns is a block that shares a scale:
+// its sums, which the tensor cores keep short, are scaled and added up as floats. In larger tiles
+// that would take as many instructions as there is time for: there the scales of a chunk's blocks
+// are folded in, by PRMT from a table of eight bytes (1.1 instructions a weight), and its sums are
+// added up once. Lane t of a quad decodes block t of such a chunk. Of eight codes of a block, the
+// even columns come first.
 //
 // Inputs: two digits of E4M3, x times a power of two that a token has for its row, and what the
 // first digit leaves. They have the 8 bits of a bf16 down to 2^-8 of the row's largest number;
 // below, at most 2^-17 of that is lost. Both digits are multiplied by the same registers of weights
-// and into the same sums. At a chunk's end these are scaled to floats and added up: the tensor
-// cores' own sums are short.
+// and into the same sums.
 //
-// What bounds it (an H200, cycles a chunk of a block, without memory): 192 rows and 96 tokens
-// 1,249, of which the tensor cores need 1,152; 256 rows and 32, 16, 8 tokens 947, 802 and 696 (512,
-// 256, 128), in which memory gives 17 KB. cuda_grouped_registers_bf16 takes about 2,700 for the
-// first.
+// An H200's wgmma with A in registers runs beside other instructions without loss. A loop of what
+// is decoded and multiplied, without memory: 192 rows and 96 tokens 1,249 cycles a chunk, of which
+// the tensor cores need 1,152 (cuda_grouped_registers_bf16 takes about 2,700).
 //
 // Rows g and g + 8 of a warp's 16 are two that follow each other in memory, a gate row and its up
-// row; in odd quads the second comes first, so that eight lanes meet all banks of shared memory.
+// row; half of the quads take the second first, and the copies exchange 16 bytes of rows (swizzle),
+// so that a warp's lanes meet all banks of shared memory.
 //
-// A sum is one over columns in order, whatever the tile. Other formats and other shapes run as
-// cuda_grouped_registers_bf16.
+// A sum is one over columns in order, the same in all tiles of up to 32 tokens and in all larger
+// ones. Other formats and other shapes run as cuda_grouped_registers_bf16.
 #include <algorithm>
 #include <cstddef>
 
@@ -42,7 +44,8 @@ constexpr int kGroupThreads = 4 * gpu::kWarp;
 constexpr int kGroupRows = 64;
 constexpr int kChunk = 128;  // columns
 constexpr int kChunkBytes = kChunk / 2;
-constexpr int kProducts = 4;  // of 32 columns, in a chunk
+constexpr int kProducts = 4;       // of 32 columns, in a chunk
+constexpr int kMostUnfolded = 32;  // tokens of a tile
 constexpr int kMostChunks = 24;
 constexpr int kMostColumns = kMostChunks * kChunk;
 constexpr int kMostScaleBytes = kMostColumns / 32;  // of a row
@@ -101,9 +104,10 @@ MOEBENCH_DEVICE void load_unit(const std::uint16_t* from, float (&x)[8]) {
 
 // A block writes the digits of a part: of eight sorted pairs. A pair's row: of its token if there
 // are top_k pairs a token, or the one in its place of the sorted list (top_k: 0). Past the end,
-// zeros up to whole chunks, and for tokens that a tile does not have. Four lanes share a token,
-// each of which has one block of a chunk, as those have that multiply: a warp writes whole lines.
-template <class Value>
+// zeros up to whole chunks, and for tokens that a tile does not have. Four lanes share a
+// token, as those do that multiply: each has one block of a chunk, or where scales are not folded a
+// part of a product's block. A warp writes whole lines.
+template <bool kFolds, class Value>
 __global__ void MOEBENCH_BOUNDS(kDigitThreads)
     write_digits(Groups groups, int most_tokens, int top_k, int cols, const Value* x,
                  Inputs inputs) {
@@ -129,7 +133,9 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads)
   MOEBENCH_UNROLL
   for (int u = 0; u < kUnits; ++u) {
     const int unit = u * kDigitWarps + gpu::warp_id();
-    const int column = unit / kProducts * kChunk + t * 32 + unit % kProducts * 8;
+    const int product = unit % kProducts;
+    const int column =
+        unit / kProducts * kChunk + (kFolds ? t * 32 + product * 8 : product * 32 + t * 8);
     if (is_there && column < cols) load_unit(from + column, values[u]);
   }
   MOEBENCH_UNROLL
@@ -148,8 +154,8 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads)
   const float factor = power_of_two(7 - exponent);  // the largest goes to 128 .. 256
   const int slot = Inputs::first_slot(tile, index) + part;
   if (gpu::warp_id() == 0 && t == 0) {
-    // With the 2^6 of weights and the 2^7 of inputs.
-    inputs.tokens[8 * slot + token] = {power_of_two(exponent - 13), pair};
+    // Of inputs 2^7, of weights 2^6, or 2^-6 where they are codes' bits.
+    inputs.tokens[8 * slot + token] = {power_of_two(exponent - 7 - (kFolds ? 6 : -6)), pair};
   }
   MOEBENCH_UNROLL
   for (int u = 0; u < kUnits; ++u) {
@@ -172,13 +178,15 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads)
 
 // kMostTokens: of a tile.
 template <int kMostTokens>
-class FoldedProducts {
+class Float8Products {
  public:
   // Groups of four warps that multiply, each with 64 rows; one more has things copied, and gives
   // them registers.
   static constexpr int kGroups = kMostTokens > 32 ? 3 : 4;
   static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kRows = kGroups * kGroupRows;
+  // Whether scales are folded into weights.
+  static constexpr bool kFolds = kMostTokens > kMostUnfolded;
 
  private:
   static constexpr int kMultiplierRegisters = kGroups == 3 ? 160 : 112;
@@ -186,7 +194,7 @@ class FoldedProducts {
   static constexpr int kCodeBytes = kRows * kChunkBytes;  // of a stage
   static constexpr int kStageBytes = kCodeBytes + kMostParts * kPartBytes;
   static constexpr int kScaleBytes = kRows * kMostScaleBytes;  // of a tile
-  static constexpr int kStages = std::min(12, ((220 << 10) - 2 * kScaleBytes) / kStageBytes);
+  static constexpr int kStages = std::min(12, ((222 << 10) - 2 * kScaleBytes) / kStageBytes);
 
   using Product = TileProduct;  // of no tokens after the last one
 
@@ -197,7 +205,7 @@ class FoldedProducts {
     alignas(16) float biases[2][kRows];
     alignas(16) Inputs::Token tokens[2][kMostTokens];
     Product products[2];
-    uint2 tables[kTables];
+    uint2 tables[kFolds ? kTables : 1];
     gpu::Mbarrier full[kStages];
     gpu::Mbarrier empty[kStages];
     gpu::Mbarrier scales_full[2];
@@ -208,7 +216,7 @@ class FoldedProducts {
   static constexpr std::size_t kBytes = sizeof(Shared);
 
   // `biases`: of all experts' rows.
-  MOEBENCH_DEVICE FoldedProducts(const Stack& stack, const float* biases, const Groups& groups,
+  MOEBENCH_DEVICE Float8Products(const Stack& stack, const float* biases, const Groups& groups,
                                  const Inputs& inputs)
       : stack_(stack),
         biases_(biases),
@@ -221,8 +229,9 @@ class FoldedProducts {
   MOEBENCH_HOST_DEVICE static int num_row_tiles(int rows) { return (rows + kRows - 1) / kRows; }
 
   // Computes the block's products. `codes`: the bytes of all experts' rows. For each even row of a
-  // thread calls visit.begin(tile, row), and with what that gives, for its tokens i, visit.end(i,
-  // pair, begun, output of row, of row + 1). Tiles, codes, scales and biases must be there when the
+  // thread calls visit.begin(tile, row, its first token), and with what that gives, for that token
+  // and the next (c: 1) visit.end(output, c, pair, output of row, of row + 1), and visit.advance to
+  // the one eight further on, and so on. Tiles, codes, scales and biases must be there when the
   // kernel starts, inputs when the one before it has ended.
   template <class Visit>
   MOEBENCH_DEVICE void run(const gpu::TensorMap& codes, const Visit& visit) {
@@ -231,7 +240,7 @@ class FoldedProducts {
       gpu::init_ring(s_.full, s_.empty, kStages, 1, kWarps);
       gpu::init_ring(s_.scales_full, s_.scales_empty, 2, 1, kWarps);
     }
-    make_tables<kThreads>(s_.tables);
+    if constexpr (kFolds) make_tables<kThreads>(s_.tables);
     gpu::sync_threads();
     if (gpu::warp_id() < kGroups * 4) {
       gpu::raise_max_registers<kMultiplierRegisters>();
@@ -377,82 +386,98 @@ class FoldedProducts {
   MOEBENCH_DEVICE static int group_row() { return gpu::warp_id() / 4 * kGroupRows; }
   // The lane's even row, of the group's 64; and which of the two it takes first.
   MOEBENCH_DEVICE static int even_row() { return gpu::warp_id() % 4 * 16 + gpu::lane_id() / 4 * 2; }
-  MOEBENCH_DEVICE static int first_is_odd() { return gpu::lane_id() / 4 % 2; }
+  MOEBENCH_DEVICE static int first_is_odd() {
+    return kFolds ? gpu::lane_id() / 4 % 2 : gpu::lane_id() / 16;
+  }
 
-  template <int kTokens, class Visit>
-  MOEBENCH_DEVICE void multiply(int place, Ring& ring, const Visit& visit) const {
-    const Product& product = s_.products[place];
-    const unsigned char* scales = s_.scales[place];
-    const auto t = gpu::lane_id() % 4;
-    const auto scale_bytes = static_cast<int>(stack_.first.row_scale_bytes);
-    // Rows past the end, of which there may be some in the last 64, repeat the last two.
-    const int row = min(group_row() + even_row(), stack_.first.rows - product.first_row - 2);
-    const unsigned char* low_scales = scales + (row + first_is_odd()) * scale_bytes + t;
-    const unsigned char* high_scales = scales + (row + 1 - first_is_odd()) * scale_bytes + t;
-    const int low_codes = (group_row() + even_row() + first_is_odd()) * kChunkBytes + t * 16;
-    const int high_codes = low_codes ^ kChunkBytes;
-    const int blocks = stack_.first.cols / 32 - t;  // from the lane's first on
+  // What a lane reads of a product's rows low and high, those that it takes first and second.
+  struct Rows {
+    const unsigned char* low_scales;  // of the lane's blocks, every fourth one
+    const unsigned char* high_scales;
+    int blocks;    // from the first of them on
+    int codes_at;  // in a stage, of row low's first 16 bytes as the copies have exchanged them
 
-    // Of each part of eight tokens: of rows low, high; of each, the part's tokens 2 t, 2 t + 1.
-    float totals[kTokens / 2] = {};
-    float d[kTokens / 2] = {};
-    // Fragments of the products under way: with many sums there are no registers for a chunk's.
-    constexpr int kSets = kTokens > 64 ? 2 : kProducts;
-    std::uint32_t a[kSets][4];
-    // Chunks' scales, of rows low and (above) high: of the next products, and of those under way.
-    std::uint32_t base = 0;
-    std::uint32_t base_under_way = 0;
-    uint2 of_low{};  // tables
-    uint2 of_high{};
-    const auto read_scales = [&](int chunk) {
-      std::uint32_t own = 0;
+    // Of the next chunk: of low, and above of high. Not past the end.
+    MOEBENCH_DEVICE std::uint32_t read_scales(int chunk) {
+      std::uint32_t both = 0;
       if (4 * chunk < blocks) {
-        own = *low_scales | static_cast<std::uint32_t>(*high_scales) << 16;
+        both = *low_scales | static_cast<std::uint32_t>(*high_scales) << 16;
       }
       low_scales += 4;
       high_scales += 4;
-      base_under_way = base;
-      base = fold_scales(own, s_.tables, of_low, of_high);
-    };
-    const auto add = [&] {
-      const float of_rows[2] = {
-          gpu::float_from_bits(base_under_way << 23),
-          gpu::float_from_bits(base_under_way << 7 & 0x7f800000U),
-      };
+      return both;
+    }
+  };
+  MOEBENCH_DEVICE Rows lane_rows(const Product& product, int place) const {
+    const auto scale_bytes = static_cast<int>(stack_.first.row_scale_bytes);
+    const int t = gpu::lane_id() % 4;
+    // Rows past the end, of which there may be some in the last 64, repeat the last two.
+    const int row = min(group_row() + even_row(), stack_.first.rows - product.first_row - 2);
+    const unsigned char* scales = s_.scales[place] + t;
+    const int low_row = group_row() + even_row() + first_is_odd();
+    return {scales + (row + first_is_odd()) * scale_bytes,
+            scales + (row + 1 - first_is_odd()) * scale_bytes, stack_.first.cols / 32 - t,
+            low_row * kChunkBytes + low_row / 2 % 4 * 16};
+  }
+  MOEBENCH_DEVICE void release_before(int stage, bool some) const {
+    gpu::sync_warp();
+    if (some && gpu::lane_id() == 0) {
+      gpu::mbarrier_arrive(&s_.empty[(stage == 0 ? kStages : stage) - 1]);
+    }
+  }
+  // Adds sums to totals: of rows low, high, times their scales.
+  template <int kCount>
+  MOEBENCH_DEVICE static void add(const float (&sums)[kCount], std::uint32_t scales,
+                                  float (&totals)[kCount]) {
+    const float of_rows[2] = {gpu::float_from_bits(scales << 23),
+                              gpu::float_from_bits(scales << 7 & 0x7f800000U)};
+    MOEBENCH_UNROLL
+    for (int j = 0; j < kCount; ++j) totals[j] += sums[j] * of_rows[j / 2 % 2];
+  }
+  // Both digits of the inputs at `inputs` by the same weights.
+  template <int kCount>
+  MOEBENCH_DEVICE static void multiply_digits(float (&sums)[kCount],
+                                              const std::uint32_t (&weights)[4],
+                                              std::uint64_t inputs, bool accumulate) {
+    gpu::wgmma_e4m3(sums, weights, inputs, accumulate);
+    gpu::wgmma_e4m3(sums, weights, inputs + kDigitBytes / 16);
+    gpu::wgmma_commit();
+  }
+
+  // A product of tiles. totals, of each part of eight tokens: of rows low, high; of each, the
+  // part's tokens 2 t, 2 t + 1.
+  template <int kCount>
+  MOEBENCH_DEVICE void sum_blocks(Rows rows, Ring& ring, float (&totals)[kCount]) const {
+    float d[kCount] = {};
+    std::uint32_t a[2][4];  // while a product runs, the next is decoded
+    std::uint32_t scales[kProducts];
+    std::uint32_t before = 0;  // the scales of the last block of the chunk before
+    std::uint32_t low[kProducts];
+    std::uint32_t high[kProducts];
+    const auto read_scales = [&](int chunk) {
+      const std::uint32_t own = rows.read_scales(chunk);
       MOEBENCH_UNROLL
-      for (int j = 0; j < kTokens / 2; ++j) totals[j] += d[j] * of_rows[j / 2 % 2];
+      for (int i = 0; i < kProducts; ++i) {
+        scales[i] = gpu::shuffle(gpu::kAllLanes, own, gpu::lane_id() / 4 * 4 + i);
+      }
     };
-    uint4 low{};
-    uint4 high{};
-    const auto read_codes = [&](int stage) {
-      const unsigned char* codes = s_.stages[stage];
-      low = *reinterpret_cast<const uint4*>(codes + low_codes);
-      high = *reinterpret_cast<const uint4*>(codes + high_codes);
+    const auto read_codes = [&] {
+      const unsigned char* codes = s_.stages[ring.stage] + gpu::lane_id() % 4 * 4;
+      MOEBENCH_UNROLL
+      for (int i = 0; i < kProducts; ++i) {
+        const int at = rows.codes_at ^ i * 16;
+        low[i] = *reinterpret_cast<const std::uint32_t*>(codes + at);
+        high[i] = *reinterpret_cast<const std::uint32_t*>(codes + (at ^ kChunkBytes));
+      }
     };
-    // Eight codes of a row: of its columns the even ones and the odd ones.
-    const auto decode_row = [](std::uint32_t codes, uint2 table, std::uint32_t& even,
-                               std::uint32_t& odd) {
-      const std::uint32_t sizes = codes & 0x77777777U;
-      const std::uint32_t first = gpu::byte_permute(table.x, table.y, sizes);
-      const std::uint32_t second = gpu::byte_permute(table.x, table.y, sizes >> 16);
-      even = gpu::byte_permute(first, second, 0x6420U) | (codes << 4 & 0x80808080U);
-      odd = gpu::byte_permute(first, second, 0x7531U) | (codes & 0x80808080U);
-    };
-    // The A fragments of the i-th product of a chunk.
-    const auto decode = [&](int i, std::uint32_t(&weights)[4]) {
-      decode_row(gpu::word_of(low, i), of_low, weights[0], weights[2]);
-      decode_row(gpu::word_of(high, i), of_high, weights[1], weights[3]);
+    const auto decode_row = [](std::uint32_t codes, std::uint32_t& even, std::uint32_t& odd) {
+      even = (codes << 4 & 0x80808080U) | (codes << 2 & 0x1c1c1c1cU);
+      odd = (codes & 0x80808080U) | (codes >> 2 & 0x1c1c1c1cU);
     };
 
     read_scales(0);
     gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
-    read_codes(ring.stage);
-    const auto release_before = [&](int stage, bool some) {
-      gpu::sync_warp();
-      if (some && gpu::lane_id() == 0) {
-        gpu::mbarrier_arrive(&s_.empty[(stage == 0 ? kStages : stage) - 1]);
-      }
-    };
+    read_codes();
     MOEBENCH_NO_UNROLL
     for (int chunk = 0; chunk < num_chunks_; ++chunk) {
       // From one lane, so that it is known to be the warp's.
@@ -462,37 +487,110 @@ class FoldedProducts {
       ring.advance();
       MOEBENCH_UNROLL
       for (int i = 0; i < kProducts; ++i) {
-        auto& weights = a[i % kSets];
+        auto& weights = a[i % 2];
+        decode_row(low[i], weights[0], weights[2]);
+        decode_row(high[i], weights[1], weights[3]);
+        gpu::wgmma_wait<0>(d);
+        add(d, i == 0 ? before : scales[i - 1], totals);  // the first time zeros
+        if (i == 0) release_before(stage, chunk > 0);
+        gpu::wgmma_fence(weights, d);
+        multiply_digits(d, weights, inputs + i * (kProductBytes / 16), false);
+      }
+      before = scales[kProducts - 1];
+      // What takes long, while products run.
+      read_scales(chunk + 1);
+      if (chunk + 1 < num_chunks_) {
+        gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
+        read_codes();
+      }
+    }
+    gpu::wgmma_wait<0>(d);
+    add(d, before, totals);
+    release_before(ring.stage, true);
+  }
+
+  template <int kCount>
+  MOEBENCH_DEVICE void sum_folded(Rows rows, Ring& ring, float (&totals)[kCount]) const {
+    // Fragments of products under way: with many sums there are no registers for a chunk's.
+    constexpr int kFragments = kCount > 32 ? 2 : kProducts;
+    float d[kCount] = {};
+    std::uint32_t a[kFragments][4];
+    // Chunks' scales: of the next products, and of those under way.
+    std::uint32_t base = 0;
+    std::uint32_t base_under_way = 0;
+    uint2 of_low{};  // tables
+    uint2 of_high{};
+    uint4 low{};
+    uint4 high{};
+    const auto read_scales = [&](int chunk) {
+      base_under_way = base;
+      base = fold_scales(rows.read_scales(chunk), s_.tables, of_low, of_high);
+    };
+    const auto read_codes = [&] {
+      const unsigned char* codes = s_.stages[ring.stage];
+      const int at = rows.codes_at ^ gpu::lane_id() % 4 * 16;
+      low = *reinterpret_cast<const uint4*>(codes + at);
+      high = *reinterpret_cast<const uint4*>(codes + (at ^ kChunkBytes));
+    };
+    const auto decode_row = [](std::uint32_t codes, uint2 table, std::uint32_t& even,
+                               std::uint32_t& odd) {
+      const std::uint32_t sizes = codes & 0x77777777U;
+      const std::uint32_t first = gpu::byte_permute(table.x, table.y, sizes);
+      const std::uint32_t second = gpu::byte_permute(table.x, table.y, sizes >> 16);
+      even = gpu::byte_permute(first, second, 0x6420U) | (codes << 4 & 0x80808080U);
+      odd = gpu::byte_permute(first, second, 0x7531U) | (codes & 0x80808080U);
+    };
+
+    read_scales(0);
+    gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
+    read_codes();
+    MOEBENCH_NO_UNROLL
+    for (int chunk = 0; chunk < num_chunks_; ++chunk) {
+      const int stage = gpu::shuffle(gpu::kAllLanes, ring.stage, 0);
+      const std::uint64_t inputs =
+          ring.inputs + static_cast<std::uint64_t>(stage) * (kStageBytes / 16);
+      ring.advance();
+      MOEBENCH_UNROLL
+      for (int i = 0; i < kProducts; ++i) {
+        auto& weights = a[i % kFragments];
         // Until the product is done that had these registers before.
-        if (i == 0 || kSets < kProducts) gpu::wgmma_wait<kSets - 1>(weights);
-        decode(i, weights);
+        if (i == 0 || kFragments < kProducts) gpu::wgmma_wait<kFragments - 1>(weights);
+        decode_row(gpu::word_of(low, i), of_low, weights[0], weights[2]);
+        decode_row(gpu::word_of(high, i), of_high, weights[1], weights[3]);
         if (i == 0) {
           gpu::wgmma_wait<0>(d);
-          add();  // the first time zeros
+          add(d, base_under_way, totals);  // the first time zeros
           release_before(stage, chunk > 0);
           gpu::wgmma_fence(weights, d);
         } else {
           gpu::wgmma_fence(weights);
         }
-        const std::uint64_t b = inputs + i * (kProductBytes / 16);
-        gpu::wgmma_e4m3(d, weights, b, i > 0);
-        gpu::wgmma_e4m3(d, weights, b + kDigitBytes / 16);
-        gpu::wgmma_commit();
+        multiply_digits(d, weights, inputs + i * (kProductBytes / 16), i > 0);
       }
-      // What takes long, while products run.
       read_scales(chunk + 1);
       if (chunk + 1 < num_chunks_) {
         gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
-        read_codes(ring.stage);
+        read_codes();
       }
     }
     gpu::wgmma_wait<0>(d);
-    add();
+    add(d, base_under_way, totals);
     release_before(ring.stage, true);
+  }
 
+  template <int kTokens, class Visit>
+  MOEBENCH_DEVICE void multiply(int place, Ring& ring, const Visit& visit) const {
+    const Product& product = s_.products[place];
+    float totals[kTokens / 2] = {};
+    if constexpr (kFolds) {
+      sum_folded(lane_rows(product, place), ring, totals);
+    } else {
+      sum_blocks(lane_rows(product, place), ring, totals);
+    }
     const int even = product.first_row + group_row() + even_row();
     if (even >= stack_.first.rows) return;
-    const auto begun = visit.begin(product.tile, even);
+    const int t = gpu::lane_id() % 4;
+    auto output = visit.begin(product.tile, even, 2 * t);
     const float2 biases =
         *reinterpret_cast<const float2*>(&s_.biases[place][group_row() + even_row()]);
     const bool turned = first_is_odd() != 0;
@@ -501,15 +599,17 @@ class FoldedProducts {
       MOEBENCH_UNROLL
       for (int c = 0; c < 2; ++c) {
         const int i = 8 * part + 2 * t + c;
-        if (i >= product.tile.count) continue;
         const Inputs::Token token = s_.tokens[place][i];
         const float of_low_row = totals[4 * part + c];
         const float of_high_row = totals[4 * part + 2 + c];
         const float first = turned ? of_high_row : of_low_row;
         const float second = turned ? of_low_row : of_high_row;
-        visit.end(i, token.pair, begun, first * token.factor + biases.x,
-                  second * token.factor + biases.y);
+        if (i < product.tile.count) {
+          visit.end(output, c, token.pair, first * token.factor + biases.x,
+                    second * token.factor + biases.y);
+        }
       }
+      visit.advance(output);
     }
   }
 
@@ -524,17 +624,34 @@ class FoldedProducts {
 
 // ---- Kernels ------------------------------------------------------------------------------------
 
+// Where an output goes is found step by step: with a product for each token ptxas keeps them all in
+// local memory, for which the cache has no room.
 struct Activate {
   int columns;  // of an output
   float alpha;
   float limit;
   std::uint16_t* activated;  // [num_pairs, columns] bf16, in sorted order
 
-  MOEBENCH_DEVICE std::uint16_t* begin(const Tile& tile, int row) const {
-    return activated + static_cast<std::int64_t>(tile.first) * columns + row / 2;
+  struct Output {
+    std::uint16_t* of_tile;
+    std::uint32_t at;
+  };
+  MOEBENCH_DEVICE Output begin(const Tile& tile, int row, int i) const {
+    return {activated + static_cast<std::int64_t>(tile.first) * columns,
+            static_cast<std::uint32_t>(i * columns + row / 2)};
   }
-  MOEBENCH_DEVICE void end(int i, int, std::uint16_t* begun, float gate, float up) const {
-    begun[i * columns] = gpu::float_to_bf16(swiglu(gate, up, alpha, limit));
+  MOEBENCH_DEVICE void end(const Output& output, int c, int, float gate, float up) const {
+    const float g = fminf(gate, limit);
+    const float u = fmaxf(fminf(up, limit), -limit);
+    constexpr float kLog2E = 1.44269504F;
+    const float activation =
+        gpu::divide_fast(g, 1.0F + gpu::exp2_fast(g * (-alpha * kLog2E))) * (u + 1.0F);
+    output.of_tile[output.at + static_cast<std::uint32_t>(c * columns)] =
+        gpu::float_to_bf16(activation);
+  }
+  MOEBENCH_DEVICE void advance(Output& output) const {
+    output.at += static_cast<std::uint32_t>(8 * columns);
+    gpu::pin_registers(output.at);
   }
 };
 
@@ -542,26 +659,27 @@ struct Project {
   int rows;
   float* projected;  // [num_pairs, rows]
 
-  MOEBENCH_DEVICE float* begin(const Tile&, int row) const { return projected + row; }
-  MOEBENCH_DEVICE void end(int, int pair, float* begun, float first, float second) const {
-    *reinterpret_cast<float2*>(begun + static_cast<std::int64_t>(pair) * rows) = {first, second};
+  MOEBENCH_DEVICE float* begin(const Tile&, int row, int) const { return projected + row; }
+  MOEBENCH_DEVICE void end(float* output, int, int pair, float first, float second) const {
+    *reinterpret_cast<float2*>(output + static_cast<std::int64_t>(pair) * rows) = {first, second};
   }
+  MOEBENCH_DEVICE void advance(float*) const {}
 };
 
 template <int kMostTokens>
-__global__ void MOEBENCH_BOUNDS(FoldedProducts<kMostTokens>::kThreads, 1)
-    activate_folded(Groups groups, Stack gate_up, const float* biases, Inputs x,
-                    MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Activate activate) {
+__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens>::kThreads, 1)
+    activate_tiles(Groups groups, Stack gate_up, const float* biases, Inputs x,
+                   MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Activate activate) {
   gpu::let_next_kernel_start();
-  FoldedProducts<kMostTokens>(gate_up, biases, groups, x).run(codes, activate);
+  Float8Products<kMostTokens>(gate_up, biases, groups, x).run(codes, activate);
 }
 
 template <int kMostTokens>
-__global__ void MOEBENCH_BOUNDS(FoldedProducts<kMostTokens>::kThreads, 1)
-    project_folded(Groups groups, Stack down, const float* biases, Inputs activated,
-                   MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project project) {
+__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens>::kThreads, 1)
+    project_tiles(Groups groups, Stack down, const float* biases, Inputs activated,
+                  MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project project) {
   gpu::let_next_kernel_start();
-  FoldedProducts<kMostTokens>(down, biases, groups, activated).run(codes, project);
+  Float8Products<kMostTokens>(down, biases, groups, activated).run(codes, project);
 }
 
 // Tokens of a tile: with 10 of them on average, few experts have more than 16.
@@ -598,7 +716,7 @@ Scratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t 
 
 template <int kMostTokens>
 void launch_all(const Args& args, Context& context) {
-  using Products = FoldedProducts<kMostTokens>;
+  using Products = Float8Products<kMostTokens>;
   const Sizes sizes = sizes_of(args);
   Workspace workspace(context.workspace);
   const Scratch scratch = take_scratch(workspace, sizes.num_pairs, sizes.num_experts,
@@ -626,22 +744,22 @@ void launch_all(const Args& args, Context& context) {
                                           .row_bytes = stack.cols / 2,
                                           .tile_rows = kGroupRows,
                                           .tile_columns = kChunkBytes,
-                                          .swizzle_128 = false});
+                                          .swizzle = 64});
   };
   launch_sort(args, context, kMostTokens, scratch.groups);
-  gpu::launch(write_digits<float>, digits_config,
-              "moe_experts/cuda_grouped_folded_fp8 (digits of x)", scratch.groups, kMostTokens,
+  gpu::launch(write_digits<Products::kFolds, float>, digits_config,
+              "moe_experts/cuda_grouped_fp8 (digits of x)", scratch.groups, kMostTokens,
               sizes.top_k, sizes.hidden_size, args.x.data, scratch.inputs);
   gpu::launch(
-      activate_folded<kMostTokens>, config(args.gate_up.rows),
-      "moe_experts/cuda_grouped_folded_fp8 (gate, up)", scratch.groups, device_stack(args.gate_up),
+      activate_tiles<kMostTokens>, config(args.gate_up.rows),
+      "moe_experts/cuda_grouped_fp8 (gate, up)", scratch.groups, device_stack(args.gate_up),
       args.gate_up_bias.data, scratch.inputs, codes_of(args.gate_up),
       Activate{sizes.intermediate_size, args.swiglu_alpha, args.swiglu_limit, scratch.activated});
-  gpu::launch(write_digits<std::uint16_t>, digits_config,
-              "moe_experts/cuda_grouped_folded_fp8 (digits of activations)", scratch.groups,
-              kMostTokens, 0, sizes.intermediate_size, scratch.activated, scratch.inputs);
-  gpu::launch(project_folded<kMostTokens>, config(args.down.rows),
-              "moe_experts/cuda_grouped_folded_fp8 (down)", scratch.groups, device_stack(args.down),
+  gpu::launch(write_digits<Products::kFolds, std::uint16_t>, digits_config,
+              "moe_experts/cuda_grouped_fp8 (digits of activations)", scratch.groups, kMostTokens,
+              0, sizes.intermediate_size, scratch.activated, scratch.inputs);
+  gpu::launch(project_tiles<kMostTokens>, config(args.down.rows),
+              "moe_experts/cuda_grouped_fp8 (down)", scratch.groups, device_stack(args.down),
               args.down_bias.data, scratch.inputs, codes_of(args.down),
               Project{sizes.hidden_size, scratch.projected});
   launch_combine(args, context, scratch.projected, true);
@@ -660,8 +778,8 @@ bool takes(const Args& args) {
            address_of(stack.scales) % 16 == 0 && address_of(biases) % 16 == 0;
   };
   return fits(args.gate_up, args.gate_up_bias.data) && fits(args.down, args.down_bias.data) &&
-         std::max({FoldedProducts<16>::kBytes, FoldedProducts<32>::kBytes,
-                   FoldedProducts<64>::kBytes, FoldedProducts<96>::kBytes}) +
+         std::max({Float8Products<16>::kBytes, Float8Products<32>::kBytes,
+                   Float8Products<64>::kBytes, Float8Products<96>::kBytes}) +
                  1024 <=
              gpu::device_info().shared_bytes_per_block;
 }
@@ -682,15 +800,14 @@ void run(const Args& args, Context& context) {
 
 }  // namespace
 
-const Variant cuda_grouped_folded_fp8 = {
-    .name = "cuda_grouped_folded_fp8",
+const Variant cuda_grouped_fp8 = {
+    .name = "cuda_grouped_fp8",
     .backend = "cuda",
     .summary =
-        "MXFP4 weights as float8 with their scales, inputs as two digits, pairs sorted by expert "
-        "(Hopper)",
+        "MXFP4 weights as float8, inputs as two digits of it, pairs sorted by expert (Hopper)",
     .rounds =
-        "activations: two float8 digits, weights: 2^-15 of the largest scale of 128 columns, "
-        "accumulate: f32, in blocks of 128 of fewer bits",
+        "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits; many "
+        "tokens: of 128, weights: 2^-15 of the largest scale of these",
     .max_nmse = bf16_max_nmse,
     .weight_layout = RowLayout::kRowMajor,
     .unsupported =
