@@ -69,6 +69,7 @@ constexpr std::string_view kCudaMany[] = {"cuda_cublaslt",
                                           "cuda_warp",
                                           "cuda_block",
                                           "cuda_radix"};
+constexpr std::string_view kCudaRouterMany = "cuda_two_parts_bf16";
 constexpr std::string_view kCudaAccurateMany[] = {
     "cuda_tiled_f32", "cuda_per_token_f32", "cuda_split_kv", "cuda_plain_f32", "cuda_rows",
     "cuda_warp",      "cuda_elementwise",   "cuda_block",    "cuda_radix"};
@@ -137,6 +138,26 @@ std::vector<const V*> choices(std::string_view op, std::span<const V* const> var
   return result;
 }
 
+// The router's product of many tokens under `fast`: as good as f32 for choosing experts. Null if it
+// cannot run one of the model's.
+const linear::Variant* fast_router_product(const Plan& plan, const ModelConfig& config,
+                                           const WeightLayout& layout) {
+  for (const linear::Variant* variant : linear::variants()) {
+    if (variant->name != kCudaRouterMany) continue;
+    bool runs = true;
+    visit_problems(
+        config, layout, plan, {1, 1, 1}, [&](std::string_view, auto member, const auto& problem) {
+          if constexpr (std::is_same_v<decltype(member), linear::Variant const * OpTable::*>) {
+            if (member == &OpTable::router_linear) {
+              runs = runs && variant->unsupported(problem).empty();
+            }
+          }
+        });
+    return runs ? variant : nullptr;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayout& layout,
@@ -154,6 +175,10 @@ OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayo
     accurate.ops.erase("linear");
     ops.router_linear =
         choices("linear", linear::variants(), accurate, config, layout, false).front();
+    if (plan.family == OpFamily::kFast && many_tokens) {
+      const linear::Variant* fast = fast_router_product(plan, config, layout);
+      if (fast != nullptr) ops.router_linear = fast;
+    }
   }
   return ops;
 }

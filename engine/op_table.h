@@ -27,8 +27,8 @@ struct OpTable {
   const router::Variant* router = &router::reference;
   const moe_experts::Variant* moe_experts = &moe_experts::reference;
   const sample::Variant* sample = &sample::reference;
-  // The product of the router alone: follows `linear` on the CPU, and stays in f32 on the GPU,
-  // where that costs next to nothing, since a rounding there can change which experts run.
+  // The product of the router alone: follows `linear` on the CPU, and is as good as f32 on the GPU,
+  // since a rounding there can change which experts run.
   const linear::Variant* router_linear = &linear::reference;
   // Whether variants may do what is before and after them on the way (Plan::fuses); and whether the
   // router and the experts may, which `fast` does without being asked.

@@ -95,6 +95,20 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
         "cuda_decode_mma");
   CHECK(many.at("moe_experts") == "cuda_grouped_fp8");
   CHECK(many.at("attention") == "cuda_flash_wgmma");
+  const auto router_product = [](const char* plan) {
+    const gpu::DescribedDevice described(gpu::known_device("h200"));
+    const WeightLayout layout = layout_of(plan);
+    return std::pair(layout.ops.router_linear->name, layout.many_ops.router_linear->name);
+  };
+  const auto of_names = [](const char* few_name, const char* many_name) {
+    return std::pair<std::string_view, std::string_view>(few_name, many_name);
+  };
+  CHECK(router_product("cuda") == of_names("cuda_rows_f32", "cuda_two_parts_bf16"));
+  // Also if the other products are not its business.
+  CHECK(router_product("backend=cuda,attention=int4").second == "cuda_two_parts_bf16");
+  for (const char* plan : {"cuda_accurate", "cuda_invariant"}) {
+    CHECK(router_product(plan) == of_names("cuda_rows_f32", "cuda_rows_f32"));
+  }
   const auto [few_ampere, many_ampere] = chosen_for("a100", "cuda");  // no wgmma, no TMA
   CHECK(few_ampere.at("linear") == "cuda_rows_bf16");
   CHECK(few_ampere.at("router") == "cuda_warp");

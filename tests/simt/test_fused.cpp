@@ -152,6 +152,33 @@ TEST_CASE("linear: cuda_stream_bf16 in every schedule") {
 }
 
 TEST_CASE(
+    "linear: cuda_two_parts_bf16 is as good as float32 and gives a token the same bits always") {
+  ThreadPool pool(1);
+  // Tiles of 32 and of 128 rows, whole and not; columns that end inside a stage, columns for which
+  // some blocks of a cluster have nothing to do, and gpt-oss's.
+  for (const auto& [rows, cols] : {std::pair{32, 2880}, {7, 96}, {128, 2880}, {131, 1888}}) {
+    INFO(rows << " rows, " << cols << " columns");
+    RandomStream random(19);
+    verify::RandomMatrices weight(random, Format::kBf16, 1, rows, cols, pool);
+    const std::vector<float> bias = verify::random_floats(random, rows, 1.0F);
+    const std::vector<float> x = verify::random_floats(random, std::int64_t{66} * cols, 2.0F);
+    const auto all = linear_with("cuda_two_parts_bf16", weight, x, bias, 66, pool);
+    CHECK(nmse(all, linear_with("cuda_tiled_f32", weight, x, bias, 66, pool)) < 5e-12);
+    for (const std::int64_t tokens : {1, 64}) {
+      const std::vector<float> first(all.begin(), all.begin() + tokens * rows);
+      const std::vector<float> of_first(x.begin(), x.begin() + tokens * cols);
+      CHECK(same_bits(linear_with("cuda_two_parts_bf16", weight, of_first, bias, tokens, pool),
+                      first));
+    }
+    for (const simt::Settings& settings : schedules()) {
+      INFO(describe(settings));
+      const WithSettings with(settings);
+      CHECK(same_bits(linear_with("cuda_two_parts_bf16", weight, x, bias, 66, pool), all));
+    }
+  }
+}
+
+TEST_CASE(
     "moe_experts: the streaming variants have the bits of cuda_fused_bf16, however many tokens") {
   ThreadPool pool(1);
   for (const Format format : kFormats) {
