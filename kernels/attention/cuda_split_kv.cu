@@ -5,6 +5,7 @@
 // nothing is rescaled and many loads are on their way at once. Eight lanes share a row and four
 // rows stand side by side; the eight heads' partial products are added up by exchanging halves,
 // which leaves each lane with the score of one head.
+#include "kernels/attention/add_halves.cuh"
 #include "kernels/attention/splits.cuh"
 
 namespace moebench::attention {
@@ -14,19 +15,6 @@ constexpr int kLanes = 8;                    // of a row
 constexpr int kSlots = gpu::kWarp / kLanes;  // rows side by side
 constexpr int kBatch = 4;                    // rows of a slot that are loaded together
 constexpr int kBatchPositions = kBatch * kSlots;
-
-// v[i], i < kHalf, becomes the sum of this lane's v[i] (or v[i + kHalf], if it is the upper of the
-// two) and the other lane's.
-template <int kHalf, int kSize>
-MOEBENCH_DEVICE void add_halves(float (&v)[kSize], int offset) {
-  const bool upper = (gpu::lane_id() & offset) != 0;
-  MOEBENCH_UNROLL
-  for (int i = 0; i < kHalf; ++i) {
-    const float sent = upper ? v[i] : v[i + kHalf];
-    const float kept = upper ? v[i + kHalf] : v[i];
-    v[i] = kept + gpu::shuffle_xor(gpu::kAllLanes, sent, offset);
-  }
-}
 
 // Blocks that fit a multiprocessor without spilling registers.
 template <Format kFormat, int kHeadDim>

@@ -122,6 +122,25 @@ struct RowPart {
   }
 };
 
+// Calls store(unit, first, second) for every unit of 8 neighbouring columns of the row that
+// kRowThreads threads hold together, in one of the two threads that hold it. Whole warps.
+template <class Store>
+MOEBENCH_DEVICE void for_each_unit(const RowPart<4>& row, int units, Store&& store) {
+  using Row = RowPart<4>;
+  MOEBENCH_UNROLL
+  for (int h = 0; h < Row::kLoads; ++h) {
+    const auto& mine = row.held[h].v;
+    float next[4];
+    MOEBENCH_UNROLL
+    for (int i = 0; i < 4; ++i) next[i] = gpu::shuffle_xor(gpu::kAllLanes, mine[i], 1);
+    const int unit = Row::at(h) / 8;
+    if (threadIdx.x % 2 == 0 && unit < units) {
+      store(unit, float4{mine[0], mine[1], mine[2], mine[3]},
+            float4{next[0], next[1], next[2], next[3]});
+    }
+  }
+}
+
 // A Norm as kernels take it.
 struct DeviceNorm {
   const float* x;

@@ -119,8 +119,7 @@ struct RowWalk {
   }
 };
 
-// The consumers: as stage_inputs, of rows that are normalised first. A thread has 4 neighbouring
-// columns, two threads a unit of inputs.
+// The consumers: as stage_inputs, of rows that are normalised first.
 template <Format kFormat, class Stream>
 MOEBENCH_DEVICE void stage_normalised(const Stream& stream, const fused::DeviceNorm& norm,
                                       int num_tokens, int cols) {
@@ -140,18 +139,9 @@ MOEBENCH_DEVICE void stage_normalised(const Stream& stream, const fused::DeviceN
     const float squares =
         gpu::block_sum<Stream::kConsumers>(row.squares(), [] { Stream::sync_consumers(); });
     row.normalise(fused::row_scale(squares, cols, norm.epsilon));
-    MOEBENCH_UNROLL
-    for (int h = 0; h < Row::kLoads; ++h) {
-      const auto& mine = row.held[h].v;
-      float next[4];
-      MOEBENCH_UNROLL
-      for (int i = 0; i < 4; ++i) next[i] = gpu::shuffle_xor(gpu::kAllLanes, mine[i], 1);
-      const int unit = Row::at(h) / 8;
-      if (threadIdx.x % 2 == 0 && unit < units) {
-        stream.inputs_of(token)[Stream::place_of(unit)] = gpu::pack_inputs<kFormat>(
-            float4{mine[0], mine[1], mine[2], mine[3]}, float4{next[0], next[1], next[2], next[3]});
-      }
-    }
+    fused::for_each_unit(row, units, [&](int unit, const float4& first, const float4& second) {
+      stream.inputs_of(token)[Stream::place_of(unit)] = gpu::pack_inputs<kFormat>(first, second);
+    });
   }
 }
 
