@@ -551,6 +551,11 @@ fused::Norm Model::norm_before(View<const float, 2> addend, View<const float, 1>
 }
 
 void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) {
+  run_attention(l, cache, observer);
+  run_experts(l, observer);
+}
+
+void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observer) {
   const ModelConfig& c = config();
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(l)];
   const std::int64_t n = inputs_.shape().num_tokens;
@@ -561,8 +566,8 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   const View<float, 2> branch{act_.branch, {n, c.hidden_size}};
   const OpTable& table = ops(n);
 
-  // Attention. What the layer before has to add arrives with the norm; a product that begins with
-  // the norm does both, and some put keys and values into the cache.
+  // What the layer before has to add arrives with the norm; a product that begins with the norm
+  // does both, and some put keys and values into the cache. Attention may do all of it.
   const View<const float, 2> from_before{l > 0 ? act_.from_experts : nullptr, {n, c.hidden_size}};
   linear::Args to_attend{normed,
                          w.query,
@@ -576,6 +581,33 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   const View<float, 3> keys{act_.key, {n, c.num_kv_heads, c.head_dim}};
   const View<float, 3> values{act_.value, {n, c.num_kv_heads, c.head_dim}};
   kv_write::Args to_cache{keys, values, cache.layer(l), inputs_.places(cache.kind_of(l))};
+  const bool sliding = cache.kind_of(l) == KvCache::kSliding;
+  // What the page tables of this step can hold: it sizes the grid of split attention.
+  const std::int64_t most_positions =
+      std::min(limits_.max_context, inputs_.shape().table_pages * to_cache.kv.page_size);
+  attention::Args to_heads{queries,
+                           to_cache.kv,
+                           to_cache.places,
+                           w.sinks,
+                           static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim))),
+                           sliding ? c.sliding_window : 0,
+                           most_positions,
+                           table.fuses,
+                           {act_.heads, {n, c.num_heads, c.head_dim}}};
+  if (observer == nullptr &&
+      attends_at_once(c, table,
+                      {w.query.format, w.key.format, w.value.format, w.attention_out.format},
+                      to_cache.kv.format, n)) {
+    to_heads.around = {norm_before(from_before, w.attention_norm),
+                       {w.query, w.query_bias},
+                       {w.key, w.key_bias},
+                       {w.value, w.value_bias},
+                       cos,
+                       sin,
+                       {w.attention_out, w.attention_out_bias},
+                       branch};
+    return run("attention", *table.attention, to_heads);
+  }
   linear::Problem attend_problem{w.query.format, n, w.query.rows, w.query.cols};
   bool is_cached = false;
   if (observer == nullptr && runs_at_once(to_attend) &&
@@ -602,25 +634,23 @@ void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) 
   observe(observer, "k", l, {act_.key, {n, kv_size}});
   observe(observer, "v", l, {act_.value, {n, kv_size}});
   if (!is_cached) run("kv_write", *table.kv_write, to_cache);
-  const bool sliding = cache.kind_of(l) == KvCache::kSliding;
-  // What the page tables of this step can hold: it sizes the grid of split attention.
-  const std::int64_t most_positions =
-      std::min(limits_.max_context, inputs_.shape().table_pages * to_cache.kv.page_size);
-  attend({queries,
-          to_cache.kv,
-          to_cache.places,
-          w.sinks,
-          static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim))),
-          sliding ? c.sliding_window : 0,
-          most_positions,
-          table.fuses,
-          {act_.heads, {n, c.num_heads, c.head_dim}}});
+  attend(to_heads);
   observe(observer, "attn_heads", l, {act_.heads, {n, q_size}});
   linear("linear: attention out",
          {{act_.heads, {n, q_size}}, w.attention_out, w.attention_out_bias, branch});
+}
 
-  // Mixture of experts. A router that begins with the norm does all up to the choice; experts that
-  // do, all of the rest of the layer.
+void Model::run_experts(std::int64_t l, const Observer* observer) {
+  const ModelConfig& c = config();
+  const LayerWeights& w = weights_->layers[static_cast<std::size_t>(l)];
+  const std::int64_t n = inputs_.shape().num_tokens;
+  const auto epsilon = static_cast<float>(c.rms_norm_epsilon);
+  const View<float, 2> normed{act_.normed, {n, c.hidden_size}};
+  const View<float, 2> branch{act_.branch, {n, c.hidden_size}};
+  const OpTable& table = ops(n);
+
+  // A router that begins with the norm does all up to the choice; experts that do, all of the rest of
+  // the layer.
   const View<float, 2> router_logits{act_.router_logits, {n, c.num_experts}};
   const View<std::int32_t, 2> expert_ids{act_.expert_ids, {n, c.top_k}};
   const View<float, 2> expert_weights{act_.expert_weights, {n, c.top_k}};

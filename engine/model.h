@@ -159,6 +159,9 @@ class Model {
   void compute(KvCache& cache, const Observer* observer);
   void enqueue(KvCache& cache, const Observer* observer);
   void run_layer(std::int64_t layer, KvCache& cache, const Observer* observer);
+  // Its halves: each leaves in a buffer what it adds to the residual stream.
+  void run_attention(std::int64_t layer, KvCache& cache, const Observer* observer);
+  void run_experts(std::int64_t layer, const Observer* observer);
   // A norm for the op that comes next to begin with. Many blocks of it read the residual stream, so
   // what it adds goes to another buffer, where the stream is from then on.
   fused::Norm norm_before(View<const float, 2> addend, View<const float, 1> weight);

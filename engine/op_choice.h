@@ -1,6 +1,8 @@
 // Which variant runs each op of a model under a plan.
 #pragma once
 
+#include <algorithm>
+#include <initializer_list>
 #include <map>
 #include <string>
 #include <string_view>
@@ -36,12 +38,33 @@ inline moe_experts::Problem experts_problem(const ModelConfig& c, Format format,
           c.num_experts, c.top_k, router_format};
 }
 
+// Attention's, of the layers with a window or without, with a cache of `kv`; the last two to be
+// asked whether it does all around it (attention::Args::Around).
+inline attention::Problem attention_problem(const ModelConfig& c, Format kv, std::int64_t tokens,
+                                            std::int64_t window, std::int64_t max_context,
+                                            std::int64_t hidden_size = 0,
+                                            Format weight_format = Format::kF32) {
+  return {kv,     tokens,      c.num_heads, c.num_kv_heads, c.head_dim,
+          window, max_context, hidden_size, weight_format};
+}
+
 // Whether an op with this variant, one of those in `ops`, begins with the norm before it
 // (Variant::normalises).
 template <class V>
 bool normalises(const OpTable& ops, const V& variant, const typename V::Problem& problem) {
   const bool may = std::is_same_v<V, linear::Variant> ? ops.fuses : ops.fuses_experts;
   return may && variant.normalises != nullptr && variant.normalises(problem);
+}
+
+// Whether attention does all of its half of a layer, whose weights have these formats, with a cache
+// of `kv`, for steps of so many tokens.
+inline bool attends_at_once(const ModelConfig& c, const OpTable& ops,
+                            std::initializer_list<Format> weights, Format kv, std::int64_t tokens) {
+  const bool is_one_format =
+      std::all_of(weights.begin(), weights.end(), [&](Format f) { return f == *weights.begin(); });
+  return is_one_format &&
+         normalises(ops, *ops.attention,
+                    attention_problem(c, kv, tokens, 0, 0, c.hidden_size, *weights.begin()));
 }
 
 // Calls visit(op_name, member of OpTable, problem) for everything the ops of a model must be able
@@ -61,8 +84,7 @@ void visit_problems(const ModelConfig& c, const WeightLayout& layout, const Plan
         kv_write::Problem{plan.kv, tokens, c.num_kv_heads, c.head_dim});
   for (const std::int64_t window : {std::int64_t{0}, c.sliding_window}) {
     visit("attention", &OpTable::attention,
-          attention::Problem{plan.kv, tokens, c.num_heads, c.num_kv_heads, c.head_dim, window,
-                             limits.max_context});
+          attention_problem(c, plan.kv, tokens, window, limits.max_context));
   }
   visit("sample", &OpTable::sample, sample::Problem{limits.max_logit_rows, c.vocab_size});
   const auto linear = [&](const WeightPlacement& w, std::int64_t rows_of_x) {

@@ -115,6 +115,10 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
     const bool router_normalises =
         normalises(table(n), *table(n).router, router_problem(c, w.router.format, n));
     const double norm_bytes = kFloat * as_double(c.hidden_size);
+    const bool attends = attends_at_once(
+        c, table(n), {w.query.format, w.key.format, w.value.format, w.attention_out.format}, kv, n);
+    const std::string_view product = attends ? "attention" : "linear: query, key, value";
+    if (attends) of("attention", multiplies_in(table(n).attention->name, kv));
     const bool is_one_product = w.key.format == w.query.format && w.value.format == w.query.format;
     linear::Problem query{w.query.format, n, w.query.rows, w.query.cols};
     const bool query_normalises = is_one_product && normalises(table(n), *table(n).linear, query);
@@ -122,11 +126,11 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
     query.kv_format = kv;
     const bool query_caches = is_one_product && normalises(table(n), *table(n).linear, query);
     for (const WeightPlacement* p : {&w.query, &w.key, &w.value}) {
-      add_linear("linear: query, key, value", *table(n).linear, *p, n, true);
+      add_linear(product, *table(n).linear, *p, n, true);
     }
-    of(query_normalises ? "linear: query, key, value" : "rms_norm", Precision::kF32).weight_bytes +=
+    of(attends || query_normalises ? product : "rms_norm", Precision::kF32).weight_bytes +=
         norm_bytes;
-    of(query_caches ? "linear: query, key, value" : "kv_write", Precision::kF32).written_bytes +=
+    of(attends || query_caches ? product : "kv_write", Precision::kF32).written_bytes +=
         as_double(n) * position_bytes;
     OpCost& attention =
         of("attention", multiplies_in((decodes ? layout.ops : table(n)).attention->name, kv));
@@ -134,7 +138,8 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
       attention.cache_bytes += as_double(visible_positions(part, window)) * position_bytes;
       attention.operations += 4 * visible_pairs(part, window) * as_double(c.num_heads * c.head_dim);
     }
-    add_linear("linear: attention out", *table(n).linear, w.attention_out, n, true);
+    add_linear(attends ? "attention" : "linear: attention out", *table(n).linear, w.attention_out,
+               n, true);
     const Precision experts_precision = multiplies_in(table(n).moe_experts->name, w.gate_up.format);
     std::string_view route = router_normalises ? "router" : "linear: router";
     if (experts_normalise) {

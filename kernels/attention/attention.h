@@ -15,6 +15,8 @@
 #include "kernels/attention/kv_view.h"
 #include "kernels/core/variant.h"
 #include "kernels/core/view.h"
+#include "kernels/formats/format.h"
+#include "kernels/fused/norm.h"
 
 namespace moebench::attention {
 
@@ -26,6 +28,15 @@ struct Problem {
   std::int64_t head_dim = 0;
   std::int64_t window = 0;       // 0: full causal attention
   std::int64_t max_context = 0;  // longest sequence, in positions
+  // Of what is around attention, where that is to be done at once (Args::Around); 0: not.
+  std::int64_t hidden_size = 0;
+  Format weight_format = Format::kF32;
+};
+
+// A layer of linear's.
+struct Product {
+  MatrixView weight;
+  View<const float, 1> bias;  // data == nullptr: none
 };
 
 struct Args {
@@ -39,6 +50,20 @@ struct Args {
   // Whether variants that find splits of the context may join them in the same launch: same bits.
   bool joins = false;
   View<float, 3> out;  // [num_tokens, num_heads, head_dim]; overwritten
+
+  // The rest of a layer's first half, for variants that do it on the way (Variant::normalises): the
+  // norm, query, key and value of it, rotated as rope would and cached as kv_write would, and the
+  // product of what attention finds. Only the shapes of `queries` and `out` are looked at then.
+  // norm.weight.data == nullptr: nothing.
+  struct Around {
+    fused::Norm norm;
+    Product query, key, value;
+    View<const float, 2> cos;  // [num_tokens, head_dim / 2]
+    View<const float, 2> sin;  // [num_tokens, head_dim / 2]
+    Product output;
+    View<float, 2> out;  // [num_tokens, hidden_size]; overwritten
+  };
+  Around around{};
 };
 
 using Variant = moebench::Variant<Problem, Args>;
@@ -51,7 +76,8 @@ using Variant = moebench::Variant<Problem, Args>;
   X(cuda_decode_stream_mma)                 \
   X(cuda_flash_mma)                         \
   X(cuda_flash_splits_mma)                  \
-  X(cuda_flash_wgmma)
+  X(cuda_flash_wgmma)                       \
+  X(cuda_one_launch_bf16)
 MOEBENCH_VARIANTS(MOEBENCH_ATTENTION_VARIANTS, MOEBENCH_ATTENTION_CUDA_VARIANTS)
 
 }  // namespace moebench::attention

@@ -10,7 +10,11 @@
 
 namespace moebench {
 
-inline constexpr std::size_t kSignalBytes = 112 << 10;
+// Of Context::signals: first those of experts, then those of attention, whose kernels take turns and
+// leave words for the next of their kind.
+inline constexpr std::size_t kExpertsSignalBytes = 112 << 10;
+inline constexpr std::size_t kAttentionSignalBytes = 600 << 10;
+inline constexpr std::size_t kSignalBytes = kExpertsSignalBytes + kAttentionSignalBytes;
 
 struct Context {
   ThreadPool& pool;

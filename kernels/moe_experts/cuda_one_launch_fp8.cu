@@ -49,7 +49,7 @@ struct Signals {
   Shown at[2];  // by the grid's turn
   int turn;
 };
-static_assert(sizeof(Signals) <= kSignalBytes);
+static_assert(sizeof(Signals) <= kExpertsSignalBytes);
 
 struct Router {
   fused::DeviceNorm norm;

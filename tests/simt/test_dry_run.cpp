@@ -166,6 +166,38 @@ TEST_CASE("dry run: a step's bytes stand with the op whose launch reads them") {
   CHECK(costs("h200", 17).at("rms_norm").weight_bytes == apart.at("rms_norm").weight_bytes);
 }
 
+TEST_CASE("dry run: all bytes of attention's half of a layer stand with attention that does it") {
+  const auto directory = resolve_model("nano");
+  const ModelConfig config = load_model_config(directory);
+  const auto costs = [&](const char* attention, std::int64_t tokens) {
+    const Json ops = {{"attention", attention}};
+    const Plan plan =
+        plan_from_json({{"name", "x"}, {"backend", "cuda"}, {"kv", "bf16"}, {"ops", ops}}, "plan");
+    StepWork work;
+    work.parts.assign(static_cast<std::size_t>(tokens), {10, 1});
+    work.logit_rows = tokens;
+    work.touched_experts.assign(static_cast<std::size_t>(config.num_layers), 2.0);
+    std::map<std::string, OpCost> by_op;
+    const WeightLayout layout = plan_weights(Checkpoint::open(directory), config, plan);
+    for (const OpCost& cost : step_cost(config, layout, Format::kBf16, work)) {
+      by_op[std::string(cost.op)] = cost;
+    }
+    return by_op;
+  };
+  const auto apart = costs("cuda_decode_stream_mma", 1);
+  const auto at_once = costs("cuda_one_launch_bf16", 1);
+  double more = 0;
+  for (const char* op : {"linear: query, key, value", "linear: attention out", "kv_write"}) {
+    CHECK(at_once.count(op) == 0);
+    more += apart.at(op).bytes();
+  }
+  const double norms = apart.at("rms_norm").bytes() - at_once.at("rms_norm").bytes();
+  CHECK(norms == 4.0 * static_cast<double>(config.hidden_size * config.num_layers));
+  CHECK(at_once.at("attention").bytes() == Approx(apart.at("attention").bytes() + more + norms));
+  CHECK(costs("cuda_one_launch_bf16", 2).at("attention").bytes() ==
+        costs("cuda_decode_stream_mma", 2).at("attention").bytes());
+}
+
 TEST_CASE("dry run: memory is that of an engine there, with one shape's graph") {
   // The SIMT machine is of Hopper's kind: what is predicted for it is what an engine takes.
   ThreadPool pool(1);

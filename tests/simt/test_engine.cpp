@@ -334,6 +334,54 @@ TEST_CASE("fused or not: whole answers have the same tokens and probabilities") 
   CHECK(a.log_probabilities == b.log_probabilities);
 }
 
+TEST_CASE("attention's half of a layer in one launch: whole answers have the same tokens") {
+  ThreadPool pool(1);
+  const Json ops = {{"attention", "cuda_one_launch_bf16+cuda_flash_mma"}};
+  const Json plan = {{"name", "x"}, {"backend", "cuda"}, {"kv", "bf16"}, {"ops", ops}};
+  Engine at_once = load_engine("nano", plan_from_json(plan, "plan"), small_options(), pool);
+  Engine apart = load_engine("nano", parse_plan("backend=cuda,kv=bf16"), small_options(), pool);
+  // One sequence, as a graph from its second step on.
+  const auto tokens_of = [](Engine& engine, std::size_t* launches) {
+    Scheduler scheduler(*engine.model, *engine.cache);
+    Request request;
+    request.prompt = engine.require_tokenizer().encode("What is 7 times 8? Think about it first.");
+    request.max_tokens = 40;
+    const std::size_t before = simt::launches().size();
+    scheduler.submit(std::move(request));
+    while (scheduler.step()) {
+    }
+    *launches = simt::launches().size() - before;
+    return scheduler.take_results().at(0);
+  };
+  std::size_t few = 0;
+  std::size_t many = 0;
+  const RequestResult a = tokens_of(at_once, &few);
+  const RequestResult b = tokens_of(apart, &many);
+  CHECK(a.error == "");
+  CHECK(a.tokens.size() == 40);
+  CHECK(a.tokens == b.tokens);
+  REQUIRE(a.log_probabilities.size() == b.log_probabilities.size());
+  for (std::size_t i = 0; i < a.log_probabilities.size(); ++i) {
+    CHECK(a.log_probabilities[i] == Approx(b.log_probabilities[i]).margin(0.02));
+  }
+  CHECK(few < many);
+  // A layer of one token is two launches.
+  const std::int32_t sequence = at_once.cache->create();
+  at_once.cache->grow(sequence, 1);
+  const std::size_t before = simt::launches().size();
+  at_once.model->forward({{5}, {0}, {sequence}, {0}}, *at_once.cache);
+  const auto count = [&](std::string_view name) {
+    return std::count(simt::launches().begin() + static_cast<std::ptrdiff_t>(before),
+                      simt::launches().end(), name);
+  };
+  const std::int64_t layers = at_once.model->config().num_layers;
+  CHECK(count("attention/cuda_one_launch_bf16") == layers);
+  CHECK(count("moe_experts/cuda_one_launch_fp8 (with the router)") == layers);
+  CHECK(count("linear/cuda_stream_bf16") == 1);  // the unembedding
+  CHECK(count("rms_norm/cuda_block") == 1);      // the last
+  at_once.cache->release(sequence);
+}
+
 TEST_CASE("a step is timed by the device's events, as a graph and without") {
   ThreadPool pool(1);
   Engine engine = load_engine("nano", parse_plan("cuda"), small_options(), pool);

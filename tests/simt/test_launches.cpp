@@ -311,6 +311,157 @@ void check_same(const AfterExperts& got, const AfterExperts& want) {
   CHECK(std::none_of(got.out.begin(), got.out.end(), [](float v) { return std::isnan(v); }));
 }
 
+// The attention half of a layer, for one token.
+struct HalfShape {
+  std::int64_t heads, kv_heads, head_dim, hidden, window;
+  std::int32_t position;
+  bool full;  // with addend, sinks and all biases
+};
+struct HalfWeights {
+  verify::RandomMatrices query, key_value, output;
+
+  HalfWeights(const HalfShape& s, ThreadPool& pool) : HalfWeights(s, RandomStream(61), pool) {}
+
+ private:
+  HalfWeights(const HalfShape& s, RandomStream random, ThreadPool& pool)
+      : query(random, Format::kBf16, 1, s.heads * s.head_dim, s.hidden, pool),
+        key_value(random, Format::kBf16, 2, s.kv_heads * s.head_dim, s.hidden, pool),
+        output(random, Format::kBf16, 1, s.hidden, s.heads * s.head_dim, pool) {}
+};
+struct Half {
+  std::vector<float> sums, out;
+  std::vector<std::byte> cache;
+};
+
+// By cuda_one_launch_bf16, or by the ops one by one.
+Half run_half(const HalfShape& s, HalfWeights& weights, bool at_once,
+              DeviceArray<std::byte>& signals, ThreadPool& pool) {
+  constexpr std::int64_t kPageSize = 16;
+  RandomStream random(62);
+  const std::int64_t q_size = s.heads * s.head_dim;
+  const std::int64_t kv_size = s.kv_heads * s.head_dim;
+  const std::int64_t half = s.head_dim / 2;
+  const std::int64_t pages = s.position / kPageSize + 1;
+  KvLayerView kv;
+  kv.format = Format::kBf16;
+  kv.page_size = kPageSize;
+  kv.num_kv_heads = s.kv_heads;
+  kv.head_dim = s.head_dim;
+  kv.row_bytes = row_bytes(kv.format, s.head_dim);
+  const std::size_t values_begin = static_cast<std::size_t>(kPageSize * s.kv_heads) * kv.row_bytes;
+  kv.page_stride = 2 * values_begin;
+  const std::vector<float> x = verify::random_floats(random, s.hidden, 3.0F);
+  Half result{x, std::vector<float>(x.size(), std::nanf("")), {}};
+  result.cache.resize(static_cast<std::size_t>(pages) * kv.page_stride);
+  for (std::size_t row = 0; row < result.cache.size() / kv.row_bytes; ++row) {
+    kv.encode(result.cache.data() + row * kv.row_bytes,
+              verify::random_floats(random, s.head_dim, 1.0F).data());
+  }
+  std::vector<std::int32_t> tables;  // backwards
+  for (std::int64_t p = pages; p > 0; --p) tables.push_back(static_cast<std::int32_t>(p - 1));
+  const std::vector<std::int32_t> zero = {0};
+  const std::vector<std::int32_t> position = {s.position};
+  const std::vector<float> addend = verify::random_floats(random, s.hidden, 1.0F);
+  const std::vector<float> norm = verify::random_floats(random, s.hidden, 2.0F);
+  const std::vector<float> biases = verify::random_floats(random, q_size + 2 * kv_size, 1.0F);
+  const std::vector<float> out_bias = verify::random_floats(random, s.hidden, 1.0F);
+  const std::vector<float> sinks = verify::random_floats(random, s.heads, 2.0F);
+  const std::vector<float> cos = verify::random_floats(random, half, 1.3F);
+  const std::vector<float> sin = verify::random_floats(random, half, 1.3F);
+  const auto nothing = [](std::int64_t count) {
+    return std::vector<float>(static_cast<std::size_t>(count), std::nanf(""));
+  };
+  std::vector<float> normed = nothing(s.hidden);
+  std::vector<float> queries = nothing(q_size);
+  std::vector<float> keys = nothing(kv_size);
+  std::vector<float> values = nothing(kv_size);
+  std::vector<float> heads = nothing(q_size);
+  Operands o("cuda");
+  const float* const bias = o.in(biases);
+  const auto optional = [&](const float* data, std::int64_t count) {
+    return View<const float, 1>{s.full ? data : nullptr, {count}};
+  };
+  float* const q = o.out(queries);
+  float* const k = o.out(keys);
+  float* const v = o.out(values);
+  float* const h = o.out(heads);
+  const View<float, 2> sums{o.out(result.sums), {1, s.hidden}};
+  const View<float, 2> out{o.out(result.out), {1, s.hidden}};
+  const View<const float, 2> added{s.full ? o.in(addend) : nullptr, {1, s.hidden}};
+  const View<const float, 1> norm_view{o.in(norm), {s.hidden}};
+  const View<const float, 2> cosines{o.in(cos), {1, half}};
+  const View<const float, 2> sines{o.in(sin), {1, half}};
+  kv.keys = o.out(result.cache);
+  kv.values = kv.keys + values_begin;
+  attention::Args args;
+  args.queries = View<const float, 3>{q, {1, s.heads, s.head_dim}};
+  args.kv = kv;
+  args.places = {{o.in(position), {1}}, {o.in(zero), {1}}, {o.in(tables), {1, pages}}};
+  args.sinks = optional(o.in(sinks), s.heads);
+  args.scale = 0.125F;
+  args.window = s.window;
+  args.max_context = pages * kPageSize;
+  args.out = {h, {1, s.heads, s.head_dim}};
+  const attention::Product products[] = {
+      {o.in(weights.query.view[0]), {bias, {q_size}}},
+      {o.in(weights.key_value.view[0]), optional(bias + q_size, kv_size)},
+      {o.in(weights.key_value.view[1]), {bias + q_size + kv_size, {kv_size}}},
+      {o.in(weights.output.view[0]), optional(o.in(out_bias), s.hidden)}};
+  const attention::Problem problem{Format::kBf16,    1,          s.heads,
+                                   s.kv_heads,       s.head_dim, s.window,
+                                   args.max_context, s.hidden,   Format::kBf16};
+  const attention::Variant& variant =
+      cuda_variant(attention::variants(), at_once ? "cuda_one_launch_bf16" : "cuda_split_kv");
+  Context context = o.context(variant, problem, pool);
+  context.signals = {signals.data(), signals.size()};
+  if (at_once) {
+    REQUIRE(variant.normalises(problem));
+    args.queries.data = nullptr;
+    args.around = {{{o.in(x), {1, s.hidden}}, added, norm_view, 1e-5F, sums},
+                   products[0],
+                   products[1],
+                   products[2],
+                   cosines,
+                   sines,
+                   products[3],
+                   out};
+    const std::size_t begin = simt::launches().size();
+    variant.run(args, context);
+    CHECK(simt::launches().size() - begin == 1);
+  } else {
+    const linear::Variant& linear = cuda_variant(linear::variants(), "cuda_stream_bf16");
+    const View<float, 2> normed_view{o.out(normed), {1, s.hidden}};
+    cuda_variant(rms_norm::variants(), "cuda_block")
+        .run({sums, added, norm_view, 1e-5F, normed_view}, context);
+    linear::Args to_attend{normed_view, products[0].weight, products[0].bias, {q, {1, q_size}}, {}};
+    to_attend.also = {{{products[1].weight, products[1].bias, {k, {1, kv_size}}},
+                       {products[2].weight, products[2].bias, {v, {1, kv_size}}}}};
+    linear.run(to_attend, context);
+    kv_write::Args to_cache{
+        {k, {1, s.kv_heads, s.head_dim}}, {v, {1, s.kv_heads, s.head_dim}}, kv, args.places};
+    to_cache.rotation = {
+        {q, {1, s.heads, s.head_dim}}, {k, {1, s.kv_heads, s.head_dim}}, cosines, sines};
+    cuda_variant(kv_write::variants(), "cuda_rows").run(to_cache, context);
+    variant.run(args, context);
+    linear.run({{h, {1, q_size}}, products[3].weight, products[3].bias, out, {}}, context);
+  }
+  o.fetch();
+  return result;
+}
+
+// Attention may differ by what float32 rounds, and what it found by a bf16 now and then.
+void check_same(const Half& got, const Half& want) {
+  CHECK(same_bits(got.sums, want.sums));
+  CHECK(got.cache == want.cache);
+  double error = 0;
+  double power = 0;
+  for (std::size_t i = 0; i < want.out.size(); ++i) {
+    error += std::pow(static_cast<double>(got.out[i]) - static_cast<double>(want.out[i]), 2);
+    power += std::pow(static_cast<double>(want.out[i]), 2);
+  }
+  CHECK(error / power < 1e-7);  // false for NaN
+}
+
 struct AttentionShape {
   std::int64_t heads, kv_heads, head_dim, window;
   bool sinks;
@@ -583,6 +734,132 @@ TEST_CASE("moe_experts: cuda_one_launch_fp8 says which routers it takes") {
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("3 x 64 for 4 experts"));
   args.route.weight.rows = 4;
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("signals"));
+}
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("attention: cuda_one_launch_bf16 does what the ops do one by one") {
+  ThreadPool pool(1);
+  // The same signals for all of them: each launch finds what the one before has left.
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  // As nano and as gpt-oss, with a window and without; the first position; splits that are joined;
+  // more heads than blocks; rows that blocks do not share evenly; heads that do not fill a group.
+  for (const HalfShape& s :
+       {HalfShape{8, 2, 32, 128, 32, 40, true}, HalfShape{16, 2, 64, 160, 128, 300, true},
+        HalfShape{16, 2, 64, 160, 0, 300, true}, HalfShape{16, 2, 64, 96, 0, 0, false},
+        HalfShape{8, 1, 64, 96, 0, 127, true}, HalfShape{8, 1, 64, 32, 0, 128, false},
+        HalfShape{8, 1, 64, 224, 0, 700, true}, HalfShape{24, 8, 32, 64, 0, 200, true},
+        HalfShape{3, 1, 64, 64, 0, 261, true}, HalfShape{5, 5, 32, 96, 48, 47, false},
+        HalfShape{1, 1, 32, 32, 0, 5, false}}) {
+    INFO(s.heads << " and " << s.kv_heads << " heads of " << s.head_dim << ", " << s.hidden
+                 << " columns, window " << s.window << ", position " << s.position);
+    HalfWeights weights(s, pool);
+    const Half want = run_half(s, weights, false, signals, pool);
+    for (int run = 0; run < 2; ++run) {
+      check_same(run_half(s, weights, true, signals, pool), want);
+    }
+  }
+}
+
+TEST_CASE("attention: cuda_one_launch_bf16 has the bits of the ops where one position is seen") {
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  const HalfShape s{16, 2, 64, 160, 0, 0, false};
+  HalfWeights weights(s, pool);
+  const Half want = run_half(s, weights, false, signals, pool);
+  const Half got = run_half(s, weights, true, signals, pool);
+  check_same(got, want);
+  CHECK(same_bits(got.out, want.out));
+}
+
+TEST_CASE("attention: cuda_one_launch_bf16 on many multiprocessors") {
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  gpu::DeviceInfo many = gpu::known_device("h200");
+  many.num_sms = 24;
+  const gpu::DescribedDevice described(many);
+  simt::Settings settings;
+  settings.num_sms = many.num_sms;
+  const WithSettings with(settings);
+  // Rows of several pieces, more of them than the ring holds; splits of one chunk, of one and a
+  // half, of several; fewer than there are lanes to join them, and as many.
+  for (const HalfShape& s :
+       {HalfShape{16, 2, 64, 1504, 0, 1100, true}, HalfShape{8, 1, 64, 864, 0, 1023, true},
+        HalfShape{8, 1, 64, 96, 0, 2300, true}, HalfShape{8, 1, 64, 96, 0, 5000, false},
+        HalfShape{64, 8, 64, 480, 128, 200, true}, HalfShape{64, 8, 64, 480, 0, 1023, true}}) {
+    INFO(s.heads << " heads, " << s.hidden << " columns, position " << s.position);
+    HalfWeights weights(s, pool);
+    const Half want = run_half(s, weights, false, signals, pool);
+    check_same(run_half(s, weights, true, signals, pool), want);
+  }
+}
+#endif
+
+TEST_CASE("attention: cuda_one_launch_bf16 in every schedule") {
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  for (const HalfShape& s :
+       {HalfShape{8, 1, 32, 96, 0, 300, true}, HalfShape{8, 2, 32, 64, 40, 60, true}}) {
+    HalfWeights weights(s, pool);
+    const Half want = run_half(s, weights, false, signals, pool);
+    const Half first = run_half(s, weights, true, signals, pool);
+    for (const simt::Settings& settings : schedules()) {
+      INFO(describe(settings));
+      const WithSettings with(settings);
+      const Half got = run_half(s, weights, true, signals, pool);
+      check_same(got, want);
+      CHECK(same_bits(got.out, first.out));
+    }
+  }
+}
+
+TEST_CASE("attention: cuda_one_launch_bf16 says what it takes, and refuses other things") {
+  const attention::Variant& variant = cuda_variant(attention::variants(), "cuda_one_launch_bf16");
+  constexpr Format kBf16 = Format::kBf16;
+  const auto takes = [&](const attention::Problem& p) { return variant.normalises(p); };
+  CHECK(takes({kBf16, 1, 8, 2, 32, 0, 64, 128, kBf16}));
+  CHECK_FALSE(takes({kBf16, 1, 8, 2, 32, 0, 64, 0, kBf16}));    // nothing around it
+  CHECK_FALSE(takes({kBf16, 2, 8, 2, 32, 0, 64, 128, kBf16}));  // tokens
+  CHECK_FALSE(takes({Format::kF32, 1, 8, 2, 32, 0, 64, 128, kBf16}));
+  CHECK_FALSE(takes({kBf16, 1, 8, 2, 32, 0, 64, 128, Format::kMxfp4}));
+  CHECK_FALSE(takes({kBf16, 1, 8, 2, 128, 0, 64, 128, kBf16}));
+  CHECK_FALSE(takes({kBf16, 1, 9, 1, 32, 0, 64, 128, kBf16}));  // heads of a group
+  CHECK_FALSE(takes({kBf16, 1, 8, 3, 32, 0, 64, 128, kBf16}));
+  CHECK_FALSE(takes({kBf16, 1, 8, 2, 32, 0, 64, 136, kBf16}));  // columns
+  CHECK_FALSE(takes({kBf16, 1, 8, 2, 32, 0, 64, 288, kBf16}));  // rows of four blocks
+  {
+    const gpu::DescribedDevice described(gpu::known_device("h200"));
+    CHECK(takes({kBf16, 1, 64, 8, 64, 128, 131072, 2880, kBf16}));
+    CHECK(takes({kBf16, 1, 64, 8, 64, 0, 131072, 2880, kBf16}));
+    CHECK_FALSE(takes({kBf16, 1, 72, 9, 64, 0, 1024, 2880, kBf16}));
+    CHECK_FALSE(takes({kBf16, 1, 64, 8, 64, 0, 1024, 4096, kBf16}));  // 32 rows an SM
+  }
+  {
+    const gpu::DescribedDevice described(gpu::known_device("a100"));
+    CHECK_FALSE(takes({kBf16, 1, 64, 8, 64, 0, 1024, 2880, kBf16}));
+  }
+  ThreadPool pool(1);
+  Context context{pool, {}};
+  std::vector<float> floats(64);
+  attention::Args args;
+  args.queries = {nullptr, {1, 2, 32}};
+  args.kv.format = kBf16;
+  args.kv.num_kv_heads = 1;
+  args.kv.head_dim = 32;
+  args.around.norm.weight = {floats.data(), {64}};
+  const auto matrix = [&](std::int64_t rows, std::int64_t cols) {
+    return attention::Product{
+        {kBf16, rows, cols, reinterpret_cast<const std::byte*>(floats.data())}, {}};
+  };
+  args.around.query = matrix(64, 64);
+  args.around.key = matrix(32, 64);
+  args.around.value = matrix(64, 64);
+  args.around.output = matrix(64, 64);
+  CHECK_THROWS_WITH(variant.run(args, context),
+                    Catch::Contains("weights of 64 x 64 bf16, not 32 x 64"));
+  args.around.value = matrix(32, 64);
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("signals"));
+  args.queries.shape[0] = 2;
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("one token"));
 }
 
 TEST_CASE("router: cuda_cluster in every schedule") {
