@@ -146,6 +146,16 @@ MOEBENCH_DEVICE std::uint8_t float_to_e4m3(float value) {
   return static_cast<std::uint8_t>(sign | ((bits >> 20) - (120U << 3)));
 #endif
 }
+// Two of them: bytes 0 and 1.
+MOEBENCH_DEVICE std::uint32_t pack_e4m3(float low, float high) {
+#if __CUDA_ARCH__ >= 890
+  std::uint16_t pair;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return float_to_e4m3(low) | static_cast<std::uint32_t>(float_to_e4m3(high)) << 8;
+#endif
+}
 MOEBENCH_DEVICE float rsqrt(float value) { return rsqrtf(value); }
 // 2^value within 2 units in the last place; results below 2^-126 are 0.
 MOEBENCH_DEVICE float exp2_fast(float value) {

@@ -17,7 +17,7 @@
 //
 // Inputs: two digits of E4M3, x times a power of two that a token has for its row, and what the
 // first digit leaves. They have the 8 bits of a bf16 down to 2^-8 of the row's largest number;
-// below, at most 2^-17 of that is lost. Both digits are multiplied by the same registers of weights
+// below, at most 2^-16 of that is lost. Both digits are multiplied by the same registers of weights
 // and into the same sums.
 //
 // An H200's wgmma with A in registers runs beside other instructions without loss. A loop of what
@@ -102,6 +102,21 @@ MOEBENCH_DEVICE void load_unit(const std::uint16_t* from, float (&x)[8]) {
   }
 }
 
+// Four numbers times factor as two digits of E4M3: bytes of the first ones, and of what they leave.
+// The first: four bits of the number, by rounding its float.
+MOEBENCH_DEVICE uint2 both_digits(const float (&x)[4], float factor) {
+  float first[4];
+  float rest[4];
+  MOEBENCH_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    const float value = x[j] * factor;
+    first[j] = gpu::float_from_bits((gpu::bits_of(value) + 0x80000U) & 0xfff00000U);
+    rest[j] = value - first[j];
+  }
+  return {gpu::pack_e4m3(first[0], first[1]) | gpu::pack_e4m3(first[2], first[3]) << 16,
+          gpu::pack_e4m3(rest[0], rest[1]) | gpu::pack_e4m3(rest[2], rest[3]) << 16};
+}
+
 // A block writes the digits of a part: of eight sorted pairs. A pair's row: of its token if there
 // are top_k pairs a token, or the one in its place of the sorted list (top_k: 0). Past the end,
 // zeros up to whole chunks, and for tokens that a tile does not have. Four lanes share a
@@ -166,8 +181,7 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads)
     MOEBENCH_UNROLL
     for (int half = 0; half < 2; ++half) {
       const float(&v)[8] = values[u];
-      const float columns[4] = {v[half], v[half + 2], v[half + 4], v[half + 6]};
-      const uint2 digits = two_digits<1>(columns, factor);
+      const uint2 digits = both_digits({v[half], v[half + 2], v[half + 4], v[half + 6]}, factor);
       *reinterpret_cast<std::uint32_t*>(to + half * kHalfBytes) = digits.x;
       *reinterpret_cast<std::uint32_t*>(to + kDigitBytes + half * kHalfBytes) = digits.y;
     }
@@ -182,14 +196,16 @@ class Float8Products {
  public:
   // Groups of four warps that multiply, each with 64 rows; one more has things copied, and gives
   // them registers.
-  static constexpr int kGroups = kMostTokens > 32 ? 3 : 4;
+  // Few tokens: five, for many warps hide what each waits for, and gpt-oss's rows are multiples of
+  // 320.
+  static constexpr int kGroups = kMostTokens > 32 ? 3 : 5;
   static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kRows = kGroups * kGroupRows;
   // Whether scales are folded into weights.
   static constexpr bool kFolds = kMostTokens > kMostUnfolded;
 
  private:
-  static constexpr int kMultiplierRegisters = kGroups == 3 ? 160 : 112;
+  static constexpr int kMultiplierRegisters = kGroups == 3 ? 160 : 96;
   static constexpr int kMostParts = kMostTokens / 8;
   static constexpr int kCodeBytes = kRows * kChunkBytes;  // of a stage
   static constexpr int kStageBytes = kCodeBytes + kMostParts * kPartBytes;

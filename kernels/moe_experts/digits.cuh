@@ -49,24 +49,19 @@ MOEBENCH_DEVICE std::uint32_t fold_scales(std::uint32_t own, const uint2* tables
   return most;
 }
 
-// Four numbers times factor as two digits of E4M3: bytes of the first ones, and of kSecond times
-// what those leave.
-template <int kSecond>
-MOEBENCH_DEVICE uint2 two_digits(const float (&x)[4], float factor) {
+// x[first .. first + 3] times factor as two digits of E4M3: bytes of the first ones, and of 16
+// times what those leave.
+MOEBENCH_DEVICE uint2 two_digits(const float (&x)[8], int first, float factor) {
   uint2 digits{0, 0};
   MOEBENCH_UNROLL
   for (int j = 0; j < 4; ++j) {
-    const float value = x[j] * factor;
+    const float value = x[first + j] * factor;
     const std::uint32_t first_digit = gpu::float_to_e4m3(value);
-    const float rest = (value - gpu::e4m3_to_float(first_digit)) * static_cast<float>(kSecond);
+    const float rest = (value - gpu::e4m3_to_float(first_digit)) * 16.0F;
     digits.x |= first_digit << 8 * j;
     digits.y |= static_cast<std::uint32_t>(gpu::float_to_e4m3(rest)) << 8 * j;
   }
   return digits;
-}
-// Of x[first .. first + 3], with 16 times what the first ones leave.
-MOEBENCH_DEVICE uint2 two_digits(const float (&x)[8], int first, float factor) {
-  return two_digits<16>({x[first], x[first + 1], x[first + 2], x[first + 3]}, factor);
 }
 
 }  // namespace moebench::moe_experts

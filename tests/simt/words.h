@@ -115,6 +115,9 @@ inline std::uint32_t multiply_add_bf16x2(std::uint32_t a, std::uint32_t b, std::
                    std::fma(half(a, 1), half(b, 1), half(c, 1)));
 }
 inline std::uint8_t float_to_e4m3(float value) { return float_to_fp8_e4m3(value); }
+inline std::uint32_t pack_e4m3(float low, float high) {
+  return float_to_e4m3(low) | static_cast<std::uint32_t>(float_to_e4m3(high)) << 8;
+}
 inline float rsqrt(float value) { return 1.0F / std::sqrt(value); }
 inline float exp2_fast(float value) {
   const float result = std::exp2(value);
