@@ -5,8 +5,7 @@
 #include <cstddef>
 
 #include "kernels/formats/direct_rows.cuh"
-#include "kernels/moe_experts/digits.cuh"
-#include "kernels/moe_experts/experts.cuh"
+#include "kernels/moe_experts/one_token.cuh"
 
 namespace moebench::moe_experts {
 
@@ -14,16 +13,10 @@ constexpr int kTeams = 4;
 constexpr int kThreads = kTeams * 4 * gpu::kWarp;
 constexpr int kTile = 64;      // rows
 constexpr int kMostTiles = 8;  // of a block
-constexpr int kMostPairs = 4;  // experts of the token
 constexpr int kPairRows = kTile / kMostPairs;
 constexpr int kTeamSteps = 6;
-constexpr int kSteps = kTeams * kTeamSteps;
-constexpr int kStepColumns = 128;
-constexpr int kUnits = kSteps * kStepColumns / 8;            // of 8 columns
-constexpr int kBlocks = kUnits / 4;                          // of 32
-constexpr int kUnitRows = 2;                                 // in which rows are dealt out
-constexpr int kMostScaleBytes = kSteps * kStepColumns / 32;  // of a row
-constexpr int kDigitBytes = 256;                             // of a wgmma's B: 8 columns of 32
+static_assert(kSteps == kTeams * kTeamSteps);
+constexpr int kDigitBytes = 256;  // of a wgmma's B: 8 columns of 32
 
 // The experts of the token's pairs, past the last one the last again: loaded before anything else,
 // since what is asked for behind the weights arrives behind them.
@@ -80,18 +73,6 @@ constexpr std::size_t shared_bytes(std::int64_t tiles) {
 template <int kPairs>
 MOEBENCH_DEVICE Shared<kPairs>& shared() {
   return *reinterpret_cast<Shared<kPairs>*>(gpu::dynamic_shared());
-}
-
-// Columns 8 unit .. 8 unit + 7 of a row of `cols` floats; zeros past its end.
-struct Inputs {
-  float x[8];
-};
-MOEBENCH_DEVICE Inputs load_inputs(const float* row, int cols, int unit) {
-  if (8 * unit >= cols) return {};
-  const auto* from = reinterpret_cast<const float4*>(row + 8 * unit);
-  const float4 a = from[0];
-  const float4 b = from[1];
-  return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
 }
 
 // Their digits, where B wants them. Unit 4 b + i is columns of block b and has two of the rows of
@@ -309,17 +290,6 @@ MOEBENCH_DEVICE void multiply_digits(const EncodedMatrix& shape, Walk& walk, Rea
     return sum;
   });
 }
-
-// The block's share of `rows` rows.
-struct Share {
-  int begin;
-  int end;
-  MOEBENCH_DEVICE explicit Share(int rows) {
-    const std::int64_t units = rows / kUnitRows;
-    begin = static_cast<int>(units * blockIdx.x / gridDim.x) * kUnitRows;
-    end = static_cast<int>(units * (blockIdx.x + 1) / gridDim.x) * kUnitRows;
-  }
-};
 
 // Rows of all the token's experts, one expert after the other.
 struct GateUpWalk {

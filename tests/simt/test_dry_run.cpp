@@ -89,6 +89,10 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
   CHECK(many.at("linear") == "cuda_wgmma_bf16");
   CHECK(few.at("moe_experts") == "cuda_one_launch_fp8");
   CHECK(few.at("attention") == "cuda_decode_stream_mma");
+  CHECK(chosen_for("h200",
+                   "backend=cuda,moe_experts=cuda_one_launch_stream_int8+"
+                   "cuda_grouped_folded_fp8")
+            .first.at("moe_experts") == "cuda_one_launch_stream_int8");
   CHECK(chosen_for("h200", "backend=cuda,ops=invariant,fuse=yes").first.at("moe_experts") ==
         "cuda_direct_bf16");
   CHECK(chosen_for("h200", "backend=cuda,ops=invariant").first.at("attention") ==
@@ -123,15 +127,15 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
 
 TEST_CASE("dry run: a step's bytes stand with the op whose launch reads them") {
   const ModelConfig config = load_model_config(golden("gpt-oss-tiny-a"));
-  const auto costs = [&](const char* device, std::int64_t tokens) {
+  const auto costs = [&](const char* device, std::int64_t tokens,
+                         const char* plan = "backend=cuda,fuse=yes") {
     const gpu::DescribedDevice described(gpu::known_device(device));
     StepWork work;
     work.parts.assign(static_cast<std::size_t>(tokens), {10, 1});
     work.logit_rows = tokens;
     work.touched_experts.assign(static_cast<std::size_t>(config.num_layers), 2.0);
     std::map<std::string, OpCost> by_op;
-    for (const OpCost& cost :
-         step_cost(config, layout_of("backend=cuda,fuse=yes"), Format::kF32, work)) {
+    for (const OpCost& cost : step_cost(config, layout_of(plan), Format::kF32, work)) {
       by_op[std::string(cost.op)] = cost;
     }
     return by_op;
@@ -155,6 +159,10 @@ TEST_CASE("dry run: a step's bytes stand with the op whose launch reads them") {
   CHECK(fused.count("router") == 0);
   CHECK(fused.at("moe_experts").operations ==
         Approx(apart.at("moe_experts").operations + apart.at("linear: router").operations));
+  const auto streams =
+      costs("h200", 1, "backend=cuda,fuse=yes,moe_experts=cuda_one_launch_stream_int8");
+  CHECK(streams.count("router") == 0);
+  CHECK(streams.at("moe_experts").operations == fused.at("moe_experts").operations);
   const auto few = costs("h200", 5);
   CHECK(few.at("router").operations == 5 * apart.at("linear: router").operations);
   CHECK(few.at("router").precision == Precision::kF32);

@@ -241,13 +241,15 @@ struct ExpertsWeights {
 // The residual stream, and what the experts have to add to it.
 struct AfterExperts {
   std::vector<float> sums, out;
+  std::vector<float> reference;  // `out` by the reference, for experts by themselves
 };
 enum class Launches { kByOp, kExperts, kAll };
 
 // A token's norm, router and experts, by cuda_digits_fp8 after the ops before it one by one, or by
-// cuda_one_launch_fp8 after them or with them.
+// cuda_one_launch_fp8, or who is named, after them or with them.
 AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launches by,
-                         DeviceArray<std::byte>& signals, ThreadPool& pool) {
+                         DeviceArray<std::byte>& signals, ThreadPool& pool,
+                         std::string_view name = "cuda_one_launch_fp8") {
   RandomStream random(52);
   const std::vector<float> x = verify::random_floats(random, s.hidden, 3.0F);
   const std::vector<float> addend = verify::random_floats(random, s.hidden, 1.0F);
@@ -256,7 +258,7 @@ AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launche
   const auto down_bias = verify::random_floats(random, s.experts * s.hidden, 1.0F);
   std::vector<float> router_bias = verify::random_floats(random, s.experts, 1.0F);
   for (std::size_t e = 0; e < router_bias.size(); ++e) router_bias[e] = router_bias[e / 8 * 8];
-  AfterExperts result{x, std::vector<float>(x.size(), std::nanf(""))};
+  AfterExperts result{x, std::vector<float>(x.size(), std::nanf("")), {}};
   std::vector<float> normed(x.size(), std::nanf(""));
   std::vector<float> logits(static_cast<std::size_t>(s.experts), std::nanf(""));
   std::vector<float> chosen(static_cast<std::size_t>(s.top_k), std::nanf(""));
@@ -282,8 +284,8 @@ AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launche
   args.out = out;
   const moe_experts::Problem problem{Format::kMxfp4, 1,       s.hidden,     s.intermediate,
                                      s.experts,      s.top_k, Format::kBf16};
-  const moe_experts::Variant& variant = cuda_variant(
-      moe_experts::variants(), by == Launches::kByOp ? "cuda_digits_fp8" : "cuda_one_launch_fp8");
+  const moe_experts::Variant& variant =
+      cuda_variant(moe_experts::variants(), by == Launches::kByOp ? "cuda_digits_fp8" : name);
   Context context = o.context(variant, problem, pool);
   context.signals = {signals.data(), signals.size()};
   if (by == Launches::kAll) {
@@ -302,6 +304,11 @@ AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launche
   variant.run(args, context);
   CHECK(simt::launches().size() - begin == (by == Launches::kByOp ? 2 : 1));
   o.fetch();
+  if (by == Launches::kExperts) {
+    result.reference.assign(result.out.size(), std::nanf(""));
+    args.out.data = result.reference.data();
+    moe_experts::reference.run(args, context);
+  }
   return result;
 }
 
@@ -860,6 +867,108 @@ TEST_CASE("attention: cuda_one_launch_bf16 says what it takes, and refuses other
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("signals"));
   args.queries.shape[0] = 2;
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("one token"));
+}
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("moe_experts: cuda_one_launch_stream_int8 agrees with the reference in any company") {
+  constexpr std::string_view kName = "cuda_one_launch_stream_int8";
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  const auto check = [&](const ExpertsShape& s) {
+    INFO(s.hidden << " and " << s.intermediate << " columns, " << s.top_k << " of " << s.experts
+                  << " experts");
+    ExpertsWeights weights(s, RandomStream(55), pool);
+    AfterExperts first;
+    for (int run = 0; run < 2; ++run) {
+      const AfterExperts got = run_experts(s, weights, Launches::kExperts, signals, pool, kName);
+      if (run == 0) first = got;
+      double errors = 0;
+      double squares = 0;
+      for (std::size_t i = 0; i < got.out.size(); ++i) {
+        errors += std::pow(double{got.out[i]} - got.reference[i], 2);
+        squares += std::pow(double{got.reference[i]}, 2);
+      }
+      CHECK(errors <= 1e-7 * squares);
+      check_same(got, first);
+      check_same(run_experts(s, weights, Launches::kAll, signals, pool, kName), first);
+    }
+  };
+  // As nano; one expert of one; blocks without rows; shares of several experts, that end inside
+  // tiles; tiles of up to eight rows; more tiles than stages, and less; all the rows of down that
+  // there may be.
+  for (const ExpertsShape& s :
+       {ExpertsShape{128, 192, 16, 2, true}, ExpertsShape{32, 32, 1, 1, false},
+        ExpertsShape{96, 64, 5, 3, true}, ExpertsShape{384, 96, 33, 4, true},
+        ExpertsShape{320, 160, 128, 4, false}, ExpertsShape{160, 32, 4, 4, true}}) {
+    check(s);
+  }
+  // Rows as of gpt-oss, which take more multiprocessors than the machine has.
+  gpu::DeviceInfo many = gpu::known_device("h200");
+  many.num_sms = 33;
+  const gpu::DescribedDevice described(many);
+  simt::Settings settings;
+  settings.num_sms = many.num_sms;
+  const WithSettings with(settings);
+  check({2880, 608, 8, 4, true});
+}
+#endif
+
+TEST_CASE("moe_experts: cuda_one_launch_stream_int8 in every schedule") {
+  constexpr std::string_view kName = "cuda_one_launch_stream_int8";
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  const ExpertsShape s{160, 96, 19, 3, true};
+  ExpertsWeights weights(s, RandomStream(56), pool);
+  const AfterExperts want = run_experts(s, weights, Launches::kExperts, signals, pool, kName);
+  for (const simt::Settings& settings : schedules()) {
+    INFO(describe(settings));
+    const WithSettings with(settings);
+    check_same(run_experts(s, weights, Launches::kExperts, signals, pool, kName), want);
+    check_same(run_experts(s, weights, Launches::kAll, signals, pool, kName), want);
+  }
+}
+
+TEST_CASE("moe_experts: cuda_one_launch_stream_int8 says which routers it takes") {
+  const moe_experts::Variant& variant =
+      cuda_variant(moe_experts::variants(), "cuda_one_launch_stream_int8");
+  constexpr Format kExperts = Format::kMxfp4;
+  constexpr Format kRouter = Format::kBf16;
+  const auto takes = [&](const moe_experts::Problem& p) { return variant.normalises(p); };
+  CHECK(takes({kExperts, 1, 128, 192, 16, 4, kRouter}));
+  CHECK_FALSE(takes({kExperts, 2, 128, 192, 16, 4, kRouter}));   // tokens
+  CHECK_FALSE(takes({kExperts, 1, 128, 192, 16, 5, kRouter}));   // of each
+  CHECK_FALSE(takes({kExperts, 1, 128, 192, 129, 4, kRouter}));  // experts
+  CHECK_FALSE(takes({kExperts, 1, 448, 192, 16, 4, kRouter}));   // rows of four blocks
+  CHECK_FALSE(takes({kExperts, 1, 128, 448, 16, 4, kRouter}));
+  CHECK_FALSE(takes({Format::kInt4, 1, 128, 192, 16, 4, kRouter}));
+  CHECK_FALSE(takes({kExperts, 1, 128, 192, 16, 4, Format::kF32}));
+  for (const char* device : {"h100", "h200"}) {
+    const gpu::DescribedDevice described(gpu::known_device(device));
+    CHECK(takes({kExperts, 1, 2880, 2880, 32, 4, kRouter}));
+    CHECK(takes({kExperts, 1, 2880, 2880, 128, 4, kRouter}));
+    CHECK_FALSE(takes({kExperts, 1, 3104, 2880, 32, 4, kRouter}));  // columns
+    CHECK_FALSE(takes({kExperts, 1, 2880, 3104, 32, 4, kRouter}));
+    CHECK_FALSE(takes({kExperts, 1, 2880, 2880, 129, 4, kRouter}));
+  }
+  // And refuses the others; and to run without signals.
+  ThreadPool pool(1);
+  Context context{pool, {}};
+  std::vector<float> floats(64);
+  std::vector<std::int32_t> ids(1);
+  moe_experts::Args args;
+  args.expert_ids = {ids.data(), {1, 1}};
+  args.gate_up.format = args.down.format = kExperts;
+  args.gate_up.count = args.down.count = 4;
+  args.gate_up.rows = args.gate_up.cols = args.down.cols = args.down.rows = 64;
+  args.down.cols = 32;
+  args.route.norm.weight = {floats.data(), {64}};
+  args.route.weight = {Format::kF32, 4, 64, reinterpret_cast<const std::byte*>(floats.data())};
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("must be bf16"));
+  args.route.weight.format = kRouter;
+  args.down.format = Format::kInt4;
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("4 MXFP4 experts"));
+  args.down.format = kExperts;
+  CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("signals"));
 }
 
 TEST_CASE("router: cuda_cluster in every schedule") {

@@ -1,0 +1,164 @@
+// What the variants share that do one token's router and experts in one launch: how the blocks tell
+// each other of sums and activations, the router's product, and which routers are taken.
+#pragma once
+
+#include <string>
+
+#include "kernels/core/grid_turn.cuh"
+#include "kernels/fused/choose.cuh"
+#include "kernels/fused/held_rows.cuh"
+#include "kernels/fused/norm_row.cuh"
+#include "kernels/moe_experts/one_token.cuh"
+
+namespace moebench::moe_experts {
+
+constexpr Format kRouterFormat = Format::kBf16;
+constexpr int kMostExperts = 128;
+constexpr int kHeldExperts = kMostExperts / gpu::kWarp;  // of a lane that chooses
+constexpr int kHeldGroups = 3;  // of a row's quarter, of a lane: 3072 columns
+
+// What the blocks of a launch leave for each other: zeros where there is nothing yet.
+struct Shown {
+  std::uint32_t sums[kMostExperts][gpu::kMostSplits];
+  alignas(16) float activated[kMostPairs * kMostCols];
+};
+struct Signals {
+  Shown at[2];  // by the grid's turn
+  int turn;
+};
+static_assert(sizeof(Signals) <= kExpertsSignalBytes);
+
+struct Router {
+  fused::DeviceNorm norm;
+  const unsigned char* weight;
+  const float* bias;  // null: none
+  int num_experts;
+  int splits;  // warps that share a row
+};
+
+// What the launch before has left, so that the next finds nothing. The first kThreads of all
+// blocks.
+template <int kThreads>
+MOEBENCH_DEVICE void clear(Shown& shown) {
+  auto* words = reinterpret_cast<uint4*>(&shown);
+  const auto blocks = static_cast<int>(gridDim.x);
+  for (int i = static_cast<int>(threadIdx.x) * blocks + static_cast<int>(blockIdx.x);
+       i < static_cast<int>(sizeof(Shown) / sizeof(uint4)); i += kThreads * blocks) {
+    words[i] = {0, 0, 0, 0};
+  }
+}
+
+// Columns of the activations of an expert, as they are now; none where one is not there yet.
+MOEBENCH_DEVICE Inputs load_shown(const float* row, int cols, int unit) {
+  if (8 * unit >= cols) return {};
+  const auto* from = reinterpret_cast<const uint4*>(row + 8 * unit);
+  const uint4 a = gpu::load_relaxed(from);
+  const uint4 b = gpu::load_relaxed(from + 1);
+  return {{gpu::float_from_bits(a.x), gpu::float_from_bits(a.y), gpu::float_from_bits(a.z),
+           gpu::float_from_bits(a.w), gpu::float_from_bits(b.x), gpu::float_from_bits(b.y),
+           gpu::float_from_bits(b.z), gpu::float_from_bits(b.w)}};
+}
+
+// The part of a row of the router's weights that a warp multiplies.
+struct RowSplit : fused::HeldRows<kRouterFormat, 1, kHeldGroups> {
+  using Held = fused::HeldRows<kRouterFormat, 1, kHeldGroups>;
+  static constexpr int kValues = gpu::DeviceFormat<kRouterFormat>::kValues;
+
+  MOEBENCH_DEVICE static int begin(const Router& router, int task) {
+    return task % router.splits * gpu::kWarp + gpu::lane_id();
+  }
+  MOEBENCH_DEVICE void load(const Router& router, int cols, int task) {
+    const int expert = task / router.splits;
+    rows[0] = {router.weight + static_cast<std::int64_t>(expert) * cols * (16 / kValues), nullptr,
+               1.0F};
+    Held::load(begin(router, task), router.splits * gpu::kWarp, cols / kValues);
+  }
+  // Its product, in every lane.
+  MOEBENCH_DEVICE float multiply(const Router& router, int cols, int task, const float* x) const {
+    float sums[1][1] = {};
+    Held::multiply(x, begin(router, task), router.splits * gpu::kWarp, cols / kValues, sums);
+    return gpu::warp_sum(sums[0][0]);
+  }
+};
+
+// The sums of all experts, as soon as they are there, into `logits`. One warp, whose lanes have the
+// biases of experts l, l + 32, ...
+MOEBENCH_DEVICE void await_logits(const Router& router, const Shown& shown,
+                                  const float (&bias)[kHeldExperts], float* logits) {
+  std::uint32_t sums[kHeldExperts][gpu::kMostSplits];
+  bool is_there = false;
+  while (true) {
+    is_there = true;
+    MOEBENCH_UNROLL
+    for (int h = 0; h < kHeldExperts; ++h) {
+      const int expert = gpu::lane_id() + h * gpu::kWarp;
+      MOEBENCH_UNROLL
+      for (int split = 0; split < gpu::kMostSplits; ++split) {
+        sums[h][split] = 1;
+        if (expert < router.num_experts && split < router.splits) {
+          sums[h][split] = gpu::load_relaxed(&shown.sums[expert][split]);
+        }
+      }
+    }
+    MOEBENCH_UNROLL
+    for (int h = 0; h < kHeldExperts; ++h) {
+      MOEBENCH_UNROLL
+      for (const std::uint32_t sum : sums[h]) is_there &= sum != 0;
+    }
+    if (gpu::all(gpu::kAllLanes, is_there)) break;
+    gpu::spin_on();
+  }
+  MOEBENCH_UNROLL
+  for (int h = 0; h < kHeldExperts; ++h) {
+    float logit = 0;  // in finish_row's order
+    MOEBENCH_UNROLL
+    for (int split = 0; split < gpu::kMostSplits; ++split) {
+      if (split < router.splits) logit += gpu::float_from_bits(sums[h][split]);
+    }
+    if (router.bias != nullptr) logit += bias[h];
+    const int expert = gpu::lane_id() + h * gpu::kWarp;
+    if (expert < router.num_experts) logits[expert] = logit;
+  }
+}
+
+// Empty, or why it cannot do the router's part of such a problem;
+// `taken`: whether its experts are taken.
+inline std::string route_unsupported(const Problem& problem, bool taken) {
+  if (!taken) {
+    return fmt::format("one token of up to {} MXFP4 experts with rows of up to {} columns is taken",
+                       kMostPairs, kMostCols);
+  }
+  if (problem.router_format != kRouterFormat) {
+    return fmt::format("the router's weights must be {}; they are {}", format_name(kRouterFormat),
+                       format_name(problem.router_format));
+  }
+  if (problem.num_experts > kMostExperts) {
+    return fmt::format("at most {} experts; there are {}", kMostExperts, problem.num_experts);
+  }
+  if (problem.hidden_size <= 0 || problem.hidden_size % 32 != 0) {
+    return fmt::format("hidden_size must be a multiple of 32; it is {}", problem.hidden_size);
+  }
+  return "";
+}
+
+// The router of the arguments, which must be one that is taken.
+inline Router device_router(const Args& args, bool taken) {
+  const fused::Norm& norm = args.route.norm;
+  const MatrixView& weight = args.route.weight;
+  const std::string reason = route_unsupported(
+      {args.gate_up.format, args.expert_ids.shape[0], args.gate_up.cols, args.down.cols,
+       args.gate_up.count, args.expert_ids.shape[1], weight.format},
+      taken);
+  require(reason.empty(), "run moe_experts with its router: {}", reason);
+  require(weight.layout == RowLayout::kRowMajor && weight.rows == args.gate_up.count &&
+              weight.cols == args.gate_up.cols,
+          "run moe_experts with its router: weights of {} x {} for {} experts and {} columns",
+          weight.rows, weight.cols, args.gate_up.count, args.gate_up.cols);
+  fused::check_aligned({norm.x.data, norm.addend.data, norm.weight.data, norm.sum.data});
+  return {fused::device_norm(norm), reinterpret_cast<const unsigned char*>(weight.data),
+          args.route.bias.data, static_cast<int>(weight.rows),
+          gpu::column_splits(static_cast<int>(weight.cols) /
+                             gpu::DeviceFormat<kRouterFormat>::kValues)};
+}
+
+}  // namespace moebench::moe_experts
