@@ -53,6 +53,11 @@ View<T, Rank> rows_of(View<T, Rank> view, std::int64_t first, std::int64_t count
   return view;
 }
 
+template <class V>
+bool knows_bf16(const V& variant, const typename V::Args& args) {
+  return variant.knows_bf16 != nullptr && variant.knows_bf16(args);
+}
+
 // Throws Error(kUnsupported) if a variant wants weights in another order of bytes than they have.
 void check_layouts(const WeightLayout& layout, const OpTable& ops) {
   const auto check = [](std::string_view op, const auto& variant, const WeightPlacement& weight) {
@@ -81,7 +86,7 @@ Model::Activations::Activations(Workspace& workspace, const ModelConfig& c, std:
   query = rows(c.num_heads * c.head_dim);
   key = rows(c.num_kv_heads * c.head_dim);
   value = rows(c.num_kv_heads * c.head_dim);
-  heads = rows(c.num_heads * c.head_dim);
+  heads = rows((c.num_heads + 2 * c.num_kv_heads) * c.head_dim);
   branch = rows(c.hidden_size);
   from_experts = rows(c.hidden_size);
   router_logits = rows(c.num_experts);
@@ -307,10 +312,28 @@ bool Model::runs_at_once(const linear::Args& args) const {
 void Model::linear(const char* name, const linear::Args& args) {
   const linear::Variant& variant = *ops(args.x.shape[0]).linear;
   if (runs_at_once(args)) return run(name, variant, args);
-  run(name, variant, {args.x, args.weight, args.bias, args.out});
+  linear::Args one = args;
+  one.also = {};
+  run(name, variant, one);
   for (const linear::Args::Output& o : args.also) {
-    if (o.weight.data != nullptr) run(name, variant, {args.x, o.weight, o.bias, o.out});
+    if (o.weight.data == nullptr) continue;
+    one.weight = o.weight;
+    one.bias = o.bias;
+    one.out = o.out;
+    run(name, variant, one);
   }
+}
+
+bool Model::attends_in_bf16(const attention::Args& args) const {
+  const std::int64_t n = args.queries.shape[0];
+  const std::int64_t singles = num_singles();
+  return (singles == 0 || knows_bf16(*ops_.few.attention, args)) &&
+         (singles == n || knows_bf16(*ops(n).attention, args));
+}
+
+std::int64_t Model::num_singles() const {
+  const StepShape& shape = inputs_.shape();
+  return ops(shape.num_tokens).attention == ops_.few.attention ? 0 : shape.num_single;
 }
 
 void Model::attend(const attention::Args& args) {
@@ -324,9 +347,13 @@ void Model::attend(const attention::Args& args) {
     part.places.position = rows_of(args.places.position, first, count);
     part.places.sequence = rows_of(args.places.sequence, first, count);
     part.out = rows_of(args.out, first, count);
+    if (args.rounded.data != nullptr) part.rounded = rows_of(args.rounded, first, count);
+    if (args.rounded_queries.data != nullptr) {
+      part.rounded_queries = rows_of(args.rounded_queries, first, count);
+    }
     run("attention", variant, part);
   };
-  const std::int64_t singles = &of_step == ops_.few.attention ? 0 : inputs_.shape().num_single;
+  const std::int64_t singles = num_singles();
   attend_rows(*ops_.few.attention, 0, singles);
   attend_rows(of_step, singles, n - singles);
 }
@@ -585,6 +612,7 @@ void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observ
   // What the page tables of this step can hold: it sizes the grid of split attention.
   const std::int64_t most_positions =
       std::min(limits_.max_context, inputs_.shape().table_pages * to_cache.kv.page_size);
+  const View<float, 3> heads{act_.heads, {n, c.num_heads, c.head_dim}};
   attention::Args to_heads{queries,
                            to_cache.kv,
                            to_cache.places,
@@ -593,7 +621,7 @@ void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observ
                            sliding ? c.sliding_window : 0,
                            most_positions,
                            table.fuses,
-                           {act_.heads, {n, c.num_heads, c.head_dim}}};
+                           heads};
   if (observer == nullptr &&
       attends_at_once(c, table,
                       {w.query.format, w.key.format, w.value.format, w.attention_out.format},
@@ -608,6 +636,18 @@ void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observ
                        branch};
     return run("attention", *table.attention, to_heads);
   }
+  const bool kv_write_rotates = table.kv_write->runs_several && observer == nullptr;
+  // Variants that compute one layer a launch do all three by one product, if they are one matrix,
+  // and kv_write puts queries where attention looks for them.
+  if (kv_write_rotates) to_cache.rotation = {queries, keys, cos, sin};
+  if (kv_write_rotates && !table.linear->runs_several && w.query_key_value.data != nullptr) {
+    const View<float, 2> joined{act_.heads, {n, q_size + 2 * kv_size}};
+    to_attend.weight = w.query_key_value;
+    to_attend.bias = w.query_key_value_bias;
+    to_attend.out = joined;
+    to_attend.also = {};
+    to_cache.rotation.joined = joined;
+  }
   linear::Problem attend_problem{w.query.format, n, w.query.rows, w.query.cols};
   bool is_cached = false;
   if (observer == nullptr && runs_at_once(to_attend) &&
@@ -619,13 +659,17 @@ void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observ
     if (is_cached) to_attend.cached = {cos, sin, to_cache.kv, to_cache.places};
   } else {
     const View<float, 2> residual{residual_, {n, c.hidden_size}};
-    run("rms_norm", *table.rms_norm, {residual, from_before, w.attention_norm, epsilon, normed});
+    rms_norm::Args norm{residual, from_before, w.attention_norm, epsilon, normed};
+    if (observer == nullptr && knows_bf16(*table.rms_norm, norm) &&
+        knows_bf16(*table.linear, to_attend)) {
+      norm.rounded = {reinterpret_cast<bf16*>(act_.normed), normed.shape};
+      to_attend.rounded = norm.rounded;
+    }
+    run("rms_norm", *table.rms_norm, norm);
     if (l > 0) observe(observer, "resid_mlp", l - 1, residual);
     observe(observer, "attn_norm", l, normed);
   }
   linear("linear: query, key, value", to_attend);
-  const bool kv_write_rotates = table.kv_write->runs_several && observer == nullptr;
-  if (kv_write_rotates) to_cache.rotation = {queries, keys, cos, sin};
   if (!is_cached && !kv_write_rotates) {
     run("rope", *table.rope, {queries, cos, sin});
     run("rope", *table.rope, {keys, cos, sin});
@@ -633,11 +677,23 @@ void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observ
   observe(observer, "q", l, {act_.query, {n, q_size}});
   observe(observer, "k", l, {act_.key, {n, kv_size}});
   observe(observer, "v", l, {act_.value, {n, kv_size}});
+  linear::Args to_branch{
+      {act_.heads, {n, q_size}}, w.attention_out, w.attention_out_bias, branch, {}};
+  // What the next op would round to bf16 anyway is that already, where both know.
+  if (observer == nullptr && attends_in_bf16(to_heads)) {
+    if (!is_cached && knows_bf16(*table.kv_write, to_cache)) {
+      to_cache.rotation.rounded_queries = {reinterpret_cast<bf16*>(act_.query), queries.shape};
+      to_heads.rounded_queries = to_cache.rotation.rounded_queries;
+    }
+    if (knows_bf16(*table.linear, to_branch)) {
+      to_heads.rounded = {reinterpret_cast<bf16*>(act_.heads), heads.shape};
+      to_branch.rounded = {to_heads.rounded.data, to_branch.x.shape};
+    }
+  }
   if (!is_cached) run("kv_write", *table.kv_write, to_cache);
   attend(to_heads);
   observe(observer, "attn_heads", l, {act_.heads, {n, q_size}});
-  linear("linear: attention out",
-         {{act_.heads, {n, q_size}}, w.attention_out, w.attention_out_bias, branch});
+  linear("linear: attention out", to_branch);
 }
 
 void Model::run_experts(std::int64_t l, const Observer* observer) {
@@ -649,8 +705,8 @@ void Model::run_experts(std::int64_t l, const Observer* observer) {
   const View<float, 2> branch{act_.branch, {n, c.hidden_size}};
   const OpTable& table = ops(n);
 
-  // A router that begins with the norm does all up to the choice; experts that do, all of the rest of
-  // the layer.
+  // A router that begins with the norm does all up to the choice; experts that do, all of the rest
+  // of the layer.
   const View<float, 2> router_logits{act_.router_logits, {n, c.num_experts}};
   const View<std::int32_t, 2> expert_ids{act_.expert_ids, {n, c.top_k}};
   const View<float, 2> expert_weights{act_.expert_weights, {n, c.top_k}};

@@ -127,13 +127,15 @@ class Model {
  private:
   // Intermediate results, each with room for max_step_tokens rows of the given width.
   struct Activations {
-    float* residual = nullptr;           // hidden_size
-    float* spare_residual = nullptr;     // hidden_size: see norm_before
-    float* normed = nullptr;             // hidden_size
-    float* query = nullptr;              // num_heads * head_dim
-    float* key = nullptr;                // num_kv_heads * head_dim
-    float* value = nullptr;              // num_kv_heads * head_dim
-    float* heads = nullptr;              // num_heads * head_dim
+    float* residual = nullptr;        // hidden_size
+    float* spare_residual = nullptr;  // hidden_size: see norm_before
+    float* normed = nullptr;          // hidden_size
+    float* query = nullptr;           // num_heads * head_dim
+    float* key = nullptr;             // num_kv_heads * head_dim
+    float* value = nullptr;           // num_kv_heads * head_dim
+    // num_heads * head_dim, and 2 * num_kv_heads * head_dim more: before attention, which leaves
+    // its results here, query, key and value of a token by one product.
+    float* heads = nullptr;
     float* branch = nullptr;             // hidden_size: what attention adds to the residual
     float* from_experts = nullptr;       // hidden_size: what experts do, some of which read branch
     float* router_logits = nullptr;      // num_experts
@@ -174,6 +176,8 @@ class Model {
   // Tokens at the beginning of a step that are the only ones of their sequences have nothing to
   // share: whatever the step's size, they take the variant for few tokens.
   void attend(const attention::Args& args);
+  std::int64_t num_singles() const;  // that take another than the step's
+  bool attends_in_bf16(const attention::Args& args) const;
   // Where drawn_memory_ (or its copy on the host) holds what the sample op wrote.
   struct Drawn {
     View<double, 1> log_probabilities;

@@ -96,6 +96,11 @@ void visit_problems(const ModelConfig& c, const WeightLayout& layout, const Plan
          {&layer.query, &layer.key, &layer.value, &layer.attention_out}) {
       linear(*w, tokens);
     }
+    if (plan.backend == PlanBackend::kCuda) {  // and the first three as one
+      WeightPlacement joined = layer.query;
+      joined.rows += layer.key.rows + layer.value.rows;
+      linear(joined, tokens);
+    }
     visit("linear", &OpTable::router_linear,
           linear::Problem{layer.router.format, tokens, layer.router.rows, layer.router.cols});
     visit("router", &OpTable::router, router_problem(c, layer.router.format, tokens));

@@ -244,20 +244,18 @@ class WeightLoader {
     const auto named = [&](std::string_view pattern) { return layer_tensor(pattern, l); };
     LayerWeights w;
     w.attention_norm = vector(named(names_.attention_norm), {hidden});
-    w.query = matrix(p.query);
-    w.key = matrix(p.key);
-    w.value = matrix(p.value);
+    query_key_value(p, w);
     w.attention_out = matrix(p.attention_out);
-    if (names_.query_key_value.empty()) {
-      w.query_bias = vector(named(names_.query) + ".bias", {q_rows});
-      w.key_bias = vector(named(names_.key) + ".bias", {kv_rows});
-      w.value_bias = vector(named(names_.value) + ".bias", {kv_rows});
-    } else {
-      const auto fused = vector(named(names_.query_key_value) + ".bias", {q_rows + 2 * kv_rows});
-      w.query_bias = {fused.data, {q_rows}};
-      w.key_bias = {fused.data + q_rows, {kv_rows}};
-      w.value_bias = {fused.data + q_rows + kv_rows, {kv_rows}};
-    }
+    const View<const float, 1> fused =
+        names_.query_key_value.empty()
+            ? joined_vector({{named(names_.query) + ".bias", q_rows},
+                             {named(names_.key) + ".bias", kv_rows},
+                             {named(names_.value) + ".bias", kv_rows}})
+            : vector(named(names_.query_key_value) + ".bias", {q_rows + 2 * kv_rows});
+    w.query_bias = {fused.data, {q_rows}};
+    w.key_bias = {fused.data + q_rows, {kv_rows}};
+    w.value_bias = {fused.data + q_rows + kv_rows, {kv_rows}};
+    w.query_key_value_bias = fused;
     w.attention_out_bias = vector(named(names_.attention_out) + ".bias", {hidden});
     w.sinks = vector(named(names_.sinks), {config.num_heads});
     w.ffn_norm = vector(named(names_.ffn_norm), {hidden});
@@ -273,11 +271,66 @@ class WeightLoader {
     return w;
   }
 
+  // On the GPU one after the other in memory, if each begins where a matrix by itself might.
+  void query_key_value(const LayerPlacements& p, LayerWeights& w) {
+    constexpr std::size_t kAlignment = 256;
+    struct Part {
+      const WeightPlacement& placement;
+      MatrixView& view;
+    };
+    const std::array<Part, 3> parts = {{{p.query, w.query}, {p.key, w.key}, {p.value, w.value}}};
+    const Codec& c = codec(p.query.format);
+    bool joins = place_ == Place::kDevice && c.tensor_scale == nullptr;
+    std::size_t data_bytes = 0;
+    std::size_t scale_bytes = 0;
+    std::int64_t rows = 0;
+    for (const Part& part : parts) {
+      const WeightPlacement& of = part.placement;
+      joins = joins && of.format == p.query.format && of.layout == RowLayout::kRowMajor &&
+              data_bytes % kAlignment == 0 && scale_bytes % kAlignment == 0;
+      data_bytes += static_cast<std::size_t>(of.rows) * c.row_data_bytes(of.cols);
+      scale_bytes += static_cast<std::size_t>(of.rows) * c.row_scale_bytes(of.cols);
+      rows += of.rows;
+    }
+    if (!joins) {
+      for (const Part& part : parts) part.view = matrix(part.placement);
+      return;
+    }
+    const char* name = p.query.name.c_str();
+    Destination to{weights_.buffers_.emplace_back(data_bytes, name, place_).data(),
+                   weights_.buffers_.emplace_back(scale_bytes, name, place_).data()};
+    for (const Part& part : parts) {
+      const WeightPlacement& of = part.placement;
+      part.view = matrix(of, to);
+      to.data += static_cast<std::size_t>(of.rows) * c.row_data_bytes(of.cols);
+      if (to.scales != nullptr) {
+        to.scales += static_cast<std::size_t>(of.rows) * c.row_scale_bytes(of.cols);
+      }
+    }
+    w.query_key_value = w.query;
+    w.query_key_value.rows = rows;
+  }
+
   // A small tensor as f32. Refuses values that are not finite: one of them would poison every
   // logit.
   View<const float, 1> vector(std::string_view name, std::initializer_list<std::int64_t> shape) {
-    const SafetensorsEntry& tensor = weights_.checkpoint_.require_tensor(
-        name, kDenseDtypes, std::span(shape.begin(), shape.size()));
+    const std::vector<float> values = finite_values(name, std::span(shape.begin(), shape.size()));
+    return {keep(values, name), {static_cast<std::int64_t>(values.size())}};
+  }
+
+  // Several, one after the other.
+  View<const float, 1> joined_vector(
+      std::initializer_list<std::pair<std::string, std::int64_t>> parts) {
+    std::vector<float> values;
+    for (const auto& [name, size] : parts) {
+      const std::vector<float> part = finite_values(name, std::span(&size, 1));
+      values.insert(values.end(), part.begin(), part.end());
+    }
+    return {keep(values, parts.begin()->first), {static_cast<std::int64_t>(values.size())}};
+  }
+
+  std::vector<float> finite_values(std::string_view name, std::span<const std::int64_t> shape) {
+    const SafetensorsEntry& tensor = weights_.checkpoint_.require_tensor(name, kDenseDtypes, shape);
     std::int64_t count = 1;
     for (const std::int64_t extent : shape) count *= extent;
     std::vector<float> values(static_cast<std::size_t>(count));
@@ -286,7 +339,7 @@ class WeightLoader {
       require_or(ErrorCode::kParse, std::isfinite(value), "read {}: tensor '{}' holds {}",
                  weights_.checkpoint_.file_of(tensor), name, value);
     }
-    return {keep(values, name), {count}};
+    return values;
   }
 
   // A copy of `values` that lives as long as the weights, where the ops read it.
@@ -317,13 +370,19 @@ class WeightLoader {
     std::vector<float> tensor_scales;
   };
 
-  MatrixView matrix(const WeightPlacement& p) {
-    Stack loaded = stack(p);
+  // Where a tensor is to lie; data == nullptr: in buffers of its own.
+  struct Destination {
+    std::byte* data;
+    std::byte* scales;
+  };
+
+  MatrixView matrix(const WeightPlacement& p, const Destination& to = {}) {
+    Stack loaded = stack(p, to);
     loaded.view.tensor_scales = loaded.tensor_scales;
     return loaded.view[0];
   }
 
-  Stack stack(const WeightPlacement& p) {
+  Stack stack(const WeightPlacement& p, const Destination& to = {}) {
     const std::size_t offset =
         static_cast<std::size_t>(p.first_row) * codec(p.stored).row_data_bytes(p.cols);
     const MatrixStackView stored{p.stored,
@@ -333,7 +392,7 @@ class WeightLoader {
                                  p.data->data.data() + offset,
                                  p.scales != nullptr ? p.scales->data.data() : nullptr,
                                  {}};
-    if (!p.mapped) return bring(p, stored);
+    if (!p.mapped) return bring(p, stored, to);
     const auto rows = static_cast<std::size_t>(p.count * p.rows);
     note(p.group, {stored.data, rows * codec(p.stored).row_data_bytes(p.cols)}, true);
     if (stored.scales != nullptr) {
@@ -343,15 +402,20 @@ class WeightLoader {
   }
 
   // Copies, reorders or re-encodes, to where the ops read it.
-  Stack bring(const WeightPlacement& p, const MatrixStackView& stored) {
+  Stack bring(const WeightPlacement& p, const MatrixStackView& stored, const Destination& to) {
     const Codec& c = codec(p.format);
     const auto rows = static_cast<std::size_t>(stored_rows(p.layout, p.rows));
     const std::size_t data_bytes = rows * c.row_data_bytes(p.cols);
     const std::size_t scale_bytes = rows * c.row_scale_bytes(p.cols);
     const auto count = static_cast<std::size_t>(p.count);
     const char* name = p.name.c_str();
-    std::byte* data = weights_.buffers_.emplace_back(count * data_bytes, name, place_).data();
-    std::byte* scales = weights_.buffers_.emplace_back(count * scale_bytes, name, place_).data();
+    const bool is_given = to.data != nullptr;
+    std::byte* data = is_given
+                          ? to.data
+                          : weights_.buffers_.emplace_back(count * data_bytes, name, place_).data();
+    std::byte* scales =
+        is_given ? to.scales
+                 : weights_.buffers_.emplace_back(count * scale_bytes, name, place_).data();
     note(p.group, {data, count * data_bytes}, false);
     note(p.group, {scales, count * scale_bytes}, false);
     std::vector<float> tensor_scales(count, 1.0F);

@@ -97,6 +97,9 @@ struct LayerWeights {
   MatrixView key, value;                // [num_kv_heads * head_dim, hidden_size]
   MatrixView attention_out;             // [hidden_size, num_heads * head_dim]
   View<const float, 1> query_bias, key_bias, value_bias, attention_out_bias;
+  // Query, key and value as one matrix; data == nullptr if they are not one in memory.
+  MatrixView query_key_value;
+  View<const float, 1> query_key_value_bias;
   View<const float, 1> sinks;         // [num_heads]
   View<const float, 1> ffn_norm;      // [hidden_size]
   MatrixView router;                  // [num_experts, hidden_size]

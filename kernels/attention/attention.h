@@ -13,6 +13,7 @@
 #pragma once
 
 #include "kernels/attention/kv_view.h"
+#include "kernels/core/float_types.h"
 #include "kernels/core/variant.h"
 #include "kernels/core/view.h"
 #include "kernels/formats/format.h"
@@ -64,6 +65,10 @@ struct Args {
     View<float, 2> out;  // [num_tokens, hidden_size]; overwritten
   };
   Around around{};
+  // The same rounded to bf16, instead of `out`, and queries that are already: for variants that
+  // know (Variant::knows_bf16).
+  View<bf16, 3> rounded{};
+  View<const bf16, 3> rounded_queries{};  // queries.data is not looked at then
 };
 
 using Variant = moebench::Variant<Problem, Args>;

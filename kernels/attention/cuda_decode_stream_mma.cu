@@ -67,7 +67,9 @@ struct Work {
   const float* queries;
   const float* sinks;
   float* out;
-  float scale;  // the contract's times log2 e
+  uint2* rounded;                        // of bf16, instead of `out`; null: not
+  const std::uint32_t* rounded_queries;  // pairs of bf16, instead of `queries`; null: not
+  float scale;                           // the contract's times log2 e
   int window;
   int num_heads;
   int cluster;     // blocks of a token and key/value head
@@ -267,8 +269,13 @@ MOEBENCH_DEVICE Columns join(int count, int head, int column, const FoundBy& fou
 MOEBENCH_DEVICE void write(const Work& work, std::int64_t head, int column, const Columns& all) {
   const float* sink = work.sinks != nullptr ? work.sinks + head % work.num_heads : nullptr;
   const float factor = factor_of_row(all.largest, all.total, sink);
-  *reinterpret_cast<float4*>(work.out + head * kHeadDim + column) =
-      float4{all.sum.x * factor, all.sum.y * factor, all.sum.z * factor, all.sum.w * factor};
+  const float4 four{all.sum.x * factor, all.sum.y * factor, all.sum.z * factor, all.sum.w * factor};
+  const std::int64_t at = head * kHeadDim + column;
+  if (work.rounded != nullptr) {
+    work.rounded[at / 4] = {gpu::pack_bf16(four.x, four.y), gpu::pack_bf16(four.z, four.w)};
+  } else {
+    *reinterpret_cast<float4*>(work.out + at) = four;
+  }
 }
 
 // Blocks (token, key/value head); or, if kJoins, clusters of blocks. Lane 4g + t.
@@ -305,9 +312,13 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kBlocksOfSm<kStages>)
   for (int s = 0; s < kSteps; ++s) {
     MOEBENCH_UNROLL
     for (int i = 0; i < 2; ++i) {
-      const auto two = *reinterpret_cast<const float2*>(work.queries + (first_head + g) * kHeadDim +
-                                                        16 * s + 8 * i + 2 * t);
-      query[s][i] = gpu::pack_bf16(two.x, two.y);
+      const std::int64_t at = (first_head + g) * kHeadDim + 16 * s + 8 * i + 2 * t;
+      if (work.rounded_queries != nullptr) {
+        query[s][i] = work.rounded_queries[at / 2];
+      } else {
+        const auto two = *reinterpret_cast<const float2*>(work.queries + at);
+        query[s][i] = gpu::pack_bf16(two.x, two.y);
+      }
     }
   }
   // The lane's row of one of four matrices: of keys 0-7 and 8-15 in one chunk, then in the next; of
@@ -417,15 +428,18 @@ int cluster_blocks(const Args& args) {
 template <int kStages, bool kJoins>
 void start(const Args& args, int cluster, Context& context) {
   constexpr std::size_t kBytes = std::size_t{kWarps} * kStages * kStageChunks * sizeof(uint4);
-  const Work work{.queries = args.queries.data,
-                  .sinks = args.sinks.data,
-                  .out = args.out.data,
-                  .scale = args.scale * kLog2E,
-                  .window = static_cast<int>(args.window),
-                  .num_heads = static_cast<int>(args.queries.shape[1]),
-                  .cluster = cluster,
-                  .page_shift = std::countr_zero(static_cast<std::uint64_t>(args.kv.page_size)),
-                  .page_rows = static_cast<int>(args.kv.page_stride / kRowBytes)};
+  const Work work{
+      .queries = args.queries.data,
+      .sinks = args.sinks.data,
+      .out = args.out.data,
+      .rounded = reinterpret_cast<uint2*>(args.rounded.data),
+      .rounded_queries = reinterpret_cast<const std::uint32_t*>(args.rounded_queries.data),
+      .scale = args.scale * kLog2E,
+      .window = static_cast<int>(args.window),
+      .num_heads = static_cast<int>(args.queries.shape[1]),
+      .cluster = cluster,
+      .page_shift = std::countr_zero(static_cast<std::uint64_t>(args.kv.page_size)),
+      .page_rows = static_cast<int>(args.kv.page_stride / kRowBytes)};
   gpu::launch(attend_streams<kStages, kJoins>,
               {.grid = {static_cast<unsigned>(num_items(args) * cluster)},
                .block = kThreads,
@@ -438,7 +452,11 @@ void start(const Args& args, int cluster, Context& context) {
 }
 
 void run(const Args& args, Context& context) {
-  if (!streams(args)) return cuda_decode_mma.run(args, context);
+  if (!streams(args)) {
+    require(args.rounded.data == nullptr && args.rounded_queries.data == nullptr,
+            "run attention: bf16 results and queries are for a bf16 cache that is streamed");
+    return cuda_decode_mma.run(args, context);
+  }
   const int cluster = cluster_blocks(args);
   if (cluster > 1) {
     start<kStagesOfContext, true>(args, cluster, context);
@@ -465,6 +483,7 @@ const Variant cuda_decode_stream_mma = {
           return cuda_decode_mma.workspace_bytes(problem, num_threads);
         },
     .run = run,
+    .knows_bf16 = streams,
 };
 
 }  // namespace moebench::attention

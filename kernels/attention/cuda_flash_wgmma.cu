@@ -86,7 +86,9 @@ struct Work {
   const float* queries;
   const float* sinks;
   float* out;
-  float scale;  // the contract's times log2 e
+  std::uint32_t* rounded;        // pairs of bf16, instead of `out`; null: not
+  const uint4* rounded_queries;  // of bf16, instead of `queries`; null: not
+  float scale;                   // the contract's times log2 e
   int window;
   int num_tokens;
   int share;         // query heads of a key/value head
@@ -323,9 +325,14 @@ MOEBENCH_DEVICE void load_queries(const Work& work, const Item& item, int num_kv
     const int chunk = in_warp % kChunks;
     uint4 packed{0, 0, 0, 0};
     if (token_of(work, item, row) >= 0) {
-      const auto* from = reinterpret_cast<const float4*>(
-          work.queries + place_of<kHeadDim>(work, item, num_kv_heads, row) + 8 * chunk);
-      packed = gpu::pack_inputs<Format::kBf16>(from[0], from[1]);
+      const std::int64_t place =
+          place_of<kHeadDim>(work, item, num_kv_heads, row) + std::int64_t{8} * chunk;
+      if (work.rounded_queries != nullptr) {
+        packed = work.rounded_queries[place / 8];
+      } else {
+        const auto* from = reinterpret_cast<const float4*>(work.queries + place);
+        packed = gpu::pack_inputs<Format::kBf16>(from[0], from[1]);
+      }
     }
     tile[row % kGroupRows * kRowChunks + (chunk ^ row % 8)] = packed;
   }
@@ -400,12 +407,16 @@ struct ThreadRows {
       const float* sink =
           work.sinks == nullptr ? nullptr : work.sinks + head_of(work, item, row_of(i));
       const float factor = factor_of_row(base[i], total[i], sink);
-      float* to = work.out + place_of<kHeadDim>(work, item, num_kv_heads, row_of(i)) +
-                  gpu::lane_id() % 4 * 2;
+      const std::int64_t place =
+          place_of<kHeadDim>(work, item, num_kv_heads, row_of(i)) + gpu::lane_id() % 4 * 2;
       MOEBENCH_UNROLL
       for (int n = 0; n < kHeadDim / 8; ++n) {
-        *reinterpret_cast<float2*>(to + 8 * n) = {sums[4 * n + 2 * i] * factor,
-                                                  sums[4 * n + 2 * i + 1] * factor};
+        const float2 pair = {sums[4 * n + 2 * i] * factor, sums[4 * n + 2 * i + 1] * factor};
+        if (work.rounded != nullptr) {
+          work.rounded[(place + 8 * n) / 2] = gpu::pack_bf16(pair.x, pair.y);
+        } else {
+          *reinterpret_cast<float2*>(work.out + place + 8 * n) = pair;
+        }
       }
     }
   }
@@ -604,6 +615,8 @@ void start(const Args& args, Context& context) {
       .queries = args.queries.data,
       .sinks = args.sinks.data,
       .out = args.out.data,
+      .rounded = reinterpret_cast<std::uint32_t*>(args.rounded.data),
+      .rounded_queries = reinterpret_cast<const uint4*>(args.rounded_queries.data),
       .scale = args.scale * kLog2E,
       .window = static_cast<int>(args.window),
       .num_tokens = num_tokens,
@@ -653,6 +666,7 @@ const Variant cuda_flash_wgmma = {
     .unsupported = unsupported,
     .workspace_bytes = [](const Problem&, int) { return std::size_t{0}; },
     .run = run,
+    .knows_bf16 = [](const Args&) { return true; },
 };
 
 }  // namespace moebench::attention

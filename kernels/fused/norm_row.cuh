@@ -40,6 +40,16 @@ MOEBENCH_DEVICE void store(float* to, const Values<kWidth>& values) {
     *reinterpret_cast<float4*>(to) = float4{values.v[0], values.v[1], values.v[2], values.v[3]};
   }
 }
+// Rounded to bf16.
+template <int kWidth>
+MOEBENCH_DEVICE void store(std::uint16_t* to, const Values<kWidth>& values) {
+  if constexpr (kWidth == 1) {
+    *to = gpu::float_to_bf16(values.v[0]);
+  } else {
+    *reinterpret_cast<uint2*>(to) = {gpu::pack_bf16(values.v[0], values.v[1]),
+                                     gpu::pack_bf16(values.v[2], values.v[3])};
+  }
+}
 template <int kWidth>
 MOEBENCH_DEVICE void add(Values<kWidth>& to, const Values<kWidth>& values) {
   MOEBENCH_UNROLL
@@ -103,7 +113,8 @@ struct RowPart {
       if (at(h) < size) add(held[h], added[h]);
     }
   }
-  MOEBENCH_DEVICE void store_row(float* to, int size) const {
+  template <class To>  // float, or the bits of bf16
+  MOEBENCH_DEVICE void store_row(To* to, int size) const {
     MOEBENCH_UNROLL
     for (int h = 0; h < kLoads; ++h) {
       if (at(h) < size) store(to + at(h), held[h]);

@@ -3,12 +3,13 @@
 //   cache[place of t] = (keys[t], values[t])
 //
 // Variants with runs_several also do what rope does right before it, if the arguments ask for that:
-// they rotate queries and keys in place.
+// they rotate queries and keys in place, or on their way from the product that made them.
 //
 // Lower bound: writing the encoded vectors once.
 #pragma once
 
 #include "kernels/attention/kv_view.h"
+#include "kernels/core/float_types.h"
 #include "kernels/core/variant.h"
 #include "kernels/core/view.h"
 
@@ -34,6 +35,13 @@ struct Args {
     View<float, 3> keys;       // [num_tokens, num_kv_heads, head_dim]
     View<const float, 2> cos;  // [num_tokens, head_dim / 2]
     View<const float, 2> sin;  // [num_tokens, head_dim / 2]
+    // Where they all are before, or data == nullptr: in their places. A row is a token's query, its
+    // key and its value; keys may be rotated in it. Only queries and the cache are written then:
+    // data of keys and values above is not looked at.
+    View<float, 2> joined{};  // [num_tokens, (num_heads + 2 num_kv_heads) head_dim]
+    // Queries rounded to bf16 once they are rotated, instead of those above, for variants that know
+    // (Variant::knows_bf16), from joined rows only.
+    View<bf16, 3> rounded_queries{};  // [num_tokens, num_heads, head_dim]
   };
   Rotation rotation{};
 };

@@ -82,15 +82,16 @@ void run(const Args& args, Context& context) {
   Workspace workspace(context.workspace);
   const Scratch scratch = take_scratch(workspace, num_tokens, weight.rows, weight.cols);
   gpu::MatrixProductOperands operands;
-  operands.left = scratch.x;
+  operands.left = scratch.x;  // of E4M3
   operands.right = weight.data;
   operands.bias = args.bias.data;
   operands.out = args.out.data;
   operands.workspace = scratch.library;
   if (args.weight.format == Format::kBf16) {
-    enqueue_rounding<Format::kBf16>(args.x, scratch.x, context.stream,
-                                    "linear/cuda_cublaslt, inputs");
+    operands.left =
+        rounded_x<Format::kBf16>(args, scratch.x, context.stream, "linear/cuda_cublaslt, inputs");
   } else {
+    require(args.rounded.data == nullptr, "run linear: inputs of bf16 are for weights of bf16");
     gpu::launch(
         quantize_inputs,
         {.grid = {static_cast<unsigned>(num_tokens)}, .block = kThreads, .stream = context.stream},
@@ -130,6 +131,7 @@ const Variant cuda_cublaslt = {
           return workspace.used();
         },
     .run = run,
+    .knows_bf16 = has_bf16_weights,
 };
 
 }  // namespace moebench::linear

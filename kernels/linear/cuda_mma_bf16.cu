@@ -174,10 +174,11 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kFormat == Format::kF32 ? 1 : 2)
 void run(const Args& args, Context& context) {
   const Weight weight = device_weight(args.weight);
   Workspace workspace(context.workspace);
-  uint4* rounded = take_rounded(workspace, args.x.shape[0], weight.cols);
+  uint4* scratch = take_rounded(workspace, args.x.shape[0], weight.cols);
   gpu::with_format(args.weight.format, [&](auto format) {
     constexpr Format kFormat = decltype(format)::value;
-    enqueue_rounding<kFormat>(args.x, rounded, context.stream, "linear/cuda_mma_bf16, inputs");
+    const uint4* rounded =
+        rounded_x<kFormat>(args, scratch, context.stream, "linear/cuda_mma_bf16, inputs");
     gpu::launch(multiply_tile<kFormat>,
                 {.grid = {num_tiles(args.x.shape[0], weight.rows)},
                  .block = kThreads,
@@ -203,6 +204,7 @@ const Variant cuda_mma_bf16 = {
         },
     .workspace_bytes = rounded_bytes,
     .run = run,
+    .knows_bf16 = has_bf16_weights,
 };
 
 }  // namespace moebench::linear

@@ -133,9 +133,8 @@ void run(const Args& args, Context& context) {
     return tiles_of(weight.data, weight.rows, cols);
   };
   Workspace workspace(context.workspace);
-  uint4* rounded = take_rounded(workspace, num_tokens, cols);
-  enqueue_rounding<Format::kBf16>(args.x, rounded, context.stream,
-                                  "linear/cuda_wgmma_bf16, inputs");
+  const uint4* rounded = rounded_x<Format::kBf16>(args, take_rounded(workspace, num_tokens, cols),
+                                                  context.stream, "linear/cuda_wgmma_bf16, inputs");
   gpu::launch(multiply_tile,
               {.grid = {static_cast<unsigned>(parts.blocks * token_tiles)},
                .block = kThreads,
@@ -157,6 +156,7 @@ const Variant cuda_wgmma_bf16 = {
     .workspace_bytes = rounded_bytes,
     .run = run,
     .runs_several = true,
+    .knows_bf16 = has_bf16_weights,
 };
 
 }  // namespace moebench::linear

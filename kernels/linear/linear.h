@@ -8,6 +8,7 @@
 #include <array>
 
 #include "kernels/attention/kv_view.h"
+#include "kernels/core/float_types.h"
 #include "kernels/core/variant.h"
 #include "kernels/core/view.h"
 #include "kernels/formats/format.h"
@@ -52,6 +53,10 @@ struct Args {
     TokenPlaces places;
   };
   Cached cached{};
+
+  // x rounded to bf16, for variants that would do that themselves (Variant::knows_bf16), if weights
+  // are bf16: x.data is not looked at then.
+  View<const bf16, 2> rounded{};
 };
 
 using Variant = moebench::Variant<Problem, Args>;

@@ -6,9 +6,10 @@
 namespace moebench::rms_norm {
 namespace {
 
-template <int kWidth>
+// Out: float, or the bits of bf16.
+template <int kWidth, class Out>
 __global__ void MOEBENCH_BOUNDS(fused::kRowThreads, 3)
-    normalize(float* x, const float* addend, const float* weight, float epsilon, float* out,
+    normalize(float* x, const float* addend, const float* weight, float epsilon, Out* out,
               int size) {
   using Row = fused::RowPart<kWidth>;
   gpu::let_next_kernel_start();
@@ -39,22 +40,26 @@ __global__ void MOEBENCH_BOUNDS(fused::kRowThreads, 3)
   }
 }
 
-bool is_aligned(const float* address) {
-  return reinterpret_cast<std::uintptr_t>(address) % 16 == 0;
-}
+bool is_aligned(const void* address) { return reinterpret_cast<std::uintptr_t>(address) % 16 == 0; }
 
-void run(const Args& args, Context& context) {
+template <class Out>
+void start(const Args& args, Out* out, Context& context) {
   const auto size = static_cast<int>(args.x.shape[1]);
   const bool by_four = size % 4 == 0 && is_aligned(args.x.data) && is_aligned(args.addend.data) &&
-                       is_aligned(args.weight.data) && is_aligned(args.out.data);
-  gpu::launch(by_four ? normalize<4> : normalize<1>,
+                       is_aligned(args.weight.data) && is_aligned(out);
+  gpu::launch(by_four ? normalize<4, Out> : normalize<1, Out>,
               {.grid = {static_cast<unsigned>(args.x.shape[0])},
                .block = fused::kRowThreads,
                .stream = context.stream,
                .overlap_previous = true,
                .shared_percent = gpu::shared_percent_beside_streams(args.x.shape[0])},
               "rms_norm/cuda_block", args.x.data, args.addend.data, args.weight.data, args.epsilon,
-              args.out.data, size);
+              out, size);
+}
+
+void run(const Args& args, Context& context) {
+  if (args.rounded.data == nullptr) return start(args, args.out.data, context);
+  start(args, reinterpret_cast<std::uint16_t*>(args.rounded.data), context);
 }
 
 }  // namespace
@@ -68,6 +73,7 @@ const Variant cuda_block = {
     .unsupported = [](const Problem&) { return gpu::unavailable(); },
     .workspace_bytes = [](const Problem&, int) { return std::size_t{0}; },
     .run = run,
+    .knows_bf16 = [](const Args&) { return true; },
 };
 
 MOEBENCH_DEFINE_CUDA_VARIANTS(MOEBENCH_RMS_NORM_CUDA_VARIANTS)

@@ -9,6 +9,7 @@
 // Lower bound: reading x and addend, writing x and out, once.
 #pragma once
 
+#include "kernels/core/float_types.h"
 #include "kernels/core/variant.h"
 #include "kernels/core/view.h"
 
@@ -25,6 +26,8 @@ struct Args {
   View<const float, 1> weight;  // [hidden_size]
   float epsilon = 0;
   View<float, 2> out;  // [num_tokens, hidden_size]; overwritten; may be x itself without an addend
+  // The same rounded to bf16, instead of `out`, for variants that know (Variant::knows_bf16).
+  View<bf16, 2> rounded{};
 };
 
 using Variant = moebench::Variant<Problem, Args>;

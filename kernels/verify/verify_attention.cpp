@@ -134,10 +134,7 @@ std::byte* place(const CacheFixture& f, std::byte* base, std::int64_t sequence,
   return f.view.row(base, page, position % f.view.page_size, head);
 }
 
-}  // namespace
-
-void check_kv_write(Check& check) {
-  const Shape s{"scattered_pages", 2, 2, 32, 4, 0, true, {9, 6}, 0};
+void check_kv_write(Check& check, const Shape& s) {
   for (const Codec* c : codecs()) {
     if (!check.wants(c->format)) continue;
     RandomStream random(check.seed, 5);
@@ -193,6 +190,15 @@ void check_kv_write(Check& check) {
           }
           compare(got, want, r);
         });
+  }
+}
+
+}  // namespace
+
+void check_kv_write(Check& check) {
+  for (const Shape& s : {Shape{"scattered_pages", 2, 2, 32, 4, 0, true, {9, 6}, 0},
+                         Shape{"a_prompt", 2, 2, 64, 4, 0, true, {61, 6}, 0}}) {
+    check_kv_write(check, s);
   }
 }
 

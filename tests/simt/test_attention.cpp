@@ -10,6 +10,7 @@
 #include "kernels/core/float_types.h"
 #include "kernels/verify/compare.h"
 #include "tests/simt/support.h"
+#include "tests/support/throws.h"
 
 namespace moebench::test {
 namespace {
@@ -88,8 +89,9 @@ class Prompts {
   std::int64_t tokens() const { return static_cast<std::int64_t>(positions_.size()); }
 
   // The output of tokens [begin, end), computed together.
+  // `rounds`: from queries that are bf16, as bf16.
   std::vector<float> run(const Variant& variant, std::int64_t begin, std::int64_t end,
-                         ThreadPool& pool) {
+                         ThreadPool& pool, bool rounds = false) {
     const std::int64_t n = end - begin;
     const std::int64_t size = shape_.heads * shape_.head_dim;
     std::vector<float> out(static_cast<std::size_t>(n * size), std::nanf(""));
@@ -114,7 +116,17 @@ class Prompts {
     const attention::Problem problem{
         view_.format, n, shape_.heads, shape_.kv_heads, shape_.head_dim, shape_.window, longest_};
     CHECK(variant.unsupported(problem) == "");
+    std::vector<bf16> rounded(out.size(), to_bf16(std::nanf("")));
+    std::vector<bf16> rounded_queries;
+    if (rounds) {
+      for (const float query : queries) rounded_queries.push_back(to_bf16(query));
+      args.rounded_queries = {o.in(rounded_queries), args.queries.shape};
+      args.queries.data = nullptr;
+      args.rounded = {o.out(rounded), args.out.shape};
+      args.out.data = nullptr;
+    }
     o.run(variant, problem, args, pool);
+    for (std::size_t i = 0; i < out.size() && rounds; ++i) out[i] = to_float(rounded[i]);
     return out;
   }
   std::vector<float> run(const Variant& variant, ThreadPool& pool) {
@@ -213,6 +225,24 @@ TEST_CASE("attention: cuda_flash_wgmma agrees with the reference at every edge")
       CHECK(error_of(prompts.run(variant_named("cuda_flash_wgmma"), pool), want) < 2e-5);
     }
   }
+}
+
+TEST_CASE("attention: from bf16 queries and to bf16 results is the same, rounded") {
+  ThreadPool pool(1);
+  const auto check = [&](const char* name, const Shape& shape) {
+    INFO(name << ", " << shape.name);
+    Prompts prompts(shape, Format::kBf16);
+    std::vector<float> want = prompts.run(variant_named(name), pool);
+    for (float& value : want) value = to_float(to_bf16(value));
+    CHECK(prompts.run(variant_named(name), 0, prompts.tokens(), pool, true) == want);
+  };
+  for (const int i : {1, 7, 9}) check("cuda_flash_wgmma", kEdges[i]);
+  for (const int i : {1, 3, 8}) check("cuda_decode_stream_mma", kStreamEdges[i]);
+  // What is not streamed has no bf16.
+  Prompts prompts(*(std::end(kStreamEdges) - 1), Format::kBf16);
+  const Variant& stream = variant_named("cuda_decode_stream_mma");
+  check_error([&] { prompts.run(stream, 0, prompts.tokens(), pool, true); },
+              ErrorCode::kInvalidArgument, {"bf16 cache"});
 }
 
 TEST_CASE("attention: cuda_flash_wgmma gives a token the same bits in any company") {

@@ -298,6 +298,73 @@ TEST_CASE("ops that are fused give the tokens of the same ops one by one in fewe
   CHECK(std::count(fused.begin(), fused.end(), "attention, merge of splits") == 0);
 }
 
+TEST_CASE("a prompt has the bits of its ops one by one, with fewer launches") {
+  ThreadPool pool(1);
+  EngineOptions options = small_options();
+  options.step_tokens = 70;
+  const auto run = [&](const Plan& plan, bool observes, std::vector<std::string>& launches) {
+    Engine engine = load_engine("nano", plan, options, pool);
+    const std::int32_t sequence = engine.cache->create();
+    engine.cache->grow(sequence, 70);
+    Step step;
+    for (std::int32_t t = 0; t < 70; ++t) {
+      step.tokens.push_back(5 + t % 50);
+      step.positions.push_back(t);
+      step.sequences.push_back(sequence);
+    }
+    step.logit_rows = {69};
+    const Observer observer{[](std::string_view, std::int64_t, View<const float, 2>) {}, {}};
+    const std::size_t before = simt::launches().size();
+    const auto logits = engine.model->forward(step, *engine.cache, observes ? &observer : nullptr);
+    launches.assign(simt::launches().begin() + static_cast<std::ptrdiff_t>(before),
+                    simt::launches().end());
+    return std::vector<float>(logits.data, logits.data + logits.size());
+  };
+  const auto num_layers =
+      static_cast<std::ptrdiff_t>(load_model_config(resolve_model("nano")).num_layers);
+  const auto with_linear = [](const char* linear) {
+    return plan_from_json({{"name", "many"},
+                           {"backend", "cuda"},
+                           {"kv", "bf16"},
+                           {"ops", {{"default", "fast"}, {"linear", linear}}}},
+                          "a test");
+  };
+  std::vector<std::string> at_once, one_by_one;
+  // Query, key and value are one product, of what the norm rounds; attention rounds, too.
+  const Plan mma = with_linear("cuda_stream_bf16+cuda_mma_bf16");
+  CHECK(run(mma, false, at_once) == run(mma, true, one_by_one));
+  CHECK(std::count(at_once.begin(), at_once.end(), "linear/cuda_mma_bf16") == 2 * num_layers);
+  CHECK(std::count(one_by_one.begin(), one_by_one.end(), "linear/cuda_mma_bf16") == 4 * num_layers);
+  CHECK(std::count(at_once.begin(), at_once.end(), "linear/cuda_mma_bf16, inputs") == 0);
+  // One that does several products anyway.
+  const Plan wgmma = with_linear("cuda_stream_bf16+cuda_wgmma_bf16");
+  CHECK(run(wgmma, false, at_once) == run(wgmma, true, one_by_one));
+  CHECK(std::count(at_once.begin(), at_once.end(), "linear/cuda_wgmma_bf16, inputs") == 0);
+}
+
+TEST_CASE("on the GPU query, key and value are one matrix where their format allows it") {
+  ThreadPool pool(1);
+  for (const std::string format : {"stored", "fp8_e4m3", "nvfp4"}) {
+    INFO(format);
+    const auto weights =
+        Weights::load(resolve_model("nano"), parse_plan("backend=cuda,attention=" + format), pool);
+    for (const LayerWeights& w : weights->layers) {
+      // A format with a scale of the whole tensor has three of them.
+      CHECK((w.query_key_value.data != nullptr) == (format != "nvfp4"));
+      CHECK(w.key_bias.data == w.query_key_value_bias.data + w.query.rows);
+      CHECK(w.query_key_value_bias.shape[0] == w.query.rows + w.key.rows + w.value.rows);
+      if (w.query_key_value.data == nullptr) continue;
+      CHECK(w.query_key_value.rows == w.query.rows + w.key.rows + w.value.rows);
+      const auto same = [](const MatrixView& a, const MatrixView& b) {
+        return a.data == b.data && a.scales == b.scales && a.cols == b.cols;
+      };
+      const MatrixView& all = w.query_key_value;
+      CHECK(same(all.slice(w.query.rows, w.key.rows), w.key));
+      CHECK(same(all.slice(w.query.rows + w.key.rows, w.value.rows), w.value));
+    }
+  }
+}
+
 TEST_CASE("a token has the same bits in any company, whichever ops are fused for it") {
   ThreadPool pool(1);
   EngineOptions options = small_options();

@@ -1,17 +1,21 @@
 // Kernels that promise the bits of others: the streaming ones those of their plainer siblings, for
 // any number of tokens and in any schedule; and fused ones those of the ops one after the other.
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
 #include <tuple>
 
+#include "kernels/core/float_types.h"
 #include "kernels/kv_write/kv_write.h"
 #include "kernels/linear/linear.h"
 #include "kernels/moe_experts/moe_experts.h"
+#include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/verify/compare.h"
 #include "tests/simt/support.h"
+#include "tests/support/throws.h"
 
 namespace moebench::test {
 namespace {
@@ -34,21 +38,32 @@ constexpr Format kFormats[] = {Format::kF32,   Format::kBf16,  Format::kF16,
                                Format::kInt8,  Format::kInt4,  Format::kFp8E4m3,
                                Format::kMxfp8, Format::kMxfp4, Format::kNvfp4};
 
+std::vector<bf16> bf16_of(const std::vector<float>& values) {
+  std::vector<bf16> rounded;
+  for (const float value : values) rounded.push_back(to_bf16(value));
+  return rounded;
+}
+
+// `rounds`: x goes to it as bf16.
 std::vector<float> linear_with(std::string_view name, verify::RandomMatrices& weight,
                                const std::vector<float>& x, const std::vector<float>& bias,
-                               std::int64_t tokens, ThreadPool& pool) {
+                               std::int64_t tokens, ThreadPool& pool, bool rounds = false) {
   const linear::Variant& variant = cuda_variant(linear::variants(), name);
   const std::int64_t rows = weight.view.rows;
   const std::int64_t cols = weight.view.cols;
   std::vector<float> out(static_cast<std::size_t>(tokens * rows), std::nanf(""));
   Operands o("cuda");
-  o.run(variant, linear::Problem{weight.view.format, tokens, rows, cols},
-        linear::Args{{o.in(x), {tokens, cols}},
-                     o.in(weight.view[0]),
-                     {o.in(bias), {rows}},
-                     {o.out(out), {tokens, rows}},
-                     {}},
-        pool);
+  linear::Args args{{o.in(x), {tokens, cols}},
+                    o.in(weight.view[0]),
+                    {o.in(bias), {rows}},
+                    {o.out(out), {tokens, rows}},
+                    {}};
+  const std::vector<bf16> rounded = bf16_of(x);
+  if (rounds) {
+    args.x.data = nullptr;
+    args.rounded = {o.in(rounded), {tokens, cols}};
+  }
+  o.run(variant, linear::Problem{weight.view.format, tokens, rows, cols}, args, pool);
   return out;
 }
 
@@ -148,6 +163,63 @@ TEST_CASE("linear: cuda_stream_bf16 in every schedule") {
     INFO(describe(settings));
     const WithSettings with(settings);
     CHECK(same_bits(linear_with("cuda_stream_bf16", weight, x, bias, 2, pool), want));
+  }
+}
+
+TEST_CASE("linear: inputs that are bf16 already have the bits of those rounded on the way") {
+  ThreadPool pool(1);
+  RandomStream random(20);
+  verify::RandomMatrices weight(random, Format::kBf16, 1, 136, 160, pool);
+  const std::vector<float> bias = verify::random_floats(random, 136, 1.0F);
+  const std::vector<float> x = verify::random_floats(random, std::int64_t{130} * 160, 2.0F);
+  std::size_t count = 0;
+  for (const linear::Variant* variant : linear::variants()) {
+    linear::Args args;
+    args.weight = weight.view[0];
+    if (variant->knows_bf16 == nullptr || variant->name == "cuda_cublaslt") continue;  // not here
+    CHECK(variant->knows_bf16(args));
+    ++count;
+    INFO(variant->name);
+    CHECK(same_bits(linear_with(variant->name, weight, x, bias, 130, pool, true),
+                    linear_with(variant->name, weight, x, bias, 130, pool)));
+  }
+  CHECK(count == 2);
+  verify::RandomMatrices codes(random, Format::kInt8, 1, 136, 160, pool);
+  check_error([&] { linear_with("cuda_mma_bf16", codes, x, bias, 130, pool, true); },
+              ErrorCode::kInvalidArgument, {"inputs of bf16", "weights of bf16"});
+}
+
+TEST_CASE("rms_norm: cuda_block rounds to bf16 what it would have given") {
+  ThreadPool pool(1);
+  // Rows of whole groups of four or not, held in registers or not.
+  for (const std::int64_t size : {7, 2880, 5003, 8192}) {
+    INFO(size);
+    constexpr std::int64_t kTokens = 3;
+    RandomStream random(21);
+    const std::vector<float> x = verify::random_floats(random, kTokens * size, 3.0F);
+    const std::vector<float> addend = verify::random_floats(random, kTokens * size, 1.0F);
+    const std::vector<float> weight = verify::random_floats(random, size, 2.0F);
+    const auto run = [&](bool rounds) {
+      std::vector<float> sum = x;
+      std::vector<float> out(x.size(), std::nanf(""));
+      std::vector<bf16> rounded(x.size(), to_bf16(std::nanf("")));
+      {
+        Operands o("cuda");
+        rms_norm::Args args{{o.out(sum), {kTokens, size}},
+                            {o.in(addend), {kTokens, size}},
+                            {o.in(weight), {size}},
+                            1e-5F,
+                            {rounds ? nullptr : o.out(out), {kTokens, size}}};
+        if (rounds) args.rounded = {o.out(rounded), {kTokens, size}};
+        o.run(cuda_variant(rms_norm::variants(), "cuda_block"), rms_norm::Problem{kTokens, size},
+              args, pool);
+      }
+      if (!rounds) rounded = bf16_of(out);
+      std::vector<std::uint16_t> bits;
+      for (const bf16 value : rounded) bits.push_back(value.bits);
+      return std::pair(sum, bits);
+    };
+    CHECK(run(true) == run(false));
   }
 }
 
@@ -434,65 +506,113 @@ TEST_CASE("moe_experts: cuda_folded_fp8 folds scales that differ by any power of
   }
 }
 
-TEST_CASE("kv_write rotates as rope does") {
+TEST_CASE("kv_write rotates as rope does, in place or from one product's rows") {
   ThreadPool pool(1);
-  constexpr std::int64_t kTokens = 5;
-  constexpr std::int64_t kHeads = 6;
-  constexpr std::int64_t kKvHeads = 2;
-  constexpr std::int64_t kDim = 32;
+  using Sizes = std::array<std::int64_t, 4>;
+  const auto sizes =
+      GENERATE(Sizes{5, 6, 2, 32}, Sizes{70, 6, 2, 32}, Sizes{64, 64, 8, 64},  // gpt-oss's
+               Sizes{66, 90, 2, 32},  // more than a thread has at once
+               Sizes{65, 3, 1, 96},   // not a power of two of columns
+               Sizes{65, 2, 2, 256});
+  const auto [tokens, heads, kv_heads, dim] = sizes;
+  INFO(tokens << " tokens, " << heads << " and " << kv_heads << " heads of " << dim);
   constexpr std::int64_t kPageSize = 4;
+  const std::int64_t half = dim / 2;
   RandomStream random(13);
-  const std::vector<float> queries = verify::random_floats(random, kTokens * kHeads * kDim, 2.0F);
-  const std::vector<float> keys = verify::random_floats(random, kTokens * kKvHeads * kDim, 2.0F);
-  const std::vector<float> values = verify::random_floats(random, kTokens * kKvHeads * kDim, 2.0F);
-  const std::vector<float> cos = verify::random_floats(random, kTokens * kDim / 2, 1.0F);
-  const std::vector<float> sin = verify::random_floats(random, kTokens * kDim / 2, 1.0F);
-  const std::vector<std::int32_t> positions = {3, 4, 5, 6, 7};
-  const std::vector<std::int32_t> sequences(kTokens, 0);
-  const std::vector<std::int32_t> pages = {1, 0};
-  for (const Format format : {Format::kF32, Format::kBf16, Format::kFp8E4m3}) {
+  const std::vector<float> queries = verify::random_floats(random, tokens * heads * dim, 2.0F);
+  const std::vector<float> keys = verify::random_floats(random, tokens * kv_heads * dim, 2.0F);
+  const std::vector<float> values = verify::random_floats(random, tokens * kv_heads * dim, 2.0F);
+  const std::vector<float> cos = verify::random_floats(random, tokens * half, 1.0F);
+  const std::vector<float> sin = verify::random_floats(random, tokens * half, 1.0F);
+  std::vector<float> rows;  // a token's query, key and value
+  std::vector<std::int32_t> positions, pages;
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    for (const std::vector<float>* part : {&queries, &keys, &values}) {
+      const auto size = static_cast<std::int64_t>(part->size()) / tokens;
+      rows.insert(rows.end(), part->begin() + t * size, part->begin() + (t + 1) * size);
+    }
+    positions.push_back(static_cast<std::int32_t>(t) + 3);
+  }
+  const auto num_pages = static_cast<std::int32_t>((tokens + 3 + kPageSize - 1) / kPageSize);
+  for (std::int32_t p = num_pages; p > 0; --p) pages.push_back(p - 1);
+  const std::vector<std::int32_t> sequences(positions.size(), 0);
+  enum class How { kApart, kInPlace, kJoined, kRounded };
+  for (const Format format : {Format::kF32, Format::kBf16, Format::kF16, Format::kFp8E4m3}) {
     INFO(format_name(format));
     KvLayerView kv;
     kv.format = format;
     kv.page_size = kPageSize;
-    kv.num_kv_heads = kKvHeads;
-    kv.head_dim = kDim;
-    kv.row_bytes = (row_bytes(format, kDim) + 3) / 4 * 4;
-    const std::size_t half = static_cast<std::size_t>(kPageSize * kKvHeads) * kv.row_bytes;
-    kv.page_stride = 2 * half;
-    const auto run = [&](bool at_once) {
-      std::vector<std::byte> memory(2 * kv.page_stride);
+    kv.num_kv_heads = sizes[2];
+    kv.head_dim = sizes[3];
+    kv.row_bytes = (row_bytes(format, kv.head_dim) + 3) / 4 * 4;
+    const std::size_t half_page =
+        static_cast<std::size_t>(kPageSize * kv.num_kv_heads) * kv.row_bytes;
+    kv.page_stride = 2 * half_page;
+    const auto run = [&, tokens = sizes[0], heads = sizes[1], kv_heads = sizes[2],
+                      dim = sizes[3]](How how) {
+      std::vector<std::byte> memory(static_cast<std::size_t>(num_pages) * kv.page_stride);
       std::vector<float> q = queries;
       std::vector<float> k = keys;
+      std::vector<float> joined = rows;
+      std::vector<bf16> rounded(q.size(), to_bf16(std::nanf("")));
       {
         Operands o("cuda");
         kv_write::Args args;
         float* on_device = o.out(k);
-        const View<float, 3> key_view{on_device, {kTokens, kKvHeads, kDim}};
-        const View<float, 3> query_view{o.out(q), {kTokens, kHeads, kDim}};
-        const View<const float, 2> cosines{o.in(cos), {kTokens, kDim / 2}};
-        const View<const float, 2> sines{o.in(sin), {kTokens, kDim / 2}};
+        const View<float, 3> key_view{on_device, {tokens, kv_heads, dim}};
+        const View<float, 3> query_view{o.out(q), {tokens, heads, dim}};
+        const View<const float, 2> cosines{o.in(cos), {tokens, half}};
+        const View<const float, 2> sines{o.in(sin), {tokens, half}};
         args.keys = key_view;
-        args.values = {o.in(values), {kTokens, kKvHeads, kDim}};
+        args.values = {o.in(values), {tokens, kv_heads, dim}};
         args.kv = kv;
         args.kv.keys = o.out(memory);
-        args.kv.values = args.kv.keys + half;
-        args.places = {
-            {o.in(positions), {kTokens}}, {o.in(sequences), {kTokens}}, {o.in(pages), {1, 2}}};
-        if (at_once) {
-          args.rotation = {query_view, key_view, cosines, sines};
-        } else {
+        args.kv.values = args.kv.keys + half_page;
+        args.places = {{o.in(positions), {tokens}},
+                       {o.in(sequences), {tokens}},
+                       {o.in(pages), {1, num_pages}}};
+        if (how == How::kApart) {
           const rope::Variant& rope = cuda_variant(rope::variants(), "cuda_elementwise");
           Context context{pool, {}};
           rope.run({query_view, cosines, sines}, context);
           rope.run({key_view, cosines, sines}, context);
+        } else {
+          args.rotation = {query_view, key_view, cosines, sines};
+        }
+        if (how == How::kJoined || how == How::kRounded) {
+          args.keys.data = nullptr;
+          args.values.data = nullptr;
+          args.rotation.keys.data = nullptr;
+          args.rotation.joined = {o.out(joined), {tokens, (heads + 2 * kv_heads) * dim}};
+        }
+        if (how == How::kRounded) {
+          args.rotation.rounded_queries = {o.out(rounded), query_view.shape};
+          args.rotation.queries.data = nullptr;
         }
         o.run(cuda_variant(kv_write::variants(), "cuda_rows"),
-              kv_write::Problem{format, kTokens, kKvHeads, kDim}, args, pool);
+              kv_write::Problem{format, tokens, kv_heads, dim}, args, pool);
+      }
+      for (std::size_t i = 0; i < q.size() && how == How::kRounded; ++i) {
+        q[i] = to_float(rounded[i]);
       }
       return std::make_tuple(memory, q, k);
     };
-    CHECK(run(true) == run(false));
+    const auto want = run(How::kApart);
+    CHECK(run(How::kInPlace) == want);
+    const auto from_rows = run(How::kJoined);
+    CHECK(std::get<0>(from_rows) == std::get<0>(want));
+    CHECK(std::get<1>(from_rows) == std::get<1>(want));
+    std::vector<float> of_bf16 = std::get<1>(want);
+    for (float& value : of_bf16) value = to_float(to_bf16(value));
+    const auto of_queries = run(How::kRounded);
+    CHECK(std::get<0>(of_queries) == std::get<0>(want));
+    CHECK(std::get<1>(of_queries) == of_bf16);
+    for (const simt::Settings& settings : schedules()) {
+      INFO(describe(settings));
+      const WithSettings with(settings);
+      CHECK(run(How::kInPlace) == want);
+      CHECK(run(How::kJoined) == from_rows);
+    }
   }
 }
 
