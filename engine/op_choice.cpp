@@ -26,8 +26,9 @@ constexpr std::string_view kCudaReference[] = {
 constexpr std::string_view kCudaAccurate[] = {
     "cuda_rows_f32", "cuda_split_kv", "cuda_tiled_f32",   "cuda_per_token_f32", "cuda_plain_f32",
     "cuda_rows",     "cuda_warp",     "cuda_elementwise", "cuda_block",         "cuda_radix"};
-// The first three of these compute one token otherwise than several: not for kInvariant.
-constexpr std::string_view kCudaFew[] = {"cuda_one_launch_fp8",
+// The first four of these compute one token otherwise than several: not for kInvariant.
+constexpr std::string_view kCudaFew[] = {"cuda_one_launch_stream_int8",
+                                         "cuda_one_launch_fp8",
                                          "cuda_digits_fp8",
                                          "cuda_decode_stream_mma",
                                          "cuda_direct_bf16",
@@ -82,7 +83,7 @@ std::span<const std::string_view> names_of(const Plan& plan, bool many) {
       if (!cuda) return kFast;
       return many ? Names(kCudaMany) : Names(kCudaFew);
     case OpFamily::kInvariant:  // every CPU variant keeps a token's bits in any company
-      return cuda ? Names(kCudaFew).subspan(3) : Names(kFast);
+      return cuda ? Names(kCudaFew).subspan(4) : Names(kFast);
     case OpFamily::kAccurate:
       return !cuda ? Names(kAccurate) : many ? Names(kCudaAccurateMany) : Names(kCudaAccurate);
     case OpFamily::kReference:

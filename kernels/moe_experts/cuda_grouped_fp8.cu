@@ -205,7 +205,11 @@ class Float8Products {
   static constexpr bool kFolds = kMostTokens > kMostUnfolded;
 
  private:
-  static constexpr int kMultiplierRegisters = kGroups == 3 ? 160 : 96;
+  static constexpr int kMultiplierRegisters = kGroups == 3 ? 160 : 88;
+  static constexpr int kLoaderRegisters = 32;
+  // What a block has at its start, whose threads have as many as the compiler can give them.
+  static_assert(kGroupThreads * (kGroups * kMultiplierRegisters + kLoaderRegisters) <=
+                65536 / kThreads / 8 * 8 * kThreads);
   static constexpr int kMostParts = kMostTokens / 8;
   static constexpr int kCodeBytes = kRows * kChunkBytes;  // of a stage
   static constexpr int kStageBytes = kCodeBytes + kMostParts * kPartBytes;
@@ -263,7 +267,7 @@ class Float8Products {
       gpu::wait_for_previous_kernel();
       multiply_all(visit);
     } else {
-      gpu::lower_max_registers<32>();
+      gpu::lower_max_registers<kLoaderRegisters>();
       if (threadIdx.x == kGroups * kGroupThreads) load_all(codes);
     }
   }

@@ -443,7 +443,7 @@ TEST_CASE("attention's half of a layer in one launch: whole answers have the sam
   };
   const std::int64_t layers = at_once.model->config().num_layers;
   CHECK(count("attention/cuda_one_launch_bf16") == layers);
-  CHECK(count("moe_experts/cuda_one_launch_fp8 (with the router)") == layers);
+  CHECK(count("moe_experts/cuda_one_launch_stream_int8 (with the router)") == layers);
   CHECK(count("linear/cuda_stream_bf16") == 1);  // the unembedding
   CHECK(count("rms_norm/cuda_block") == 1);      // the last
   at_once.cache->release(sequence);
