@@ -50,10 +50,23 @@ void set_op(Plan& plan, const std::string& op, const std::string& variant) {
   plan.ops[op] = variant;
 }
 
+// Whether `text` begins with the name of a variant of `op`, if there is such an op.
+bool names_variant(std::string_view op, std::string_view text) {
+  bool known = false;
+  for_each_op([&](std::string_view name, auto variants) {
+    if (name != op) return;
+    known = std::any_of(variants.begin(), variants.end(), [&](const auto* variant) {
+      return variant->name == variant_for(text, false);
+    });
+  });
+  return known;
+}
+
 // One `key=value` of the short spelling.
 void set_word(Plan& plan, const std::string& key, const std::string& value) {
   for (const WeightGroup& group : kWeightGroups) {
     if (group.name != key) continue;
+    if (names_variant(key, value)) break;  // attention is the name of weights and of an op
     plan.*group.format = value == "stored" ? std::nullopt : std::optional(parse_format(value));
     return;
   }

@@ -7,7 +7,8 @@
 //   experts=int4,kv=fp8_e4m3,ops=accurate
 //                                 one by one: experts, attention, embedding, unembedding and kv
 //                                 take a format; ops takes a family (fast unless given); the name
-//                                 of an op takes a variant, over the family's
+//                                 of an op takes a variant, over the family's (attention takes
+//                                 either)
 //   cuda, cuda_accurate, cuda_int4, backend=cuda,kv=bf16
 //                                 the same on the GPU
 //   linear=cuda_rows_bf16+cuda_mma_bf16

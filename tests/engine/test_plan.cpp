@@ -68,6 +68,17 @@ TEST_CASE("plan: cuda_ before a name moves it to the GPU, and cuda alone is cuda
   CHECK_THROWS_WITH(parse_plan("cuda_fats"), Catch::Contains("did you mean 'cuda_fast'?"));
 }
 
+TEST_CASE("plan: attention takes the format of its weights, or a variant of the op") {
+  CHECK(parse_plan("attention=bf16").attention == Format::kBf16);
+  CHECK(parse_plan("attention=bf16").ops.empty());
+  const Plan plan = parse_plan("attention=portable_f32+reference,kv=bf16");
+  CHECK(!plan.attention);
+  CHECK(plan.ops.at("attention") == "portable_f32+reference");
+  CHECK_THROWS_WITH(parse_plan("attention=portable_f23"), Catch::Contains("no format"));
+  CHECK_THROWS_WITH(parse_plan("attention=reference+portable_f23"),
+                    Catch::Contains("portable_f23"));
+}
+
 TEST_CASE("plan: an op can name one variant for few tokens and another for many") {
   CHECK(variant_for("a+b", false) == "a");
   CHECK(variant_for("a+b", true) == "b");

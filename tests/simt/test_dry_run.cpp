@@ -176,9 +176,7 @@ TEST_CASE("dry run: all bytes of attention's half of a layer stand with attentio
   const auto directory = resolve_model("nano");
   const ModelConfig config = load_model_config(directory);
   const auto costs = [&](const char* attention, std::int64_t tokens) {
-    const Json ops = {{"attention", attention}};
-    const Plan plan =
-        plan_from_json({{"name", "x"}, {"backend", "cuda"}, {"kv", "bf16"}, {"ops", ops}}, "plan");
+    const Plan plan = parse_plan(std::string("backend=cuda,kv=bf16,attention=") + attention);
     StepWork work;
     work.parts.assign(static_cast<std::size_t>(tokens), {10, 1});
     work.logit_rows = tokens;

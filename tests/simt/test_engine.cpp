@@ -403,9 +403,9 @@ TEST_CASE("fused or not: whole answers have the same tokens and probabilities") 
 
 TEST_CASE("attention's half of a layer in one launch: whole answers have the same tokens") {
   ThreadPool pool(1);
-  const Json ops = {{"attention", "cuda_one_launch_bf16+cuda_flash_mma"}};
-  const Json plan = {{"name", "x"}, {"backend", "cuda"}, {"kv", "bf16"}, {"ops", ops}};
-  Engine at_once = load_engine("nano", plan_from_json(plan, "plan"), small_options(), pool);
+  Engine at_once = load_engine(
+      "nano", parse_plan("backend=cuda,kv=bf16,attention=cuda_one_launch_bf16+cuda_flash_mma"),
+      small_options(), pool);
   Engine apart = load_engine("nano", parse_plan("backend=cuda,kv=bf16"), small_options(), pool);
   // One sequence, as a graph from its second step on.
   const auto tokens_of = [](Engine& engine, std::size_t* launches) {
