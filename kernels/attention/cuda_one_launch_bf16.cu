@@ -469,16 +469,9 @@ struct Chunk {
   }
   MOEBENCH_DEVICE static int column() { return gpu::lane_id() % kLanes * kColumns; }
 
-  MOEBENCH_DEVICE void clear() {
-    MOEBENCH_UNROLL
-    for (int b = 0; b < kBatch; ++b) {
-      keys[b].clear();
-      values[b].clear();
-    }
-  }
   // Those before the token.
   MOEBENCH_DEVICE void load(const DeviceKv& kv, const Token& token, const Item& item, int begin) {
-    clear();
+    *this = {};
     MOEBENCH_UNROLL
     for (int b = 0; b < kBatch; ++b) {
       const int at = position(begin, b);
@@ -653,9 +646,11 @@ MOEBENCH_DEVICE void attend(const Work& work, const Token& token, const Item& it
   float sum[kHeads * kColumns] = {};
   MOEBENCH_NO_UNROLL
   for (int begin = item.begin; begin < item.end; begin += kChunk) {
-    if (begin > item.begin) chunk.load(work.kv, token, item, begin);
+    Chunk<kHeadDim> next = {};
+    if (begin + kChunk < item.end) next.load(work.kv, token, item, begin + kChunk);
     chunk.add_own(token, item, begin, shared.key_value);
     attend_chunk(chunk, begin, item.end, shared.query, largest, total, sum);
+    chunk = next;
   }
   MOEBENCH_UNROLL
   for (int offset = kLanes; offset < gpu::kWarp; offset *= 2) {
@@ -920,8 +915,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   const auto blocks = static_cast<int>(gridDim.x);
   const auto block = static_cast<int>(blockIdx.x);
   // What is there of the block's first item comes while the weights do.
-  Chunk<kHeadDim> chunk;
-  chunk.clear();
+  Chunk<kHeadDim> chunk = {};
   if (block < num_items) {
     const Item item(work, token, block);
     chunk.load(work.kv, token, item, item.begin);
