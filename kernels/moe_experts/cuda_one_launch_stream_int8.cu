@@ -354,6 +354,10 @@ struct LanePlaces {
   }
 };
 
+MOEBENCH_DEVICE std::uint32_t bytes_of(const Table& table, std::uint32_t codes) {
+  return gpu::byte_permute(table.first, table.last, codes);
+}
+
 // The products of a tile's rows with the warp's columns, to `totals`. `kBoth`: it has more than
 // eight rows. taken() is called as soon as the stage has been read.
 template <bool kBoth, class Taken>
@@ -386,21 +390,32 @@ MOEBENCH_DEVICE void multiply_tile(const Tables& tables, const unsigned char* st
     MOEBENCH_UNROLL
     for (int i = 0; i < 4; ++i) {
       const std::uint32_t b[2] = {digits[2 * i], digits[2 * i + 1]};
-      const auto multiply = [&](Table table, std::uint32_t turned) {
-        const auto bytes = [&](std::uint32_t codes) {
-          return gpu::byte_permute(table.first, table.last, codes);
-        };
-        const std::uint32_t of_low = gpu::word_of(low[j], i) ^ turned;
-        const std::uint32_t of_high = gpu::word_of(high[j], i) ^ turned;
-        std::uint32_t a[4] = {bytes(of_low), 0, bytes(of_low >> 16), 0};
-        if constexpr (kBoth) {
-          a[1] = bytes(of_high);
-          a[3] = bytes(of_high >> 16);
-        }
-        gpu::multiply_int8(sums, a, b);
-      };
-      multiply(tables.plus_one, 0);
-      multiply(tables.minus, 0x88888888U);
+      constexpr std::uint32_t kSigns = 0x88888888U;
+      const std::uint32_t of_low = gpu::word_of(low[j], i);
+      const std::uint32_t of_high = gpu::word_of(high[j], i);
+      const std::uint32_t low_turned = of_low ^ kSigns;
+      const std::uint32_t high_turned = of_high ^ kSigns;
+      const Table& plus = tables.plus_one;
+      const Table& minus = tables.minus;
+      if constexpr (kBoth) {
+        gpu::multiply_int8(sums,
+                           {bytes_of(plus, of_low), bytes_of(plus, of_high),
+                            bytes_of(plus, of_low >> 16), bytes_of(plus, of_high >> 16)},
+                           b);
+        gpu::multiply_int8(sums,
+                           {bytes_of(minus, low_turned), bytes_of(minus, high_turned),
+                            bytes_of(minus, low_turned >> 16), bytes_of(minus, high_turned >> 16)},
+                           b);
+      } else {  // what both tables have of a row is in two rows of A
+        gpu::multiply_int8(sums,
+                           {bytes_of(plus, of_low), bytes_of(minus, low_turned),
+                            bytes_of(plus, of_low >> 16), bytes_of(minus, low_turned >> 16)},
+                           b);
+      }
+    }
+    if constexpr (!kBoth) {
+      sums[0] += sums[2];
+      sums[1] += sums[3];
     }
     const auto scaled = [&](std::int32_t high_digits, std::int32_t low_digits,
                             std::uint32_t scale) {

@@ -281,6 +281,20 @@ TEST_CASE("ops that are fused give the tokens of the same ops one by one in fewe
   // What fast fuses without being asked: router and experts.
   std::vector<std::string> fast;
   CHECK(logits == run("cuda", false, fast));
+  // The experts that stream do the same by other arithmetic.
+  std::vector<std::string> streams;
+  const std::vector<float> near =
+      run("backend=cuda,moe_experts=cuda_one_launch_stream_int8", false, streams);
+  CHECK(streams.size() == fast.size());
+  CHECK(std::count(streams.begin(), streams.end(),
+                   "moe_experts/cuda_one_launch_stream_int8 (with the router)") > 0);
+  double errors = 0;
+  double squares = 0;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    errors += std::pow(double{near.at(i)} - logits[i], 2);
+    squares += std::pow(double{logits[i]}, 2);
+  }
+  CHECK(errors <= 1e-3 * squares);
   const auto num_layers =
       static_cast<std::size_t>(load_model_config(resolve_model("nano")).num_layers);
   // Norm, product and choice of the router, and gate and up; the norm before query, key and value;
