@@ -26,7 +26,6 @@ constexpr std::string_view kCudaReference[] = {
 constexpr std::string_view kCudaAccurate[] = {
     "cuda_rows_f32", "cuda_split_kv", "cuda_tiled_f32",   "cuda_per_token_f32", "cuda_plain_f32",
     "cuda_rows",     "cuda_warp",     "cuda_elementwise", "cuda_block",         "cuda_radix"};
-// The first four of these compute one token otherwise than several: not for kInvariant.
 constexpr std::string_view kCudaFew[] = {"cuda_one_launch_stream_int8",
                                          "cuda_one_launch_fp8",
                                          "cuda_digits_fp8",
@@ -70,6 +69,27 @@ constexpr std::string_view kCudaMany[] = {"cuda_cublaslt",
                                           "cuda_warp",
                                           "cuda_block",
                                           "cuda_radix"};
+// The same for any number of tokens, with the same bits: those that are fast for prompts and for
+// decoding, then those that are for decoding.
+constexpr std::string_view kCudaInvariant[] = {"cuda_chain_bf16",
+                                               "cuda_flash_splits_mma",
+                                               "cuda_grouped_blocks_fp8",
+                                               "cuda_direct_bf16",
+                                               "cuda_folded_fp8",
+                                               "cuda_stream_bf16",
+                                               "cuda_rows_bf16",
+                                               "cuda_fused_bf16",
+                                               "cuda_decode_mma",
+                                               "cuda_split_kv",
+                                               "cuda_tiled_f32",
+                                               "cuda_per_token_f32",
+                                               "cuda_plain_f32",
+                                               "cuda_rows",
+                                               "cuda_elementwise",
+                                               "cuda_cluster",
+                                               "cuda_warp",
+                                               "cuda_block",
+                                               "cuda_radix"};
 constexpr std::string_view kCudaRouterMany = "cuda_two_parts_bf16";
 constexpr std::string_view kCudaAccurateMany[] = {
     "cuda_tiled_f32", "cuda_per_token_f32", "cuda_split_kv", "cuda_plain_f32", "cuda_rows",
@@ -83,7 +103,7 @@ std::span<const std::string_view> names_of(const Plan& plan, bool many) {
       if (!cuda) return kFast;
       return many ? Names(kCudaMany) : Names(kCudaFew);
     case OpFamily::kInvariant:  // every CPU variant keeps a token's bits in any company
-      return cuda ? Names(kCudaFew).subspan(4) : Names(kFast);
+      return cuda ? Names(kCudaInvariant) : Names(kFast);
     case OpFamily::kAccurate:
       return !cuda ? Names(kAccurate) : many ? Names(kCudaAccurateMany) : Names(kCudaAccurate);
     case OpFamily::kReference:

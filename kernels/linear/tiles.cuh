@@ -80,6 +80,7 @@ constexpr int kRoundThreads = 256;
 template <Format kFormat>
 __global__ void MOEBENCH_BOUNDS(kRoundThreads)
     round_inputs(const float* x, uint4* rounded, std::int64_t count) {
+  gpu::let_next_kernel_start();  // one that waits for this one before it reads
   const std::int64_t i = std::int64_t{blockIdx.x} * kRoundThreads + threadIdx.x;
   if (i < count) rounded[i] = read_inputs<kFormat>(x + i * 8, true);
 }

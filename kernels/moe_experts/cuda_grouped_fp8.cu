@@ -29,7 +29,9 @@
 // so that a warp's lanes meet all banks of shared memory.
 //
 // A sum is one over columns in order, the same in all tiles of up to 32 tokens and in all larger
-// ones. Other formats and other shapes run as cuda_grouped_registers_bf16.
+// ones. cuda_grouped_blocks_fp8 is the same without folded scales, with more instructions in large
+// tiles: a token has the same bits in any batch. Other formats and other shapes run as
+// cuda_grouped_registers_bf16.
 #include <algorithm>
 #include <cstddef>
 
@@ -190,8 +192,8 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads)
 
 // ---- Products of tiles --------------------------------------------------------------------------
 
-// kMostTokens: of a tile.
-template <int kMostTokens>
+// kMostTokens: of a tile. kMayFold: or all tiles are summed as small ones are.
+template <int kMostTokens, bool kMayFold>
 class Float8Products {
  public:
   // Groups of four warps that multiply, each with 64 rows; one more has things copied, and gives
@@ -202,7 +204,7 @@ class Float8Products {
   static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kRows = kGroups * kGroupRows;
   // Whether scales are folded into weights.
-  static constexpr bool kFolds = kMostTokens > kMostUnfolded;
+  static constexpr bool kFolds = kMayFold && kMostTokens > kMostUnfolded;
 
  private:
   static constexpr int kMultiplierRegisters = kGroups == 3 ? 160 : 88;
@@ -686,20 +688,20 @@ struct Project {
   MOEBENCH_DEVICE void advance(float*) const {}
 };
 
-template <int kMostTokens>
-__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens>::kThreads, 1)
+template <int kMostTokens, bool kMayFold>
+__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens, kMayFold>::kThreads, 1)
     activate_tiles(Groups groups, Stack gate_up, const float* biases, Inputs x,
                    MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Activate activate) {
   gpu::let_next_kernel_start();
-  Float8Products<kMostTokens>(gate_up, biases, groups, x).run(codes, activate);
+  Float8Products<kMostTokens, kMayFold>(gate_up, biases, groups, x).run(codes, activate);
 }
 
-template <int kMostTokens>
-__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens>::kThreads, 1)
+template <int kMostTokens, bool kMayFold>
+__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens, kMayFold>::kThreads, 1)
     project_tiles(Groups groups, Stack down, const float* biases, Inputs activated,
                   MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project project) {
   gpu::let_next_kernel_start();
-  Float8Products<kMostTokens>(down, biases, groups, activated).run(codes, project);
+  Float8Products<kMostTokens, kMayFold>(down, biases, groups, activated).run(codes, project);
 }
 
 // Tokens of a tile: with 10 of them on average, few experts have more than 16.
@@ -734,9 +736,9 @@ Scratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t 
       workspace.take<float>(num_pairs * hidden_size)};
 }
 
-template <int kMostTokens>
+template <int kMostTokens, bool kMayFold>
 void launch_all(const Args& args, Context& context) {
-  using Products = Float8Products<kMostTokens>;
+  using Products = Float8Products<kMostTokens, kMayFold>;
   const Sizes sizes = sizes_of(args);
   Workspace workspace(context.workspace);
   const Scratch scratch = take_scratch(workspace, sizes.num_pairs, sizes.num_experts,
@@ -771,14 +773,14 @@ void launch_all(const Args& args, Context& context) {
               "moe_experts/cuda_grouped_fp8 (digits of x)", scratch.groups, kMostTokens,
               sizes.top_k, sizes.hidden_size, args.x.data, scratch.inputs);
   gpu::launch(
-      activate_tiles<kMostTokens>, config(args.gate_up.rows),
+      activate_tiles<kMostTokens, kMayFold>, config(args.gate_up.rows),
       "moe_experts/cuda_grouped_fp8 (gate, up)", scratch.groups, device_stack(args.gate_up),
       args.gate_up_bias.data, scratch.inputs, codes_of(args.gate_up),
       Activate{sizes.intermediate_size, args.swiglu_alpha, args.swiglu_limit, scratch.activated});
   gpu::launch(write_digits<Products::kFolds, std::uint16_t>, digits_config,
               "moe_experts/cuda_grouped_fp8 (digits of activations)", scratch.groups, kMostTokens,
               0, sizes.intermediate_size, scratch.activated, scratch.inputs);
-  gpu::launch(project_tiles<kMostTokens>, config(args.down.rows),
+  gpu::launch(project_tiles<kMostTokens, kMayFold>, config(args.down.rows),
               "moe_experts/cuda_grouped_fp8 (down)", scratch.groups, device_stack(args.down),
               args.down_bias.data, scratch.inputs, codes_of(args.down),
               Project{sizes.hidden_size, scratch.projected});
@@ -798,24 +800,41 @@ bool takes(const Args& args) {
            address_of(stack.scales) % 16 == 0 && address_of(biases) % 16 == 0;
   };
   return fits(args.gate_up, args.gate_up_bias.data) && fits(args.down, args.down_bias.data) &&
-         std::max({Float8Products<16>::kBytes, Float8Products<32>::kBytes,
-                   Float8Products<64>::kBytes, Float8Products<96>::kBytes}) +
+         std::max({Float8Products<16, false>::kBytes, Float8Products<32, false>::kBytes,
+                   Float8Products<64, true>::kBytes, Float8Products<96, true>::kBytes}) +
                  1024 <=
              gpu::device_info().shared_bytes_per_block;
 }
 
+template <bool kMayFold>
 void run(const Args& args, Context& context) {
   if (!takes(args)) return cuda_grouped_registers_bf16.run(args, context);
   switch (tile_tokens(args.expert_ids.size(), args.gate_up.count)) {
     case 96:
-      return launch_all<96>(args, context);
+      return launch_all<96, kMayFold>(args, context);
     case 64:
-      return launch_all<64>(args, context);
+      return launch_all<64, kMayFold>(args, context);
     case 32:
-      return launch_all<32>(args, context);
+      return launch_all<32, false>(args, context);
     default:
-      return launch_all<16>(args, context);
+      return launch_all<16, false>(args, context);
   }
+}
+
+std::size_t workspace_bytes(const Problem& problem, int num_threads) {
+  Workspace workspace;
+  const std::int64_t pairs = problem.num_tokens * problem.top_k;
+  // Fewer pairs may have more tiles, which are smaller then.
+  const auto take = [&](std::int64_t num_pairs) {
+    Workspace of_some;
+    take_scratch(of_some, num_pairs, problem.num_experts, problem.hidden_size,
+                 problem.intermediate_size);
+    if (of_some.used() > workspace.used()) workspace = of_some;
+  };
+  take(pairs);
+  for (const int most : kAverages) take(std::min(pairs, most * problem.num_experts));
+  return std::max(workspace.used(),
+                  cuda_grouped_registers_bf16.workspace_bytes(problem, num_threads));
 }
 
 }  // namespace
@@ -832,23 +851,21 @@ const Variant cuda_grouped_fp8 = {
     .weight_layout = RowLayout::kRowMajor,
     .unsupported =
         [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
-    .workspace_bytes =
-        [](const Problem& problem, int num_threads) {
-          Workspace workspace;
-          const std::int64_t pairs = problem.num_tokens * problem.top_k;
-          // Fewer pairs may have more tiles, which are smaller then.
-          const auto take = [&](std::int64_t num_pairs) {
-            Workspace of_some;
-            take_scratch(of_some, num_pairs, problem.num_experts, problem.hidden_size,
-                         problem.intermediate_size);
-            if (of_some.used() > workspace.used()) workspace = of_some;
-          };
-          take(pairs);
-          for (const int most : kAverages) take(std::min(pairs, most * problem.num_experts));
-          return std::max(workspace.used(),
-                          cuda_grouped_registers_bf16.workspace_bytes(problem, num_threads));
-        },
-    .run = run,
+    .workspace_bytes = workspace_bytes,
+    .run = run<true>,
+};
+
+const Variant cuda_grouped_blocks_fp8 = {
+    .name = "cuda_grouped_blocks_fp8",
+    .backend = "cuda",
+    .summary = "cuda_grouped_fp8 with the same sums in tiles of all sizes (Hopper)",
+    .rounds = "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits",
+    .max_nmse = bf16_max_nmse,
+    .weight_layout = RowLayout::kRowMajor,
+    .unsupported =
+        [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
+    .workspace_bytes = workspace_bytes,
+    .run = run<false>,
 };
 
 }  // namespace moebench::moe_experts

@@ -75,7 +75,8 @@ using Variant = moebench::Variant<Problem, Args>;
   X(cuda_grouped_mma_bf16)                    \
   X(cuda_grouped_wgmma_bf16)                  \
   X(cuda_grouped_registers_bf16)              \
-  X(cuda_grouped_fp8)                  \
+  X(cuda_grouped_fp8)                         \
+  X(cuda_grouped_blocks_fp8)                  \
   X(cuda_dequantise_cublaslt)
 MOEBENCH_VARIANTS(MOEBENCH_MOE_EXPERTS_VARIANTS, MOEBENCH_MOE_EXPERTS_CUDA_VARIANTS)
 

@@ -91,10 +91,11 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
   CHECK(few.at("attention") == "cuda_decode_stream_mma");
   CHECK(chosen_for("h200", "backend=cuda,moe_experts=cuda_one_launch_fp8+cuda_grouped_fp8")
             .first.at("moe_experts") == "cuda_one_launch_fp8");
-  CHECK(chosen_for("h200", "backend=cuda,ops=invariant,fuse=yes").first.at("moe_experts") ==
-        "cuda_direct_bf16");
-  CHECK(chosen_for("h200", "backend=cuda,ops=invariant").first.at("attention") ==
-        "cuda_decode_mma");
+  const auto [few_alike, many_alike] = chosen_for("h200", "cuda_invariant");
+  CHECK(few_alike == many_alike);
+  CHECK(few_alike.at("linear") == "cuda_chain_bf16");
+  CHECK(few_alike.at("moe_experts") == "cuda_grouped_blocks_fp8");
+  CHECK(few_alike.at("attention") == "cuda_flash_splits_mma");
   CHECK(many.at("moe_experts") == "cuda_grouped_fp8");
   CHECK(many.at("attention") == "cuda_flash_wgmma");
   const auto router_product = [](const char* plan) {
@@ -115,6 +116,10 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
   CHECK(few_ampere.at("linear") == "cuda_rows_bf16");
   CHECK(few_ampere.at("router") == "cuda_warp");
   CHECK(many_ampere.at("linear") == "cuda_mma_bf16");
+  const auto [few_alike_ampere, many_alike_ampere] = chosen_for("a100", "cuda_invariant");
+  CHECK(few_alike_ampere == many_alike_ampere);
+  CHECK(few_alike_ampere.at("linear") == "cuda_rows_bf16");
+  CHECK(few_alike_ampere.at("moe_experts") == "cuda_direct_bf16");
   const auto [few_blackwell, many_blackwell] = chosen_for("b200", "cuda");  // wgmma is Hopper's
   CHECK(few_blackwell.at("linear") == "cuda_stream_bf16");
   CHECK(many_blackwell.at("linear") == "cuda_mma_bf16");

@@ -180,14 +180,14 @@ TEST_CASE("graphs change nothing") {
 
 TEST_CASE("invariant plans give the same bits however a prompt is cut") {
   ThreadPool pool(1);
-  const bool wgmma = GENERATE(false, true);
+  const bool streams = GENERATE(false, true);  // with variants for decoding
   Plan plan = parse_plan("cuda_invariant");
-  if (wgmma) {
-    plan.ops = {{"linear", "cuda_wgmma_rows_bf16"},
-                {"attention", "cuda_flash_splits_mma"},
-                {"moe_experts", "cuda_grouped_registers_bf16"}};
+  if (streams) {
+    plan.ops["linear"] = "cuda_stream_bf16";
+    plan.ops["attention"] = "cuda_decode_mma";
+    plan.ops["moe_experts"] = "cuda_direct_bf16";
   }
-  CAPTURE(wgmma);
+  CAPTURE(streams);
   EngineOptions options = small_options();
   options.max_context = 512;
   options.step_tokens = 300;
@@ -218,6 +218,41 @@ TEST_CASE("invariant plans give the same bits however a prompt is cut") {
   CHECK(std::all_of(whole.begin(), whole.end(), [](float v) { return std::isfinite(v); }));
   CHECK(logits_of({150, 130}) == whole);
   CHECK(logits_of({253, 17, 7, 1, 1, 1}) == whole);
+}
+
+TEST_CASE("the invariant plan gives a token the same bits in batches of every size") {
+  ThreadPool pool(1);
+  EngineOptions options = small_options();
+  options.max_batch = 130;
+  options.max_context = 16;
+  options.step_tokens = 130;
+  Engine engine = load_engine("nano", parse_plan("cuda_invariant"), options, pool);
+  // Its second token, with so many others' in the same step; their first tokens are prompts.
+  std::vector<float> want;
+  for (const std::int32_t company : {1, 3, 8, 33, 130}) {
+    std::vector<std::int32_t> sequences;
+    std::vector<float> got;
+    for (std::int32_t t = 0; t < company; ++t) {
+      sequences.push_back(engine.cache->create());
+      engine.cache->grow(sequences.back(), 2);
+    }
+    for (std::int32_t position = 0; position < 2; ++position) {
+      Step step;
+      for (std::int32_t t = 0; t < company; ++t) {
+        step.tokens.push_back(7 + 3 * t + position);
+        step.positions.push_back(position);
+        step.sequences.push_back(sequences[static_cast<std::size_t>(t)]);
+      }
+      step.logit_rows = {0};
+      const auto logits = engine.model->forward(step, *engine.cache);
+      got.assign(logits.data, logits.data + logits.size());
+    }
+    if (want.empty()) want = got;
+    INFO(company << " tokens");
+    CHECK(std::all_of(got.begin(), got.end(), [](float v) { return std::isfinite(v); }));
+    CHECK(got == want);
+    for (const std::int32_t sequence : sequences) engine.cache->release(sequence);
+  }
 }
 
 TEST_CASE("graphs of the shapes used last are kept, and steps that decode many are graphs too") {
@@ -383,8 +418,11 @@ TEST_CASE("a token has the same bits in any company, whichever ops are fused for
   ThreadPool pool(1);
   EngineOptions options = small_options();
   options.max_batch = 17;
-  Engine engine =
-      load_engine("nano", parse_plan("backend=cuda,ops=invariant,fuse=yes"), options, pool);
+  Plan plan = parse_plan("backend=cuda,ops=invariant,fuse=yes");
+  plan.ops["linear"] = "cuda_stream_bf16";
+  plan.ops["attention"] = "cuda_decode_mma";
+  plan.ops["moe_experts"] = "cuda_direct_bf16";
+  Engine engine = load_engine("nano", plan, options, pool);
   std::vector<float> want;
   for (const std::int32_t company : {1, 4, 5, 16, 17}) {  // bounds of what is fused
     Step step;

@@ -152,6 +152,26 @@ TEST_CASE("linear: cuda_wgmma_rows_bf16 has the bits of cuda_wgmma_bf16, however
   }
 }
 
+TEST_CASE("linear: cuda_chain_bf16 has the bits of cuda_wgmma_bf16, however many tokens") {
+  ThreadPool pool(1);
+  // Also that the machine's mma.sync and wgmma add up alike, as a GPU's do. A tile a block, of 16
+  // rows and of more; several tiles a block; gpt-oss's columns, and fewer than a stage has.
+  for (const auto& [rows, cols] :
+       {std::pair{75, 1888}, {130, 4096}, {700, 96}, {45, 2880}, {20, 32}}) {
+    RandomStream random(17);
+    verify::RandomMatrices weight(random, Format::kBf16, 1, rows, cols, pool);
+    const std::vector<float> bias = verify::random_floats(random, rows, 1.0F);
+    const std::vector<float> x = verify::random_floats(random, std::int64_t{65} * cols, 2.0F);
+    const auto all = linear_with("cuda_wgmma_bf16", weight, x, bias, 65, pool);
+    for (const std::int64_t tokens : {1, 3, 8, 9, 16, 17, 33, 64, 65}) {
+      INFO(rows << " rows, " << tokens << " tokens");
+      const std::vector<float> of_some(x.begin(), x.begin() + tokens * cols);
+      const std::vector<float> want(all.begin(), all.begin() + tokens * rows);
+      CHECK(same_bits(linear_with("cuda_chain_bf16", weight, of_some, bias, tokens, pool), want));
+    }
+  }
+}
+
 TEST_CASE("linear: cuda_stream_bf16 in every schedule") {
   ThreadPool pool(1);
   RandomStream random(8);
@@ -364,7 +384,8 @@ TEST_CASE("moe_experts: cuda_grouped_registers_bf16 in every schedule") {
   }
 }
 
-TEST_CASE("moe_experts: cuda_grouped_fp8 multiplies tiles of every size") {
+TEST_CASE(
+    "moe_experts: cuda_grouped_fp8 and cuda_grouped_blocks_fp8 multiply tiles of every size") {
   ThreadPool pool(1);
   struct Case {
     std::int64_t experts, hidden, intermediate, tokens, top_k;
@@ -382,11 +403,13 @@ TEST_CASE("moe_experts: cuda_grouped_fp8 multiplies tiles of every size") {
                                    pool);
     verify::RandomMatrices down(random, Format::kMxfp4, c.experts, c.hidden, c.intermediate, pool);
     const auto want = experts_with("cuda_per_token_f32", gate_up, down, c.tokens, c.top_k, pool);
-    const auto got = experts_with("cuda_grouped_fp8", gate_up, down, c.tokens, c.top_k, pool);
-    CHECK(nmse(got, want) < moe_experts::cuda_grouped_fp8.max_nmse({.format = Format::kMxfp4}));
-    // Not what it falls back to.
-    CHECK_FALSE(same_bits(
-        got, experts_with("cuda_grouped_registers_bf16", gate_up, down, c.tokens, c.top_k, pool)));
+    for (const char* variant : {"cuda_grouped_fp8", "cuda_grouped_blocks_fp8"}) {
+      const auto got = experts_with(variant, gate_up, down, c.tokens, c.top_k, pool);
+      CHECK(nmse(got, want) < moe_experts::cuda_grouped_fp8.max_nmse({.format = Format::kMxfp4}));
+      // Not what it falls back to.
+      CHECK_FALSE(same_bits(got, experts_with("cuda_grouped_registers_bf16", gate_up, down,
+                                              c.tokens, c.top_k, pool)));
+    }
   }
 }
 
@@ -408,6 +431,22 @@ TEST_CASE("moe_experts: cuda_grouped_fp8 gives a token the same bits in every ba
   check(130, {49, 80});
 }
 
+TEST_CASE("moe_experts: cuda_grouped_blocks_fp8 has one way to sum for every batch") {
+  ThreadPool pool(1);
+  RandomStream random(16);
+  verify::RandomMatrices gate_up(random, Format::kMxfp4, 4, 192, 288, pool);
+  verify::RandomMatrices down(random, Format::kMxfp4, 4, 288, 96, pool);
+  const auto all = experts_with("cuda_grouped_blocks_fp8", gate_up, down, 190, 2, pool);
+  for (const std::int64_t tokens : {1, 3, 8, 33, 70, 130}) {
+    INFO(tokens << " tokens");
+    const auto some = experts_with("cuda_grouped_blocks_fp8", gate_up, down, tokens, 2, pool);
+    CHECK(same_bits(some, {all.begin(), all.begin() + tokens * 288}));
+    // What cuda_grouped_fp8 does in small tiles.
+    if (tokens > 33) continue;
+    CHECK(same_bits(some, experts_with("cuda_grouped_fp8", gate_up, down, tokens, 2, pool)));
+  }
+}
+
 TEST_CASE("moe_experts: cuda_grouped_fp8 in every schedule") {
   ThreadPool pool(1);
   RandomStream random(15);
@@ -427,6 +466,12 @@ TEST_CASE("moe_experts: cuda_grouped_fp8 in every schedule") {
       const WithSettings with(settings);
       CHECK(same_bits(experts_with("cuda_grouped_fp8", gate_up, down, tokens, 2, pool), once));
     }
+  }
+  const auto blocks = experts_with("cuda_grouped_blocks_fp8", gate_up, down, 90, 2, pool);
+  for (const simt::Settings& settings : schedules()) {
+    INFO(describe(settings));
+    const WithSettings with(settings);
+    CHECK(same_bits(experts_with("cuda_grouped_blocks_fp8", gate_up, down, 90, 2, pool), blocks));
   }
 }
 

@@ -67,6 +67,34 @@ void check_same(const Multiplied& got, const Multiplied& want) {
   for (std::size_t i = 0; i < 3; ++i) CHECK(same_bits(got.out[i], want.out[i]));
 }
 
+// Three layers of x, of different heights, in one launch.
+std::array<std::vector<float>, 3> multiply_three(std::string_view variant, std::int64_t tokens,
+                                                 std::array<std::int64_t, 3> rows,
+                                                 std::int64_t cols, ThreadPool& pool) {
+  RandomStream random(37);
+  const std::vector<float> x = verify::random_floats(random, tokens * cols, 2.0F);
+  std::vector<verify::RandomMatrices> weights;
+  std::vector<std::vector<float>> biases;
+  std::array<std::vector<float>, 3> out;
+  Operands o("cuda");
+  std::array<linear::Args::Output, 3> layers;
+  for (const std::int64_t r : rows) {
+    weights.emplace_back(random, Format::kBf16, 1, r, cols, pool);
+    biases.push_back(verify::random_floats(random, r, 1.0F));
+  }
+  for (std::size_t i = 0; i < 3; ++i) {
+    out[i].assign(static_cast<std::size_t>(tokens * rows[i]), std::nanf(""));
+    // The second without a bias.
+    const View<const float, 1> bias{i == 1 ? nullptr : o.in(biases[i]), {rows[i]}};
+    layers[i] = {o.in(weights[i].view[0]), bias, {o.out(out[i]), {tokens, rows[i]}}};
+  }
+  linear::Args args{{o.in(x), {tokens, cols}}, layers[0].weight, layers[0].bias, layers[0].out, {}};
+  args.also = {layers[1], layers[2]};
+  o.run(cuda_variant(linear::variants(), variant),
+        linear::Problem{Format::kBf16, tokens, rows[0], cols}, args, pool);
+  return out;
+}
+
 struct CachedShape {
   std::int64_t tokens, heads, kv_heads, head_dim, cols;
 };
@@ -561,6 +589,24 @@ TEST_CASE("linear: cuda_stream_bf16 normalises in every schedule") {
     settings.resident_blocks = 4;
     const WithSettings with(settings);
     check_same(normalise_and_multiply(Format::kBf16, 3, 800, true, true, pool), want);
+  }
+}
+
+TEST_CASE("linear: cuda_chain_bf16 has the bits of cuda_wgmma_bf16 in every schedule") {
+  ThreadPool pool(1);
+  // Layers that end inside tiles; columns that end inside a stage, and turn the ring; x that is
+  // staged and x that comes with the stages.
+  for (const std::int64_t tokens : {1, 11, 18, 40}) {
+    const std::array<std::int64_t, 3> rows = {70, 21, 33};
+    const std::int64_t cols = 608;
+    const auto want = multiply_three("cuda_wgmma_bf16", tokens, rows, cols, pool);
+    for (simt::Settings settings : schedules()) {
+      INFO(tokens << " tokens, " << describe(settings));
+      settings.resident_blocks = 4;
+      const WithSettings with(settings);
+      const auto got = multiply_three("cuda_chain_bf16", tokens, rows, cols, pool);
+      for (std::size_t i = 0; i < 3; ++i) CHECK(same_bits(got[i], want[i]));
+    }
   }
 }
 
