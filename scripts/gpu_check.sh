@@ -33,9 +33,10 @@ plan_of() {  # NAME OPS FIELDS
 AS_SHIPPED="$(plan_of "as shipped" '"default": "fast"' '"kv": "bf16"')"
 DIRECT="$(plan_of "as shipped, direct" \
   '"default": "fast", "moe_experts": "cuda_direct_bf16+cuda_grouped_registers_bf16"' '"kv": "bf16"')"
-# Batch-invariant if wgmma's sums do not depend on its shape, which the probe tells.
-INVARIANT_WGMMA="$(plan_of "invariant, wgmma" '"default": "invariant", "linear": "cuda_wgmma_rows_bf16",
-    "attention": "cuda_flash_splits_mma", "moe_experts": "cuda_grouped_registers_bf16"' '"kv": "bf16"')"
+# One order of sums for every batch by variants that are for decoding, and slow at prompts: what those of
+# the family `invariant` cost.
+INVARIANT_STREAMS="$(plan_of "invariant, streams" '"default": "invariant", "linear": "cuda_stream_bf16",
+    "attention": "cuda_decode_mma", "moe_experts": "cuda_direct_bf16"' '"kv": "bf16"')"
 FUSED="$(plan_of "as shipped, fused" '"default": "fast"' '"kv": "bf16", "fuse": true')"
 APART="$(plan_of "as shipped, launches apart" '"default": "fast", "router": "cuda_warp",
     "moe_experts": "cuda_digits_fp8+cuda_grouped_registers_bf16"' '"kv": "bf16"')"
@@ -46,7 +47,7 @@ SUITE_PLANS_20B="$SUITE_PLANS,
            $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
            $APART,
            $DIRECT,
-           $INVARIANT_WGMMA,
+           $INVARIANT_STREAMS,
            $(plan_of "fp8 dense" '"default": "fast"' \
              '"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"')"
 PROMPT_ATTENTION="cuda_flash_mma cuda_flash_wgmma"
@@ -192,8 +193,10 @@ fi
 # The same bits whatever the batch and the chunking, with and without graphs.
 cat >"$out/suite-invariance.json" <<SUITE
 {"name": "invariance", "models": ["nano"],
- "plans": ["cuda_invariant", "cuda_accurate", $INVARIANT_WGMMA,
-           $(plan_of "invariant, fused" '"default": "invariant"' '"kv": "bf16", "fuse": true'),
+ "plans": ["cuda_invariant", "cuda_accurate", $INVARIANT_STREAMS,
+           $(plan_of "invariant, bf16 cache" '"default": "invariant"' '"kv": "bf16"'),
+           $(plan_of "invariant, fused" '"default": "invariant", "linear": "cuda_stream_bf16",
+             "moe_experts": "cuda_direct_bf16"' '"kv": "bf16", "fuse": true'),
            $(plan_of "invariant, attention by wgmma" '"default": "invariant", "attention": "cuda_flash_wgmma"' '"kv": "bf16"')],
  "probes": [{"kind": "invariance", "items": 4}]}
 SUITE
