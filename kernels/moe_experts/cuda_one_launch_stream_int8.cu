@@ -136,6 +136,10 @@ struct Place {
 };
 
 MOEBENCH_DEVICE void sync_multipliers() { gpu::sync_named(2, kMultipliers); }
+// Before a block arrives, its last warp must have seen the turn: in a block without rows of gate
+// and up nothing else says so. By that warp, which goes on; and by the waiter's.
+MOEBENCH_DEVICE void say_turn_is_seen() { gpu::arrive_named(3, 2 * gpu::kWarp); }
+MOEBENCH_DEVICE void await_turn_is_seen() { gpu::sync_named(3, 2 * gpu::kWarp); }
 
 // ---- The warp that chooses, and asks for weights ------------------------------------------------
 
@@ -246,6 +250,7 @@ MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
     gpu::wait_for_previous_kernel();
     const unsigned turn = gpu::grid_turn(&work.signals->turn);
     await_logits(router, work.signals->at[turn], bias, logits);
+    say_turn_is_seen();
     gpu::sync_warp();
     fused::choose_experts<kHeldExperts>(logits, router.num_experts, work.num_pairs, told.expert_ids,
                                         told.expert_weights);
@@ -255,6 +260,7 @@ MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
       told.expert_ids[lane] = gpu::load_constant(work.expert_ids + lane);
       told.expert_weights[lane] = gpu::load_constant(work.expert_weights + lane);
     }
+    say_turn_is_seen();
   }
   gpu::sync_warp();
   Tiles& tiles = shared().tiles;
@@ -531,6 +537,7 @@ MOEBENCH_DEVICE void activate(const Work& work, const Told& told, const Columns&
   for (int i = 0; i < count; ++i)
     take_tile(work, tables, told, tiles.at[i], i, places, columns, at);
   sync_multipliers();
+  if (gpu::warp_id() == kWaiter / gpu::kWarp) await_turn_is_seen();
   if (thread == kWaiter) gpu::arrive_at_grid(&work.signals->turn);
   const float total = own < count ? total_of(own, row) + bias : 0;
   const float up = gpu::shuffle_down(gpu::kAllLanes, total, 1);
