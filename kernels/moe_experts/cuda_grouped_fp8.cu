@@ -200,14 +200,14 @@ class Float8Products {
   // them registers.
   // Few tokens: five, for many warps hide what each waits for, and gpt-oss's rows are multiples of
   // 320.
-  static constexpr int kGroups = kMostTokens > 32 ? 3 : 5;
+  static constexpr int kGroups = kMostTokens > 32 ? 3 : 4;
   static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kRows = kGroups * kGroupRows;
   // Whether scales are folded into weights.
   static constexpr bool kFolds = kMayFold && kMostTokens > kMostUnfolded;
 
  private:
-  static constexpr int kMultiplierRegisters = kGroups == 3 ? 160 : 88;
+  static constexpr int kMultiplierRegisters = kGroups == 3 ? 160 : 112;
   static constexpr int kLoaderRegisters = 32;
   // What a block has at its start, whose threads have as many as the compiler can give them.
   static_assert(kGroupThreads * (kGroups * kMultiplierRegisters + kLoaderRegisters) <=
