@@ -26,7 +26,8 @@ constexpr std::string_view kCudaReference[] = {
 constexpr std::string_view kCudaAccurate[] = {
     "cuda_rows_f32", "cuda_split_kv", "cuda_tiled_f32",   "cuda_per_token_f32", "cuda_plain_f32",
     "cuda_rows",     "cuda_warp",     "cuda_elementwise", "cuda_block",         "cuda_radix"};
-constexpr std::string_view kCudaFew[] = {"cuda_one_launch_stream_int8",
+constexpr std::string_view kCudaFew[] = {"cuda_one_launch_bf16",
+                                         "cuda_one_launch_stream_int8",
                                          "cuda_one_launch_fp8",
                                          "cuda_digits_fp8",
                                          "cuda_decode_stream_mma",

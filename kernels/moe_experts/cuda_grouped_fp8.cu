@@ -198,8 +198,9 @@ class Float8Products {
  public:
   // Groups of four warps that multiply, each with 64 rows; one more has things copied, and gives
   // them registers.
-  // Few tokens: five, for many warps hide what each waits for, and gpt-oss's rows are multiples of
-  // 320.
+  // Few tokens: four. Five have more warps to hide what each waits for, and gpt-oss's rows are
+  // multiples of 320, but on an H200 32 and 128 tokens of 20b take 177 and 208 us instead of 158
+  // and 196 (128 of 120b 555 instead of 562).
   static constexpr int kGroups = kMostTokens > 32 ? 3 : 4;
   static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kRows = kGroups * kGroupRows;

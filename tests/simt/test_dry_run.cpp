@@ -88,7 +88,7 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
   CHECK(many.at("router") == "cuda_warp");
   CHECK(many.at("linear") == "cuda_wgmma_bf16");
   CHECK(few.at("moe_experts") == "cuda_one_launch_stream_int8");
-  CHECK(few.at("attention") == "cuda_decode_stream_mma");
+  CHECK(few.at("attention") == "cuda_one_launch_bf16");
   CHECK(chosen_for("h200", "backend=cuda,moe_experts=cuda_one_launch_fp8+cuda_grouped_fp8")
             .first.at("moe_experts") == "cuda_one_launch_fp8");
   const auto [few_alike, many_alike] = chosen_for("h200", "cuda_invariant");
