@@ -8,9 +8,9 @@
 // tile a block, if that is at most 64. A warp has 16 rows and as many chains as there are groups of
 // 8 tokens.
 //
-// One thread asks for stages of a ring, each a tile's rows by 64 columns in one box, ahead and
-// while the kernel before still runs. Up to 16 tokens' x is rounded to bf16 into shared memory by
-// all warps of the block; more are rounded by a small kernel before this one, and come with the
+// Two threads in turns ask for stages of a ring, each a tile's rows by 64 columns in one box, ahead
+// and while the kernel before still runs. Up to 16 tokens' x is rounded to bf16 into shared memory
+// by all warps of the block; more are rounded by a small kernel before this one, and come with the
 // stages. While a stage is multiplied, a warp loads its part of the next to registers.
 //
 // Counted, not measured: a tile of 40 rows (query, key and value of gpt-oss by 132 SMs) arrives in
@@ -40,9 +40,11 @@ constexpr int kBytesUnderWay = 48 << 10;
 // kGroups: of 8 tokens.
 template <int kGroups>
 constexpr bool kComesWithStages = kGroups > 2;
-// Warps that multiply come first, and the last one copies. Where x is staged all of them do that.
+// Warps that multiply come first, and those that copy last: asking for a stage of few rows takes
+// one of them about as long as it takes to arrive. Where x is staged all others do that.
+constexpr int kProducers = 2;
 template <int kGroups>
-constexpr int kWarps = kComesWithStages<kGroups> ? kMostChainWarps + 1 : 12;
+constexpr int kWarps = kComesWithStages<kGroups> ? kMostChainWarps + kProducers : 12;
 
 // A stage is the weights' box, up to a multiple of 1,024 bytes, and what comes with it of x.
 MOEBENCH_HOST_DEVICE int weight_bytes(int tile_rows) {
@@ -94,9 +96,10 @@ struct Turn {
   int stage = 0;
   unsigned parity = 0;
 
-  MOEBENCH_DEVICE void advance() {
-    if (++stage == stages) {
-      stage = 0;
+  MOEBENCH_DEVICE void advance(int by) {
+    stage += by;
+    if (stage >= stages) {
+      stage -= stages;
       parity ^= 1;
     }
   }
@@ -135,49 +138,56 @@ __global__ void MOEBENCH_BOUNDS(kWarps<kGroups>* gpu::kWarp, 1)
   const int tiles = (parts.blocks - block + blocks - 1) / blocks;
   const int count = tiles * column_tiles;  // stages, one after the other
 
-  if (gpu::warp_id() == kWarps<kGroups> - 1) {
+  const int producer = gpu::warp_id() - (kWarps<kGroups> - kProducers);
+  if (producer >= 0) {
     if (gpu::lane_id() != 0) return;
     // Of x nothing until the kernel before has ended.
     const auto load_inputs = [&](int column_tile, int stage) {
       gpu::load_tile_async(ring + stage * of_stage + weight_bytes(tile_rows), rounded,
                            column_tile * kCols, 0, &full[stage]);
     };
-    const int most_under_way = min(stages, max(kBytesUnderWay / (tile_rows * kRowBytes), 2));
+    // Even, so that a producer waits for stages of its own.
+    const int most_under_way =
+        max(min(stages, kBytesUnderWay / (tile_rows * kRowBytes)) / kProducers * kProducers,
+            kProducers);
     const int before_inputs = kWithStages ? min(most_under_way, count) : 0;
+    const auto wait_for_inputs = [&] {
+      gpu::wait_for_previous_kernel();
+      for (int i = producer; i < before_inputs; i += kProducers) load_inputs(i % column_tiles, i);
+    };
     Turn turn{stages};
-    Turn landed{stages};
-    int asked = 0;
-    int column_tile = 0;
-    for (int tile = block; tile < parts.blocks; tile += blocks) {
+    turn.advance(producer);
+    Turn landed = turn;
+    int tile = block;
+    int column_tile = producer;
+    for (int asked = producer; asked < count; asked += kProducers) {
+      if (kWithStages && asked - before_inputs >= 0 && asked - before_inputs < kProducers) {
+        wait_for_inputs();
+      }
+      for (; column_tile >= column_tiles; column_tile -= column_tiles) tile += blocks;
+      if (asked >= most_under_way) {
+        gpu::mbarrier_wait(&full[landed.stage], landed.parity);
+        landed.advance(kProducers);
+      }
+      gpu::mbarrier_wait(&empty[turn.stage], turn.parity ^ 1);
+      gpu::mbarrier_arrive_expect_bytes(
+          &full[turn.stage], tile_rows * kRowBytes + (kWithStages ? kGroups * kGroupBytes : 0));
       const Part& part = part_of_block(parts, tile);
       const gpu::TensorMap& weights = &part == &parts.part[0]   ? first
                                       : &part == &parts.part[1] ? second
                                                                 : third;
-      const int row = (tile - part.first_block) * tile_rows;
-      for (column_tile = 0; column_tile < column_tiles; ++column_tile) {
-        if (asked >= most_under_way) {
-          gpu::mbarrier_wait(&full[landed.stage], landed.parity);
-          landed.advance();
-        }
-        gpu::mbarrier_wait(&empty[turn.stage], turn.parity ^ 1);
-        gpu::mbarrier_arrive_expect_bytes(
-            &full[turn.stage], tile_rows * kRowBytes + (kWithStages ? kGroups * kGroupBytes : 0));
-        gpu::load_tile_async(ring + turn.stage * of_stage, weights, column_tile * kCols, row,
-                             &full[turn.stage]);
-        if (kWithStages && asked >= before_inputs) load_inputs(column_tile, turn.stage);
-        turn.advance();
-        ++asked;
-        if (kWithStages && asked == before_inputs) {
-          gpu::wait_for_previous_kernel();
-          for (int i = 0; i < before_inputs; ++i) load_inputs(i % column_tiles, i);
-        }
-      }
+      gpu::load_tile_async(ring + turn.stage * of_stage, weights, column_tile * kCols,
+                           (tile - part.first_block) * tile_rows, &full[turn.stage]);
+      if (kWithStages && asked >= before_inputs) load_inputs(column_tile, turn.stage);
+      turn.advance(kProducers);
+      column_tile += kProducers;
     }
+    if (kWithStages && count - before_inputs <= producer) wait_for_inputs();
     return;
   }
 
   if constexpr (!kWithStages) {
-    constexpr int kStaging = kThreads - gpu::kWarp;
+    constexpr int kStaging = kThreads - kProducers * gpu::kWarp;
     gpu::wait_for_previous_kernel();
     stage_inputs<kGroups>(x, num_tokens, cols, static_cast<int>(threadIdx.x), kStaging, inputs);
     if (gpu::warp_id() >= chain_warps) return gpu::arrive_named(kStagedBarrier, kStaging);
@@ -248,7 +258,7 @@ __global__ void MOEBENCH_BOUNDS(kWarps<kGroups>* gpu::kWarp, 1)
   const auto release = [&] {
     gpu::sync_warp();
     if (lane == 0) gpu::mbarrier_arrive(&empty[next.stage]);
-    next.advance();
+    next.advance(1);
   };
   // Multiplies a stage, and loads the one after it if there is one: between products, which wait
   // for each other.

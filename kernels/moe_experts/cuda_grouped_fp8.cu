@@ -192,23 +192,24 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads)
 
 // ---- Products of tiles --------------------------------------------------------------------------
 
-// kMostTokens: of a tile. kMayFold: or all tiles are summed as small ones are.
-template <int kMostTokens, bool kMayFold>
+// Few tokens: four. Five have more warps to hide what each waits for, and gpt-oss's rows are
+// multiples of 320, but on an H200 32 and 128 tokens of 20b take 177 and 208 us instead of 158 and
+// 196 (128 of 120b 555 instead of 562).
+template <int kMostTokens>
+constexpr int kUsualGroups = kMostTokens > 32 ? 3 : 4;
+
+// kMostTokens: of a tile. kMayFold: or all tiles are summed as small ones are. kGroups: of four
+// warps that multiply, each with 64 rows; one more has things copied, and gives them registers.
+template <int kMostTokens, bool kMayFold, int kGroups = kUsualGroups<kMostTokens>>
 class Float8Products {
  public:
-  // Groups of four warps that multiply, each with 64 rows; one more has things copied, and gives
-  // them registers.
-  // Few tokens: four. Five have more warps to hide what each waits for, and gpt-oss's rows are
-  // multiples of 320, but on an H200 32 and 128 tokens of 20b take 177 and 208 us instead of 158
-  // and 196 (128 of 120b 555 instead of 562).
-  static constexpr int kGroups = kMostTokens > 32 ? 3 : 4;
   static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kRows = kGroups * kGroupRows;
   // Whether scales are folded into weights.
   static constexpr bool kFolds = kMayFold && kMostTokens > kMostUnfolded;
 
  private:
-  static constexpr int kMultiplierRegisters = kGroups == 3 ? 160 : 112;
+  static constexpr int kMultiplierRegisters = kGroups == 2 ? 208 : kGroups == 3 ? 160 : 112;
   static constexpr int kLoaderRegisters = 32;
   // What a block has at its start, whose threads have as many as the compiler can give them.
   static_assert(kGroupThreads * (kGroups * kMultiplierRegisters + kLoaderRegisters) <=
@@ -689,20 +690,21 @@ struct Project {
   MOEBENCH_DEVICE void advance(float*) const {}
 };
 
-template <int kMostTokens, bool kMayFold>
-__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens, kMayFold>::kThreads, 1)
+template <int kMostTokens, bool kMayFold, int kGroups>
+__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens, kMayFold, kGroups>::kThreads, 1)
     activate_tiles(Groups groups, Stack gate_up, const float* biases, Inputs x,
                    MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Activate activate) {
   gpu::let_next_kernel_start();
-  Float8Products<kMostTokens, kMayFold>(gate_up, biases, groups, x).run(codes, activate);
+  Float8Products<kMostTokens, kMayFold, kGroups>(gate_up, biases, groups, x).run(codes, activate);
 }
 
-template <int kMostTokens, bool kMayFold>
-__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens, kMayFold>::kThreads, 1)
+template <int kMostTokens, bool kMayFold, int kGroups>
+__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens, kMayFold, kGroups>::kThreads, 1)
     project_tiles(Groups groups, Stack down, const float* biases, Inputs activated,
                   MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project project) {
   gpu::let_next_kernel_start();
-  Float8Products<kMostTokens, kMayFold>(down, biases, groups, activated).run(codes, project);
+  Float8Products<kMostTokens, kMayFold, kGroups>(down, biases, groups, activated)
+      .run(codes, project);
 }
 
 // Tokens of a tile: with 10 of them on average, few experts have more than 16.
@@ -712,6 +714,32 @@ int tile_tokens(std::int64_t num_pairs, std::int64_t num_experts) {
          : num_pairs > kAverages[1] * num_experts ? 64
          : num_pairs > kAverages[0] * num_experts ? 32
                                                   : 16;
+}
+
+// Calls launch(constant) with groups of four warps for rows of so many pairs: if there is less than
+// a tile for each multiprocessor, those with which the one that has most has fewest rows.
+template <int kMostTokens, class Launch>
+void with_row_groups(std::int64_t num_pairs, std::int64_t num_experts, std::int64_t rows,
+                     Launch&& launch) {
+  constexpr int kUsual = kUsualGroups<kMostTokens>;
+  if constexpr (kMostTokens == 16) {
+    const std::int64_t experts = std::min(num_pairs, num_experts);  // at most
+    const std::int64_t num_sms = gpu::device_info().num_sms;
+    const auto tiles = [&](int groups) {
+      const int tile_rows = groups * kGroupRows;
+      return experts * ((rows + tile_rows - 1) / tile_rows);
+    };
+    const auto most_rows = [&](int groups) {
+      return (tiles(groups) + num_sms - 1) / num_sms * groups;
+    };
+    if (tiles(kUsual) < num_sms) {
+      if (most_rows(2) < std::min(most_rows(3), most_rows(kUsual))) {
+        return launch(std::integral_constant<int, 2>());
+      }
+      if (most_rows(3) < most_rows(kUsual)) return launch(std::integral_constant<int, 3>());
+    }
+  }
+  launch(std::integral_constant<int, kUsual>());
 }
 
 struct Scratch {
@@ -745,15 +773,15 @@ void launch_all(const Args& args, Context& context) {
   const Scratch scratch = take_scratch(workspace, sizes.num_pairs, sizes.num_experts,
                                        sizes.hidden_size, sizes.intermediate_size);
   const std::int64_t tiles = most_tiles(sizes.num_pairs, sizes.num_experts, kMostTokens);
-  const auto config = [&](std::int64_t rows) {
-    const std::int64_t products = tiles * Products::num_row_tiles(static_cast<int>(rows));
+  const auto config = [&]<class OfRows>(std::int64_t rows, const OfRows*) {
+    const std::int64_t products = tiles * OfRows::num_row_tiles(static_cast<int>(rows));
     return gpu::LaunchConfig{.grid = {static_cast<unsigned>(
                                  std::min<std::int64_t>(products, gpu::device_info().num_sms))},
-                             .block = Products::kThreads,
-                             .shared_bytes = Products::kBytes,
+                             .block = OfRows::kThreads,
+                             .shared_bytes = OfRows::kBytes,
                              .stream = context.stream,
                              .overlap_previous = true,
-                             .shared_percent = gpu::shared_percent_for(Products::kBytes, 1)};
+                             .shared_percent = gpu::shared_percent_for(OfRows::kBytes, 1)};
   };
   const gpu::LaunchConfig digits_config{.grid = {static_cast<unsigned>(tiles * kMostTokens / 8)},
                                         .block = kDigitThreads,
@@ -773,18 +801,28 @@ void launch_all(const Args& args, Context& context) {
   gpu::launch(write_digits<Products::kFolds, float>, digits_config,
               "moe_experts/cuda_grouped_fp8 (digits of x)", scratch.groups, kMostTokens,
               sizes.top_k, sizes.hidden_size, args.x.data, scratch.inputs);
-  gpu::launch(
-      activate_tiles<kMostTokens, kMayFold>, config(args.gate_up.rows),
-      "moe_experts/cuda_grouped_fp8 (gate, up)", scratch.groups, device_stack(args.gate_up),
-      args.gate_up_bias.data, scratch.inputs, codes_of(args.gate_up),
-      Activate{sizes.intermediate_size, args.swiglu_alpha, args.swiglu_limit, scratch.activated});
+  const auto launch_rows = [&](const MatrixStackView& stack, auto&& launch) {
+    with_row_groups<kMostTokens>(sizes.num_pairs, sizes.num_experts, stack.rows, [&](auto groups) {
+      const Float8Products<kMostTokens, kMayFold, groups()>* products = nullptr;
+      launch(groups, config(stack.rows, products));
+    });
+  };
+  launch_rows(args.gate_up, [&](auto groups, const gpu::LaunchConfig& rows_config) {
+    gpu::launch(
+        activate_tiles<kMostTokens, kMayFold, groups()>, rows_config,
+        "moe_experts/cuda_grouped_fp8 (gate, up)", scratch.groups, device_stack(args.gate_up),
+        args.gate_up_bias.data, scratch.inputs, codes_of(args.gate_up),
+        Activate{sizes.intermediate_size, args.swiglu_alpha, args.swiglu_limit, scratch.activated});
+  });
   gpu::launch(write_digits<Products::kFolds, std::uint16_t>, digits_config,
               "moe_experts/cuda_grouped_fp8 (digits of activations)", scratch.groups, kMostTokens,
               0, sizes.intermediate_size, scratch.activated, scratch.inputs);
-  gpu::launch(project_tiles<kMostTokens, kMayFold>, config(args.down.rows),
-              "moe_experts/cuda_grouped_fp8 (down)", scratch.groups, device_stack(args.down),
-              args.down_bias.data, scratch.inputs, codes_of(args.down),
-              Project{sizes.hidden_size, scratch.projected});
+  launch_rows(args.down, [&](auto groups, const gpu::LaunchConfig& rows_config) {
+    gpu::launch(project_tiles<kMostTokens, kMayFold, groups()>, rows_config,
+                "moe_experts/cuda_grouped_fp8 (down)", scratch.groups, device_stack(args.down),
+                args.down_bias.data, scratch.inputs, codes_of(args.down),
+                Project{sizes.hidden_size, scratch.projected});
+  });
   launch_combine(args, context, scratch.projected, true);
 }
 
@@ -801,7 +839,8 @@ bool takes(const Args& args) {
            address_of(stack.scales) % 16 == 0 && address_of(biases) % 16 == 0;
   };
   return fits(args.gate_up, args.gate_up_bias.data) && fits(args.down, args.down_bias.data) &&
-         std::max({Float8Products<16, false>::kBytes, Float8Products<32, false>::kBytes,
+         std::max({Float8Products<16, false, 2>::kBytes, Float8Products<16, false, 3>::kBytes,
+                   Float8Products<16, false>::kBytes, Float8Products<32, false>::kBytes,
                    Float8Products<64, true>::kBytes, Float8Products<96, true>::kBytes}) +
                  1024 <=
              gpu::device_info().shared_bytes_per_block;

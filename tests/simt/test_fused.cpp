@@ -155,9 +155,10 @@ TEST_CASE("linear: cuda_wgmma_rows_bf16 has the bits of cuda_wgmma_bf16, however
 TEST_CASE("linear: cuda_chain_bf16 has the bits of cuda_wgmma_bf16, however many tokens") {
   ThreadPool pool(1);
   // Also that the machine's mma.sync and wgmma add up alike, as a GPU's do. A tile a block, of 16
-  // rows and of more; several tiles a block; gpt-oss's columns, and fewer than a stage has.
+  // rows and of more; several tiles a block; gpt-oss's columns, and fewer than a stage has; one
+  // stage more than may be under way.
   for (const auto& [rows, cols] :
-       {std::pair{75, 1888}, {130, 4096}, {700, 96}, {45, 2880}, {20, 32}}) {
+       {std::pair{75, 1888}, {130, 4096}, {700, 96}, {45, 2880}, {20, 32}, {250, 448}}) {
     RandomStream random(17);
     verify::RandomMatrices weight(random, Format::kBf16, 1, rows, cols, pool);
     const std::vector<float> bias = verify::random_floats(random, rows, 1.0F);
@@ -392,10 +393,12 @@ TEST_CASE(
   };
   // Chunks of columns that are whole and that are not, one and several; rows that end inside 64,
   // and that leave four warps without any; products of 8, 16, 32, 64 and 96 tokens, each as the
-  // most of a tile and as the fewer; several tiles of an expert.
+  // most of a tile and as the fewer; several tiles of an expert; so few pairs that two or three
+  // groups of warps have a tile's rows.
   const Case cases[] = {{8, 160, 96, 12, 2}, {4, 320, 160, 10, 2},  {4, 96, 192, 45, 2},
                         {3, 64, 32, 36, 2},  {4, 448, 320, 48, 2},  {2, 256, 128, 48, 1},
-                        {2, 160, 96, 70, 1}, {2, 288, 224, 130, 1}, {2, 64, 32, 230, 1}};
+                        {2, 160, 96, 70, 1}, {2, 288, 224, 130, 1}, {2, 64, 32, 230, 1},
+                        {4, 64, 96, 3, 1},   {4, 160, 96, 1, 2}};
   for (const Case& c : cases) {
     INFO(c.tokens << " tokens, " << c.hidden << ", " << c.intermediate);
     RandomStream random(14);
