@@ -152,7 +152,8 @@ Plan choose_by_measuring(const Plan& plan, const TuningCandidates& candidates, O
                          const TimeSteps& time,
                          const std::function<void(std::string_view)>& report) {
   Plan tuned = plan;
-  const bool apart = plan.backend == PlanBackend::kCuda;
+  // Two variants that are invariant each are not so together.
+  const bool apart = plan.backend == PlanBackend::kCuda && plan.family != OpFamily::kInvariant;
   for (const auto& candidate : candidates.few) {
     const std::string& op = candidate.first;
     const auto pick = [&](const std::vector<std::string>& names, Steps steps) {

@@ -98,11 +98,15 @@ TEST_CASE("autotune: on the GPU few and many tokens get what is fastest for them
   CHECK_THAT(said, Catch::Contains("portable_f32 cannot run here"));
 }
 
-TEST_CASE("autotune: on the CPU one variant runs both kinds of steps, the best on the whole") {
+TEST_CASE(
+    "autotune: on the CPU and if invariant one variant runs both kinds of steps, the best on the "
+    "whole") {
   Clock clock{{{"portable_f32", {9, 1}}, {"avx2_f32", {4, 2}}, {"avx2_int8", {3, 4}}}, {}};
   const std::vector<std::string> names = {"portable_f32", "avx2_f32", "avx2_int8"};
   CHECK(choose_linear("fast", names, names, clock).ops.at("linear") == "avx2_f32");
   CHECK(clock.asked.size() == 3);
+  // And of a family that keeps a token's bits in any company: two would not be invariant together.
+  CHECK(choose_linear("cuda_invariant", names, names, clock).ops.at("linear") == "avx2_f32");
 }
 
 TEST_CASE("autotune: the reference and what is named stay as they are") {
