@@ -4,6 +4,7 @@
 #include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <deque>
 
 #include "kernels/attention/attention.h"
 #include "kernels/core/described_device.h"
@@ -73,7 +74,7 @@ std::array<std::vector<float>, 3> multiply_three(std::string_view variant, std::
                                                  std::int64_t cols, ThreadPool& pool) {
   RandomStream random(37);
   const std::vector<float> x = verify::random_floats(random, tokens * cols, 2.0F);
-  std::vector<verify::RandomMatrices> weights;
+  std::deque<verify::RandomMatrices> weights;
   std::vector<std::vector<float>> biases;
   std::array<std::vector<float>, 3> out;
   Operands o("cuda");
