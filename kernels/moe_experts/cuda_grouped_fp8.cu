@@ -443,6 +443,17 @@ class Float8Products {
             scales + (row + 1 - first_is_odd()) * scale_bytes, stack_.first.cols / 32 - t,
             low_row * kChunkBytes + low_row / 2 % 4 * 16};
   }
+  // The ring's stage, and the descriptor of its inputs; the ring is at the next one then.
+  struct Taken {
+    int stage;
+    std::uint64_t inputs;
+  };
+  MOEBENCH_DEVICE static Taken take_stage(Ring& ring) {
+    // From one lane, so that it is known to be the warp's.
+    const int stage = gpu::shuffle(gpu::kAllLanes, ring.stage, 0);
+    ring.advance();
+    return {stage, ring.inputs + static_cast<std::uint64_t>(stage) * (kStageBytes / 16)};
+  }
   MOEBENCH_DEVICE void release_before(int stage, bool some) const {
     gpu::sync_warp();
     if (some && gpu::lane_id() == 0) {
@@ -504,11 +515,7 @@ class Float8Products {
     read_codes();
     MOEBENCH_NO_UNROLL
     for (int chunk = 0; chunk < num_chunks_; ++chunk) {
-      // From one lane, so that it is known to be the warp's.
-      const int stage = gpu::shuffle(gpu::kAllLanes, ring.stage, 0);
-      const std::uint64_t inputs =
-          ring.inputs + static_cast<std::uint64_t>(stage) * (kStageBytes / 16);
-      ring.advance();
+      const auto [stage, inputs] = take_stage(ring);
       MOEBENCH_UNROLL
       for (int i = 0; i < kProducts; ++i) {
         auto& weights = a[i % 2];
@@ -570,10 +577,7 @@ class Float8Products {
     read_codes();
     MOEBENCH_NO_UNROLL
     for (int chunk = 0; chunk < num_chunks_; ++chunk) {
-      const int stage = gpu::shuffle(gpu::kAllLanes, ring.stage, 0);
-      const std::uint64_t inputs =
-          ring.inputs + static_cast<std::uint64_t>(stage) * (kStageBytes / 16);
-      ring.advance();
+      const auto [stage, inputs] = take_stage(ring);
       MOEBENCH_UNROLL
       for (int i = 0; i < kProducts; ++i) {
         auto& weights = a[i % kFragments];

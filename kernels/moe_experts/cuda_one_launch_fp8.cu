@@ -32,22 +32,7 @@ constexpr int kDigitWarps = kUnits / gpu::kWarp;  // those of the block that sto
 constexpr int kChooser = 0;                       // the warp that chooses
 constexpr int kWaiter = kThreads - 1;             // the thread that waits for the grid
 
-// What the kernel is given, with a router or with x, ids and weights.
-struct Work {
-  Router router;
-  const float* x;
-  const std::int32_t* expert_ids;
-  const float* expert_weights;
-  Stack gate_up;
-  Stack down;
-  const float* gate_up_bias;
-  const float* down_bias;
-  int num_pairs;
-  float alpha;
-  float limit;
-  float* out;
-  Signals* signals;
-};
+using Work = OneLaunch;
 
 // The row that gate and up multiply, where they have nothing and down will have its digits.
 MOEBENCH_DEVICE float* shared_x() {
@@ -196,30 +181,11 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
 }
 
 void run(const Args& args, Context& context) {
-  const fused::Norm& norm = args.route.norm;
-  const bool routes = norm.weight.data != nullptr;
+  const bool routes = has_router(args);
   if (!routes && !takes(args)) return cuda_digits_fp8.run(args, context);
-  const std::int64_t num_pairs = args.expert_ids.size();
-  Work work{};
-  if (routes) {
-    work.router = device_router(args, takes(args));
-  }
-  require(context.signals.size() >= sizeof(Signals), "run moe_experts: {} bytes of signals, of {}",
-          context.signals.size(), sizeof(Signals));
-  work.x = args.x.data;
-  work.expert_ids = args.expert_ids.data;
-  work.expert_weights = args.expert_weights.data;
-  work.gate_up = device_stack(args.gate_up);
-  work.down = device_stack(args.down);
-  work.gate_up_bias = args.gate_up_bias.data;
-  work.down_bias = args.down_bias.data;
-  work.num_pairs = static_cast<int>(num_pairs);
-  work.alpha = args.swiglu_alpha;
-  work.limit = args.swiglu_limit;
-  work.out = args.out.data;
-  work.signals = reinterpret_cast<Signals*>(context.signals.data());
+  const Work work = one_launch_of(args, context, takes(args));
   const int num_sms = gpu::device_info().num_sms;
-  const Tiles tiles(num_pairs, args.gate_up.rows, args.down.rows, num_sms);
+  const Tiles tiles(args.expert_ids.size(), args.gate_up.rows, args.down.rows, num_sms);
   // Gate and up lie where the digits of down will.
   const std::size_t bytes = shared_bytes<kMostPairs>(tiles.down);
   static_assert(sizeof(Shared<1>) <= offsetof(Shared<kMostPairs>, exponents));

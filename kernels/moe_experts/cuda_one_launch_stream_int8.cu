@@ -98,22 +98,8 @@ struct Ring {
   int scales_at;  // in a stage
 };
 
-// What the kernel is given, with a router or with x, ids and weights.
-struct Work {
-  Router router;
-  const float* x;
-  const std::int32_t* expert_ids;
-  const float* expert_weights;
-  Stack gate_up;
-  Stack down;
-  const float* gate_up_bias;
-  const float* down_bias;
+struct Work : OneLaunch {
   Ring ring;
-  int num_pairs;
-  float alpha;
-  float limit;
-  float* out;
-  Signals* signals;
 };
 
 // What a block's warps tell each other.
@@ -706,25 +692,10 @@ bool takes(const Args& args) {
 }
 
 void run(const Args& args, Context& context) {
-  const bool routes = args.route.norm.weight.data != nullptr;
+  const bool routes = has_router(args);
   if (!routes && !takes(args)) return cuda_digits_fp8.run(args, context);
-  Work work{};
-  if (routes) work.router = device_router(args, takes(args));
-  require(context.signals.size() >= sizeof(Signals), "run moe_experts: {} bytes of signals, of {}",
-          context.signals.size(), sizeof(Signals));
-  work.x = args.x.data;
-  work.expert_ids = args.expert_ids.data;
-  work.expert_weights = args.expert_weights.data;
-  work.gate_up = device_stack(args.gate_up);
-  work.down = device_stack(args.down);
-  work.gate_up_bias = args.gate_up_bias.data;
-  work.down_bias = args.down_bias.data;
-  work.ring = ring_for(args.gate_up.cols, args.down.cols);
-  work.num_pairs = static_cast<int>(args.expert_ids.size());
-  work.alpha = args.swiglu_alpha;
-  work.limit = args.swiglu_limit;
-  work.out = args.out.data;
-  work.signals = reinterpret_cast<Signals*>(context.signals.data());
+  const Work work{one_launch_of(args, context, takes(args)),
+                  ring_for(args.gate_up.cols, args.down.cols)};
   const std::size_t bytes = kRingAt + static_cast<std::size_t>(work.ring.stages) *
                                           static_cast<std::size_t>(work.ring.stage_bytes);
   gpu::launch(routes ? one_launch_stream<true> : one_launch_stream<false>,

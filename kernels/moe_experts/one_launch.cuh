@@ -161,4 +161,43 @@ inline Router device_router(const Args& args, bool taken) {
                              gpu::DeviceFormat<kRouterFormat>::kValues)};
 }
 
+// What such a kernel is given, with a router or with x, ids and weights.
+struct OneLaunch {
+  Router router;
+  const float* x;
+  const std::int32_t* expert_ids;
+  const float* expert_weights;
+  Stack gate_up;
+  Stack down;
+  const float* gate_up_bias;
+  const float* down_bias;
+  int num_pairs;
+  float alpha;
+  float limit;
+  float* out;
+  Signals* signals;
+};
+
+inline bool has_router(const Args& args) { return args.route.norm.weight.data != nullptr; }
+
+// `taken`: whether the experts are.
+inline OneLaunch one_launch_of(const Args& args, Context& context, bool taken) {
+  const Router router = has_router(args) ? device_router(args, taken) : Router{};
+  require(context.signals.size() >= sizeof(Signals), "run moe_experts: {} bytes of signals, of {}",
+          context.signals.size(), sizeof(Signals));
+  return {router,
+          args.x.data,
+          args.expert_ids.data,
+          args.expert_weights.data,
+          device_stack(args.gate_up),
+          device_stack(args.down),
+          args.gate_up_bias.data,
+          args.down_bias.data,
+          static_cast<int>(args.expert_ids.size()),
+          args.swiglu_alpha,
+          args.swiglu_limit,
+          args.out.data,
+          reinterpret_cast<Signals*>(context.signals.data())};
+}
+
 }  // namespace moebench::moe_experts
