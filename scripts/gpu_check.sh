@@ -229,12 +229,13 @@ sanitize "$TOOLS_FIRST"
 # ---- Is it fast? ---------------------------------------------------------------------------------
 # First what the machine can do: suites then say how much of that a plan reaches.
 step roofline 60 no_judge "$program" roofline --backend cuda
-# suite_of NAME SHAPE LIMIT_S MAX_BATCH PLANS WORKLOADS: plans on random weights in that shape.
+# suite_of NAME SHAPE LIMIT_S MAX_BATCH PLANS WORKLOADS STEP_TOKENS: plans on random weights in that
+# shape.
 suite_of() {
   local model=$scratch/model-$2 run=$out/run-$1
   cat >"$out/suite-$1.json" <<SUITE
 {"name": "$1", "description": "Random weights in the shape of gpt-oss-$2.",
- "models": ["$model"], "plans": [$5], "max_batch": $4, "step_tokens": 2048,
+ "models": ["$model"], "plans": [$5], "max_batch": $4, "step_tokens": $7,
  "workloads": [$6]}
 SUITE
   [ -f "$out/suite_$1.json" ] && return 0
@@ -251,15 +252,15 @@ load_of() {  # SEQUENCES
 suites="20b 120b"
 # of_shape SHAPE SECONDS PLANS SEQUENCES: all its suites, and its weights are not needed any more.
 of_shape() {
-  suite_of "$1" "$1" "$2" 32 "$3" "$STEADY"
-  [ -z "$load" ] || suite_of "$1_load" "$1" 150 "$4" "$LOAD_PLANS" "$(load_of "$4")"
+  suite_of "$1" "$1" "$2" 32 "$3" "$STEADY" 8192
+  [ -z "$load" ] || suite_of "$1_load" "$1" 150 "$4" "$LOAD_PLANS" "$(load_of "$4")" 4096
   if [ -f "$out/suite_$1.json" ] && { [ -z "$load" ] || [ -f "$out/suite_$1_load.json" ]; }; then
     rm -rf "$scratch/model-$1"
   fi
 }
-of_shape 20b 160 "$SUITE_PLANS_20B" 256
+of_shape 20b 160 "$SUITE_PLANS_20B" 1024
 synth 120b "$LAYERS_120B" 90
-of_shape 120b 120 "$SUITE_PLANS" 128
+of_shape 120b 120 "$SUITE_PLANS" 640
 [ -z "$load" ] || suites="20b 20b_load 120b 120b_load"
 for op in linear:bf16 moe_experts:mxfp4 attention:bf16; do
   step "bench_${op%:*}" 60 judge_bench "$program" kernels bench --backend cuda --op "${op%:*}" \
