@@ -204,6 +204,18 @@ struct Streams {
   }
 };
 
+// By a warp whose lanes ask for rows of a piece next: how many bytes they will be, maybe none.
+MOEBENCH_DEVICE void expect_bytes(gpu::Mbarrier* full, int bytes) {
+  if (gpu::lane_id() == 0) {
+    if (bytes > 0) {
+      gpu::mbarrier_arrive_expect_bytes(full, bytes);
+    } else {
+      gpu::mbarrier_arrive(full);
+    }
+  }
+  gpu::sync_warp();
+}
+
 // The producer warps: query, key and value.
 template <int kHeadDim>
 MOEBENCH_DEVICE void ask_for_pairs(const Work& work, const Streams<kHeadDim>& streams) {
@@ -230,14 +242,7 @@ MOEBENCH_DEVICE void ask_for_pairs(const Work& work, const Streams<kHeadDim>& st
       streams.await_place(piece);
       if (piece >= kUnderWay) streams.await(piece - kUnderWay);
       gpu::Mbarrier* full = &streams.full[piece % kStages];
-      if (gpu::lane_id() == 0) {
-        if (rows > 0) {
-          gpu::mbarrier_arrive_expect_bytes(full, rows * bytes);
-        } else {
-          gpu::mbarrier_arrive(full);
-        }
-      }
-      gpu::sync_warp();
+      expect_bytes(full, rows * bytes);
       if (has_row) {
         gpu::copy_bulk_async(streams.stage(piece) + row_offset(r, kPieceBytes), from + begin, bytes,
                              full);
@@ -276,14 +281,7 @@ MOEBENCH_DEVICE void ask_for_out_rows(const Work& work, const Streams<kHeadDim>&
       streams.await(pieces + p - kUnderWay);
     }
     gpu::Mbarrier* full = &streams.out_full[p];
-    if (gpu::lane_id() == 0) {
-      if (rows > 0) {
-        gpu::mbarrier_arrive_expect_bytes(full, rows * bytes);
-      } else {
-        gpu::mbarrier_arrive(full);
-      }
-    }
-    gpu::sync_warp();
+    expect_bytes(full, rows * bytes);
     if (row < count) {
       gpu::copy_bulk_async(streams.out_stage(p) + row_offset(row, kOutPieceBytes), from + begin,
                            bytes, full);

@@ -135,8 +135,7 @@ MOEBENCH_DEVICE void store_digits(int size, int cols, Row&& row) {
       for (int lanes = 1; lanes < 16; lanes *= 2) {
         most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, lanes));
       }
-      // Of what is less than 2^-100 nothing needs to be left.
-      const int exponent = max(static_cast<int>(gpu::bits_of(most) >> 23) - 127, -100);
+      const int exponent = exponent_of(most);
       const float factor = power_of_two(7 - exponent);  // the largest goes to 128 .. 256
       unsigned char* to = s.digits + (chunk * 4 + i) * Sized::kProductBytes +
                           token / 8 * Sized::kPartBytes + token % 8 * 16 + t * 4;

@@ -100,7 +100,7 @@ MOEBENCH_DEVICE void load_unit(const std::uint16_t* from, float (&x)[8]) {
   MOEBENCH_UNROLL
   for (int j = 0; j < 8; ++j) {
     const std::uint32_t word = gpu::word_of(all, j / 2);
-    x[j] = gpu::float_from_bits(j % 2 == 0 ? word << 16 : word & 0xffff0000U);
+    x[j] = j % 2 == 0 ? gpu::low_bf16(word) : gpu::high_bf16(word);
   }
 }
 
@@ -160,14 +160,12 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads)
     MOEBENCH_UNROLL
     for (int j = 0; j < 8; ++j) most = fmaxf(most, fabsf(values[u][j]));
   }
-  most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 1));
-  most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
+  most = quad_max(most);
   if (t == 0) largest[gpu::warp_id()][token] = most;
   gpu::sync_threads();
   MOEBENCH_UNROLL
   for (int w = 0; w < kDigitWarps; ++w) most = fmaxf(most, largest[w][token]);
-  // Of what is less than 2^-100 nothing needs to be left.
-  const int exponent = max(static_cast<int>(gpu::bits_of(most) >> 23) - 127, -100);
+  const int exponent = exponent_of(most);
   const float factor = power_of_two(7 - exponent);  // the largest goes to 128 .. 256
   const int slot = Inputs::first_slot(tile, index) + part;
   if (gpu::warp_id() == 0 && t == 0) {
@@ -777,7 +775,8 @@ void launch_all(const Args& args, Context& context) {
   const Scratch scratch = take_scratch(workspace, sizes.num_pairs, sizes.num_experts,
                                        sizes.hidden_size, sizes.intermediate_size);
   const std::int64_t tiles = most_tiles(sizes.num_pairs, sizes.num_experts, kMostTokens);
-  const auto config = [&]<class OfRows>(std::int64_t rows, const OfRows*) {
+  const auto config = [&](auto groups, std::int64_t rows) {
+    using OfRows = Float8Products<kMostTokens, kMayFold, groups()>;
     const std::int64_t products = tiles * OfRows::num_row_tiles(static_cast<int>(rows));
     return gpu::LaunchConfig{.grid = {static_cast<unsigned>(
                                  std::min<std::int64_t>(products, gpu::device_info().num_sms))},
@@ -806,10 +805,8 @@ void launch_all(const Args& args, Context& context) {
               "moe_experts/cuda_grouped_fp8 (digits of x)", scratch.groups, kMostTokens,
               sizes.top_k, sizes.hidden_size, args.x.data, scratch.inputs);
   const auto launch_rows = [&](const MatrixStackView& stack, auto&& launch) {
-    with_row_groups<kMostTokens>(sizes.num_pairs, sizes.num_experts, stack.rows, [&](auto groups) {
-      const Float8Products<kMostTokens, kMayFold, groups()>* products = nullptr;
-      launch(groups, config(stack.rows, products));
-    });
+    with_row_groups<kMostTokens>(sizes.num_pairs, sizes.num_experts, stack.rows,
+                                 [&](auto groups) { launch(groups, config(groups, stack.rows)); });
   };
   launch_rows(args.gate_up, [&](auto groups, const gpu::LaunchConfig& rows_config) {
     gpu::launch(

@@ -270,12 +270,8 @@ MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
   float most = 0;
   MOEBENCH_UNROLL
   for (int j = 0; j < 8; ++j) most = fmaxf(most, fabsf(x[j]));
-  most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 1));
-  most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
-  // Of what is less than 2^-100 nothing needs to be left.
-  const int exponent = static_cast<int>(gpu::bits_of(most) >> 23) - 127;
-  const int at_least = exponent < -100 ? -100 : exponent;
-  const float factor = power_of_two(13 - at_least);  // the largest goes to 2^13 .. 2^14
+  const int exponent = exponent_of(quad_max(most));
+  const float factor = power_of_two(13 - exponent);  // the largest goes to 2^13 .. 2^14
   // Added to a number, leaves it as an integer in the lowest bits.
   constexpr float kRounder = 12582912.0F;
   std::uint32_t digits[2][2] = {};  // [high, low][columns 0 to 3, 4 to 7]
@@ -291,7 +287,7 @@ MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
                                                                                  digits[digit][1]};
   }
   // Weights are doubled.
-  if (unit % 4 == 0) s.factors[pair][unit / 4] = power_of_two(at_least - 14);
+  if (unit % 4 == 0) s.factors[pair][unit / 4] = power_of_two(exponent - 14);
 }
 
 // What a lane multiplies weights by: columns of B, and the factors of its blocks.

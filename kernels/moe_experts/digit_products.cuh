@@ -84,12 +84,8 @@ MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
   float most = 0;
   MOEBENCH_UNROLL
   for (int j = 0; j < 8; ++j) most = fmaxf(most, fabsf(x[j]));
-  most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 1));
-  most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
-  // Of what is less than 2^-100 nothing needs to be left.
-  const int exponent = static_cast<int>(gpu::bits_of(most) >> 23) - 127;
-  const int at_least = exponent < -100 ? -100 : exponent;
-  const float factor = power_of_two(7 - at_least);  // the largest goes to 128 .. 256
+  const int exponent = exponent_of(quad_max(most));
+  const float factor = power_of_two(7 - exponent);  // the largest goes to 128 .. 256
   std::uint32_t digits[2][2] = {};                  // [digit][even, odd]
   MOEBENCH_UNROLL
   for (int j = 0; j < 8; ++j) {
@@ -112,7 +108,7 @@ MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
     }
   }
   // With the 2^6 of weights and the 2^7 of inputs: what a scale's exponent is to be raised by.
-  if (unit % 4 == 0) s.exponents[pair][block] = at_least - 1;
+  if (unit % 4 == 0) s.exponents[pair][block] = exponent - 1;
 }
 
 // Eight E2M1 codes as E4M3 over 2^6: columns 0, 2, 4, 6 and 1, 3, 5, 7.

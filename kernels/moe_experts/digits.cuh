@@ -12,6 +12,18 @@ MOEBENCH_DEVICE float power_of_two(int exponent) {  // -126 .. 127
   return gpu::float_from_bits(static_cast<std::uint32_t>(exponent + 127) << 23);
 }
 
+// The largest number of a quad's lanes.
+MOEBENCH_DEVICE float quad_max(float value) {
+  value = fmaxf(value, gpu::shuffle_xor(gpu::kAllLanes, value, 1));
+  return fmaxf(value, gpu::shuffle_xor(gpu::kAllLanes, value, 2));
+}
+// Of the largest of some sizes, for their digits: of what is less than 2^-100 nothing needs to be
+// left.
+MOEBENCH_DEVICE int exponent_of(float most) {
+  const int exponent = static_cast<int>(gpu::bits_of(most) >> 23) - 127;
+  return exponent < -100 ? -100 : exponent;
+}
+
 // The 16 bytes at `offset` of each of a lane's rows; if they are not wanted, what is there stays.
 MOEBENCH_DEVICE void load_rows_if(bool wanted, const gpu::LaneRows& rows, int offset, uint4& low,
                                   uint4& high) {
