@@ -309,17 +309,18 @@ TEST_CASE("ops that are fused give the tokens of the same ops one by one in fewe
     return std::vector<float>(logits.data, logits.data + logits.size());
   };
   std::vector<std::string> fused, single, observed;
-  const std::vector<float> logits = run(kFused, false, fused);
+  // Experts that have the bits of those apart.
+  const std::string digits = ",moe_experts=cuda_one_launch_fp8";
+  const std::vector<float> logits = run(kFused + digits, false, fused);
   const std::string apart = "backend=cuda,router=cuda_warp,moe_experts=cuda_digits_fp8";
   CHECK(logits == run(apart, false, single));
-  CHECK(logits == run(kFused, true, observed));
+  CHECK(logits == run(kFused + digits, true, observed));
   // What fast fuses without being asked: router and experts.
   std::vector<std::string> fast;
-  CHECK(logits == run("cuda", false, fast));
-  // The experts that stream do the same by other arithmetic.
+  CHECK(logits == run("backend=cuda" + digits, false, fast));
+  // The experts that it takes stream, and do the same by other arithmetic.
   std::vector<std::string> streams;
-  const std::vector<float> near =
-      run("backend=cuda,moe_experts=cuda_one_launch_stream_int8", false, streams);
+  const std::vector<float> near = run("cuda", false, streams);
   CHECK(streams.size() == fast.size());
   CHECK(std::count(streams.begin(), streams.end(),
                    "moe_experts/cuda_one_launch_stream_int8 (with the router)") > 0);
@@ -458,7 +459,9 @@ TEST_CASE("attention's half of a layer in one launch: whole answers have the sam
   Engine at_once = load_engine(
       "nano", parse_plan("backend=cuda,kv=bf16,attention=cuda_one_launch_bf16+cuda_flash_mma"),
       small_options(), pool);
-  Engine apart = load_engine("nano", parse_plan("backend=cuda,kv=bf16"), small_options(), pool);
+  Engine apart = load_engine(
+      "nano", parse_plan("backend=cuda,kv=bf16,attention=cuda_decode_stream_mma+cuda_flash_mma"),
+      small_options(), pool);
   // One sequence, as a graph from its second step on.
   const auto tokens_of = [](Engine& engine, std::size_t* launches) {
     Scheduler scheduler(*engine.model, *engine.cache);
