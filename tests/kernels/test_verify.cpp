@@ -1,5 +1,7 @@
 // kernels verify: every variant of every op against float64, and proof that it can fail.
 #include <catch2/catch.hpp>
+#include <set>
+#include <string>
 
 #include "kernels/core/cpu_features.h"
 #include "kernels/linear/linear.h"
@@ -15,17 +17,15 @@ TEST_CASE("verify: every variant agrees with float64 on every shape and format")
   CHECK(results.size() > 100);
   const std::string lacking = avx2_unsupported();
   if (!lacking.empty()) WARN("the avx2 variants were not checked: " << lacking);
+  std::set<std::string> checked;
   for (const VerifyResult& r : results) {
     INFO(r.op << " / " << r.variant << " / " << r.shape << " / " << r.format << ": " << r.reason);
     if (lacking.empty() || r.reason != lacking) CHECK(r.outcome == VerifyResult::Outcome::kPassed);
+    checked.insert(r.op + " / " + r.variant);
   }
-}
-
-TEST_CASE("verify: each op has checks, and each variant is in the list") {
-  ThreadPool pool(1);
   for (const VariantInfo& info : list_variants()) {
     INFO(info.op << " / " << info.variant);
-    CHECK_FALSE(verify_variants({info.op, info.variant, info.backend}, 1, pool).empty());
+    CHECK(checked.count(info.op + " / " + info.variant) == 1);
     CHECK_FALSE(info.summary.empty());
     CHECK_FALSE(info.rounds.empty());
   }

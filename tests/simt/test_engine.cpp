@@ -11,6 +11,7 @@
 #include "engine/scheduler.h"
 #include "engine/scoring.h"
 #include "tests/simt/machine.h"
+#include "tests/simt/support.h"
 #include "tests/support/files.h"
 #include "tests/support/near.h"
 
@@ -53,6 +54,9 @@ Run answer(Engine& engine, std::int64_t max_tokens) {
 // Plan `cuda` without what runs several ops at once.
 const std::string kFused = "backend=cuda,fuse=yes";
 
+// Tokens of an answer: as many as tell two plans apart.
+constexpr std::int64_t kAnswer = kSanitized ? 5 : 12;
+
 EngineOptions small_options() {
   EngineOptions options;
   options.max_batch = 4;
@@ -66,13 +70,13 @@ EngineOptions small_options() {
 TEST_CASE("nano on emulated CUDA kernels answers as the CPU engine does, token by token") {
   ThreadPool pool(1);
   Engine cpu = load_engine("nano", parse_plan("reference"), small_options(), pool);
-  const Run want = answer(cpu, 12);
+  const Run want = answer(cpu, kAnswer);
   const auto plan = GENERATE(
       as<std::string>(), "cuda_reference", "cuda_accurate", "cuda", "cuda_invariant", kFused,
       "backend=cuda,linear=cuda_wgmma_rows_bf16,moe_experts=cuda_grouped_registers_bf16");
   CAPTURE(plan);
   Engine cuda = load_engine("nano", parse_plan(plan), small_options(), pool);
-  const Run got = answer(cuda, 12);
+  const Run got = answer(cuda, kAnswer);
   CHECK(cuda.model->num_graphs() > 0);  // decode steps were replayed
   CHECK(got.tokens == want.tokens);
   const double tolerance = plan == "cuda_reference" || plan == "cuda_accurate" ? 1e-4 : 0.1;
@@ -267,28 +271,33 @@ TEST_CASE("graphs of the shapes used last are kept, and steps that decode many a
     sequences.push_back(engine.cache->create());
     engine.cache->grow(sequences.back(), 2);
   }
-  // The logits of the first token in a step of so many sequences' first tokens.
-  const auto logits_of = [&](std::size_t count) {
+  // The logits of the first token in a step of so many sequences' first tokens, some of which want
+  // theirs.
+  const auto logits_of = [&](std::size_t count, std::size_t rows) {
     Step step;
     for (std::size_t i = 0; i < count; ++i) {
       step.tokens.push_back(5);
       step.positions.push_back(0);
       step.sequences.push_back(sequences[i]);
+      if (i < rows) step.logit_rows.push_back(static_cast<std::int32_t>(i));
     }
-    step.logit_rows = {0};
     const View<const float, 2> logits = engine.model->forward(step, *engine.cache);
-    return std::vector<float>(logits.data, logits.data + logits.size());
+    return std::vector<float>(logits.data, logits.data + logits.shape[1]);
   };
   constexpr auto kMost = static_cast<std::int64_t>(Model::kMostGraphs);
-  const std::vector<float> want = logits_of(1);
-  for (std::int64_t count = 1; count <= kMost + 3; ++count) {
-    for (int run = 0; run < 2; ++run) CHECK(logits_of(static_cast<std::size_t>(count)) == want);
-    CHECK(engine.model->num_graphs() == std::min(count, kMost));
+  const std::vector<float> want = logits_of(1, 1);
+  std::int64_t shapes = 0;
+  for (std::size_t count = 1; shapes < kMost + 3; ++count) {
+    for (std::size_t rows = 1; rows <= count; ++rows) {
+      ++shapes;
+      for (int run = 0; run < 2; ++run) CHECK(logits_of(count, rows) == want);
+      CHECK(engine.model->num_graphs() == std::min(shapes, kMost));
+    }
   }
   // More than kFewTokens, each of a sequence of its own: the first time not yet, then as a graph.
-  logits_of(70);
+  logits_of(70, 1);
   CHECK(engine.model->num_graphs() == kMost - 1);
-  logits_of(70);
+  logits_of(70, 1);
   CHECK(engine.model->num_graphs() == kMost);
   for (const std::int32_t sequence : sequences) engine.cache->release(sequence);
 }
@@ -448,8 +457,8 @@ TEST_CASE("fused or not: whole answers have the same tokens and probabilities") 
   ThreadPool pool(1);
   Engine fused = load_engine("nano", parse_plan(kFused), small_options(), pool);
   Engine single = load_engine("nano", parse_plan("cuda"), small_options(), pool);
-  const Run a = answer(fused, 12);
-  const Run b = answer(single, 12);
+  const Run a = answer(fused, kAnswer);
+  const Run b = answer(single, kAnswer);
   CHECK(a.tokens == b.tokens);
   CHECK(a.log_probabilities == b.log_probabilities);
 }
@@ -463,11 +472,12 @@ TEST_CASE("attention's half of a layer in one launch: whole answers have the sam
       "nano", parse_plan("backend=cuda,kv=bf16,attention=cuda_decode_stream_mma+cuda_flash_mma"),
       small_options(), pool);
   // One sequence, as a graph from its second step on.
+  constexpr std::size_t kMost = kSanitized ? 12 : 40;
   const auto tokens_of = [](Engine& engine, std::size_t* launches) {
     Scheduler scheduler(*engine.model, *engine.cache);
     Request request;
     request.prompt = engine.require_tokenizer().encode("What is 7 times 8? Think about it first.");
-    request.max_tokens = 40;
+    request.max_tokens = std::int64_t{kMost};
     const std::size_t before = simt::launches().size();
     scheduler.submit(std::move(request));
     while (scheduler.step()) {
@@ -480,7 +490,7 @@ TEST_CASE("attention's half of a layer in one launch: whole answers have the sam
   const RequestResult a = tokens_of(at_once, &few);
   const RequestResult b = tokens_of(apart, &many);
   CHECK(a.error == "");
-  CHECK(a.tokens.size() == 40);
+  CHECK(a.tokens.size() == kMost);
   CHECK(a.tokens == b.tokens);
   REQUIRE(a.log_probabilities.size() == b.log_probabilities.size());
   for (std::size_t i = 0; i < a.log_probabilities.size(); ++i) {

@@ -35,7 +35,7 @@ std::string program() {
 
 TEST_CASE("simt: the right twins of the planted faults run in every schedule") {
   for (const Fault& fault : all_faults()) {
-    for (const simt::Settings& settings : schedules()) {
+    for (const simt::Settings& settings : all_schedules()) {
       INFO(fault.name << ": " << describe(settings));
       const WithSettings with(settings);
       CHECK(fault.works(false));
@@ -51,7 +51,7 @@ TEST_CASE("simt: planted faults are found by the machine, in one schedule or ano
     if (fault.by_address) continue;  // that ends the program
 #endif
     std::string all;
-    for (const simt::Settings& settings : schedules()) {
+    for (const simt::Settings& settings : all_schedules()) {
       const WithSettings with(settings);
       const std::string message = found(fault);
       if (!message.empty()) all += describe(settings) + ": " + message + "\n";

@@ -335,6 +335,8 @@ TEST_CASE("moe_experts: cuda_grouped_registers_bf16 multiplies tiles of every si
   for (const Format format : {Format::kInt8, Format::kInt4, Format::kFp8E4m3, Format::kMxfp8,
                               Format::kMxfp4, Format::kNvfp4, Format::kBf16}) {
     for (const Case& c : cases) {
+      // The tiles are the same of every format.
+      if (kSanitized && format != Format::kMxfp4 && &c != &cases[0]) continue;
       INFO(format_name(format) << ", " << c.tokens << " tokens");
       RandomStream random(14);
       verify::RandomMatrices gate_up(random, format, c.experts, 2 * c.intermediate, c.hidden, pool);
