@@ -26,7 +26,7 @@ PLANS="cuda_reference=1e-6 cuda_accurate=1e-6 cuda=1e-2 cuda_invariant=1e-2"
 # What the suites time: gpt-oss as published engines run it (bf16 cache); the same with more ops in one
 # launch, which plans ask for, with router and experts launch by launch, and with experts that were the
 # fast ones before, for what the new ones gain; with one order of sums for every batch (by two families
-# of kernels); and with dense layers and cache in 8 bits.
+# of kernels, and with the experts before); and with dense layers and cache in 8 bits.
 plan_of() {  # NAME OPS FIELDS
   printf '{"name": "%s", "backend": "cuda", "ops": {%s}, %s}' "$@"
 }
@@ -37,6 +37,8 @@ DIRECT="$(plan_of "as shipped, direct" \
 # the family `invariant` cost.
 INVARIANT_STREAMS="$(plan_of "invariant, streams" '"default": "invariant", "linear": "cuda_stream_bf16",
     "attention": "cuda_decode_mma", "moe_experts": "cuda_direct_bf16"' '"kv": "bf16"')"
+INVARIANT_BLOCKS="$(plan_of "invariant, blocks" \
+  '"default": "invariant", "moe_experts": "cuda_grouped_blocks_fp8"' '"kv": "bf16"')"
 FUSED="$(plan_of "as shipped, fused" '"default": "fast"' '"kv": "bf16", "fuse": true')"
 APART="$(plan_of "as shipped, launches apart" '"default": "fast", "router": "cuda_warp",
     "moe_experts": "cuda_digits_fp8+cuda_grouped_registers_bf16"' '"kv": "bf16"')"
@@ -48,9 +50,12 @@ SUITE_PLANS_20B="$SUITE_PLANS,
            $APART,
            $DIRECT,
            $INVARIANT_STREAMS,
+           $INVARIANT_BLOCKS,
            $(plan_of "fp8 dense" '"default": "fast"' \
              '"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"')"
 PROMPT_ATTENTION="cuda_flash_mma cuda_flash_wgmma"
+# Experts of MXFP4 that differ in how a tile is summed, or in how it comes from memory.
+FLOAT8_EXPERTS="cuda_grouped_fp8 cuda_grouped_chunks_fp8 cuda_grouped_blocks_fp8"
 # compute-sanitizer's tools, in the order of what they alone can find here: bounds are checked on every
 # shape, the rest on small ones. The first two come before anything is timed, the others at the end.
 TOOLS_FIRST=${TOOLS_FIRST-memcheck racecheck}
@@ -193,7 +198,7 @@ fi
 # The same bits whatever the batch and the chunking, with and without graphs.
 cat >"$out/suite-invariance.json" <<SUITE
 {"name": "invariance", "models": ["nano"],
- "plans": ["cuda_invariant", "cuda_accurate", $INVARIANT_STREAMS,
+ "plans": ["cuda_invariant", "cuda_accurate", $INVARIANT_STREAMS, $INVARIANT_BLOCKS,
            $(plan_of "invariant, bf16 cache" '"default": "invariant"' '"kv": "bf16"'),
            $(plan_of "invariant, fused" '"default": "invariant", "linear": "cuda_stream_bf16",
              "moe_experts": "cuda_direct_bf16"' '"kv": "bf16", "fuse": true'),
@@ -266,6 +271,11 @@ for op in linear:bf16 moe_experts:mxfp4 attention:bf16; do
   step "bench_${op%:*}" 60 judge_bench "$program" kernels bench --backend cuda --op "${op%:*}" \
     --format "${op#*:}" --json --min-time 0.01 --tokens 1,8,64,512 --context 1024
 done
+# Where tiles of each size begin, and prompts.
+for variant in $FLOAT8_EXPERTS; do
+  step "bench_$variant" 60 judge_bench "$program" kernels bench --backend cuda --op moe_experts \
+    --variant "$variant" --format mxfp4 --json --min-time 0.01 --tokens 8,16,32,64,128,256,2048,8192
+done
 # Attention of many sequences, a token each.
 step bench_attention_decode 60 judge_bench "$program" kernels bench --backend cuda --op attention \
   --format bf16 --json --min-time 0.01 --tokens 64,128 --context 1024 --decode
@@ -282,7 +292,7 @@ sanitize "$TOOLS_LAST"
 expected="doctor $(for op in $ops; do echo "verify_$op"; done)
   $(for entry in $PLANS; do echo "golden_${entry%=*} nano_${entry%=*}"; done) invariance machine_code
   roofline $(for suite in $suites; do echo "suite_$suite"; done) bench_linear bench_moe_experts bench_attention
-  bench_attention_decode $(for variant in $PROMPT_ATTENTION; do echo "bench_$variant"; done)
+  bench_attention_decode $(for variant in $PROMPT_ATTENTION $FLOAT8_EXPERTS; do echo "bench_$variant"; done)
   $(for tool in $TOOLS_FIRST $TOOLS_LAST; do for op in $ops; do [ -f "$out/$tool.json" ] || echo "${tool}_$op"; done; done)"
 unfinished=()
 for name in $expected; do [ -f "$out/$name.json" ] || unfinished+=("$name"); done

@@ -29,8 +29,9 @@
 // so that a warp's lanes meet all banks of shared memory.
 //
 // A sum is one over columns in order, the same in all tiles of up to 32 tokens and in all larger
-// ones. cuda_grouped_blocks_fp8 is the same without folded scales, with more instructions in large
-// tiles: a token has the same bits in any batch. Other formats and other shapes run as
+// ones. In two variants that differ in this alone a token has the same bits in any batch:
+// cuda_grouped_chunks_fp8 folds scales in tiles of all sizes, cuda_grouped_blocks_fp8 in none,
+// which takes more instructions in large ones. Other formats and other shapes run as
 // cuda_grouped_registers_bf16.
 #include <algorithm>
 #include <cstddef>
@@ -46,8 +47,7 @@ constexpr int kGroupThreads = 4 * gpu::kWarp;
 constexpr int kGroupRows = 64;
 constexpr int kChunk = 128;  // columns
 constexpr int kChunkBytes = kChunk / 2;
-constexpr int kProducts = 4;       // of 32 columns, in a chunk
-constexpr int kMostUnfolded = 32;  // tokens of a tile
+constexpr int kProducts = 4;  // of 32 columns, in a chunk
 constexpr int kMostChunks = 24;
 constexpr int kMostColumns = kMostChunks * kChunk;
 constexpr int kMostScaleBytes = kMostColumns / 32;  // of a row
@@ -196,15 +196,13 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads)
 template <int kMostTokens>
 constexpr int kUsualGroups = kMostTokens > 32 ? 3 : 4;
 
-// kMostTokens: of a tile. kMayFold: or all tiles are summed as small ones are. kGroups: of four
-// warps that multiply, each with 64 rows; one more has things copied, and gives them registers.
-template <int kMostTokens, bool kMayFold, int kGroups = kUsualGroups<kMostTokens>>
+// kMostTokens: of a tile. kFolds: scales into weights. kGroups: of four warps that multiply, each
+// with 64 rows; one more has things copied, and gives them registers.
+template <int kMostTokens, bool kFolds, int kGroups = kUsualGroups<kMostTokens>>
 class Float8Products {
  public:
   static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kRows = kGroups * kGroupRows;
-  // Whether scales are folded into weights.
-  static constexpr bool kFolds = kMayFold && kMostTokens > kMostUnfolded;
 
  private:
   static constexpr int kMultiplierRegisters = kGroups == 2 ? 208 : kGroups == 3 ? 160 : 112;
@@ -692,21 +690,20 @@ struct Project {
   MOEBENCH_DEVICE void advance(float*) const {}
 };
 
-template <int kMostTokens, bool kMayFold, int kGroups>
-__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens, kMayFold, kGroups>::kThreads, 1)
+template <int kMostTokens, bool kFolds, int kGroups>
+__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens, kFolds, kGroups>::kThreads, 1)
     activate_tiles(Groups groups, Stack gate_up, const float* biases, Inputs x,
                    MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Activate activate) {
   gpu::let_next_kernel_start();
-  Float8Products<kMostTokens, kMayFold, kGroups>(gate_up, biases, groups, x).run(codes, activate);
+  Float8Products<kMostTokens, kFolds, kGroups>(gate_up, biases, groups, x).run(codes, activate);
 }
 
-template <int kMostTokens, bool kMayFold, int kGroups>
-__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens, kMayFold, kGroups>::kThreads, 1)
+template <int kMostTokens, bool kFolds, int kGroups>
+__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens, kFolds, kGroups>::kThreads, 1)
     project_tiles(Groups groups, Stack down, const float* biases, Inputs activated,
                   MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project project) {
   gpu::let_next_kernel_start();
-  Float8Products<kMostTokens, kMayFold, kGroups>(down, biases, groups, activated)
-      .run(codes, project);
+  Float8Products<kMostTokens, kFolds, kGroups>(down, biases, groups, activated).run(codes, project);
 }
 
 // Tokens of a tile: with 10 of them on average, few experts have more than 16.
@@ -767,16 +764,15 @@ Scratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t 
       workspace.take<float>(num_pairs * hidden_size)};
 }
 
-template <int kMostTokens, bool kMayFold>
+template <int kMostTokens, bool kFolds>
 void launch_all(const Args& args, Context& context) {
-  using Products = Float8Products<kMostTokens, kMayFold>;
   const Sizes sizes = sizes_of(args);
   Workspace workspace(context.workspace);
   const Scratch scratch = take_scratch(workspace, sizes.num_pairs, sizes.num_experts,
                                        sizes.hidden_size, sizes.intermediate_size);
   const std::int64_t tiles = most_tiles(sizes.num_pairs, sizes.num_experts, kMostTokens);
   const auto config = [&](auto groups, std::int64_t rows) {
-    using OfRows = Float8Products<kMostTokens, kMayFold, groups()>;
+    using OfRows = Float8Products<kMostTokens, kFolds, groups()>;
     const std::int64_t products = tiles * OfRows::num_row_tiles(static_cast<int>(rows));
     return gpu::LaunchConfig{.grid = {static_cast<unsigned>(
                                  std::min<std::int64_t>(products, gpu::device_info().num_sms))},
@@ -801,7 +797,7 @@ void launch_all(const Args& args, Context& context) {
                                           .swizzle = 64});
   };
   launch_sort(args, context, kMostTokens, scratch.groups);
-  gpu::launch(write_digits<Products::kFolds, float>, digits_config,
+  gpu::launch(write_digits<kFolds, float>, digits_config,
               "moe_experts/cuda_grouped_fp8 (digits of x)", scratch.groups, kMostTokens,
               sizes.top_k, sizes.hidden_size, args.x.data, scratch.inputs);
   const auto launch_rows = [&](const MatrixStackView& stack, auto&& launch) {
@@ -810,16 +806,16 @@ void launch_all(const Args& args, Context& context) {
   };
   launch_rows(args.gate_up, [&](auto groups, const gpu::LaunchConfig& rows_config) {
     gpu::launch(
-        activate_tiles<kMostTokens, kMayFold, groups()>, rows_config,
+        activate_tiles<kMostTokens, kFolds, groups()>, rows_config,
         "moe_experts/cuda_grouped_fp8 (gate, up)", scratch.groups, device_stack(args.gate_up),
         args.gate_up_bias.data, scratch.inputs, codes_of(args.gate_up),
         Activate{sizes.intermediate_size, args.swiglu_alpha, args.swiglu_limit, scratch.activated});
   });
-  gpu::launch(write_digits<Products::kFolds, std::uint16_t>, digits_config,
+  gpu::launch(write_digits<kFolds, std::uint16_t>, digits_config,
               "moe_experts/cuda_grouped_fp8 (digits of activations)", scratch.groups, kMostTokens,
               0, sizes.intermediate_size, scratch.activated, scratch.inputs);
   launch_rows(args.down, [&](auto groups, const gpu::LaunchConfig& rows_config) {
-    gpu::launch(project_tiles<kMostTokens, kMayFold, groups()>, rows_config,
+    gpu::launch(project_tiles<kMostTokens, kFolds, groups()>, rows_config,
                 "moe_experts/cuda_grouped_fp8 (down)", scratch.groups, device_stack(args.down),
                 args.down_bias.data, scratch.inputs, codes_of(args.down),
                 Project{sizes.hidden_size, scratch.projected});
@@ -840,25 +836,26 @@ bool takes(const Args& args) {
            address_of(stack.scales) % 16 == 0 && address_of(biases) % 16 == 0;
   };
   return fits(args.gate_up, args.gate_up_bias.data) && fits(args.down, args.down_bias.data) &&
-         std::max({Float8Products<16, false, 2>::kBytes, Float8Products<16, false, 3>::kBytes,
-                   Float8Products<16, false>::kBytes, Float8Products<32, false>::kBytes,
+         std::max({Float8Products<16, true, 2>::kBytes, Float8Products<16, true, 3>::kBytes,
+                   Float8Products<16, true>::kBytes, Float8Products<32, true>::kBytes,
                    Float8Products<64, true>::kBytes, Float8Products<96, true>::kBytes}) +
                  1024 <=
              gpu::device_info().shared_bytes_per_block;
 }
 
-template <bool kMayFold>
+// Scales are folded in tiles of more than kMostUnfolded tokens.
+template <int kMostUnfolded>
 void run(const Args& args, Context& context) {
   if (!takes(args)) return cuda_grouped_registers_bf16.run(args, context);
   switch (tile_tokens(args.expert_ids.size(), args.gate_up.count)) {
     case 96:
-      return launch_all<96, kMayFold>(args, context);
+      return launch_all<96, (96 > kMostUnfolded)>(args, context);
     case 64:
-      return launch_all<64, kMayFold>(args, context);
+      return launch_all<64, (64 > kMostUnfolded)>(args, context);
     case 32:
-      return launch_all<32, false>(args, context);
+      return launch_all<32, (32 > kMostUnfolded)>(args, context);
     default:
-      return launch_all<16, false>(args, context);
+      return launch_all<16, (16 > kMostUnfolded)>(args, context);
   }
 }
 
@@ -893,20 +890,36 @@ const Variant cuda_grouped_fp8 = {
     .unsupported =
         [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
     .workspace_bytes = workspace_bytes,
-    .run = run<true>,
+    .run = run<32>,
+};
+
+const Variant cuda_grouped_chunks_fp8 = {
+    .name = "cuda_grouped_chunks_fp8",
+    .backend = "cuda",
+    .summary = "cuda_grouped_fp8 with scales folded into weights in tiles of all sizes (Hopper)",
+    .rounds =
+        "activations: two float8 digits, accumulate: f32, in chunks of 128 of fewer bits, weights: "
+        "2^-15 of the largest scale of these",
+    .max_nmse = bf16_max_nmse,
+    .weight_layout = RowLayout::kRowMajor,
+    .unsupported =
+        [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
+    .workspace_bytes = workspace_bytes,
+    .run = run<0>,
 };
 
 const Variant cuda_grouped_blocks_fp8 = {
     .name = "cuda_grouped_blocks_fp8",
     .backend = "cuda",
-    .summary = "cuda_grouped_fp8 with the same sums in tiles of all sizes (Hopper)",
+    .summary =
+        "cuda_grouped_fp8 with scales of their own for blocks in tiles of all sizes (Hopper)",
     .rounds = "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits",
     .max_nmse = bf16_max_nmse,
     .weight_layout = RowLayout::kRowMajor,
     .unsupported =
         [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
     .workspace_bytes = workspace_bytes,
-    .run = run<false>,
+    .run = run<96>,
 };
 
 }  // namespace moebench::moe_experts

@@ -387,8 +387,7 @@ TEST_CASE("moe_experts: cuda_grouped_registers_bf16 in every schedule") {
   }
 }
 
-TEST_CASE(
-    "moe_experts: cuda_grouped_fp8 and cuda_grouped_blocks_fp8 multiply tiles of every size") {
+TEST_CASE("moe_experts: cuda_grouped_fp8 and its like multiply tiles of every size") {
   ThreadPool pool(1);
   struct Case {
     std::int64_t experts, hidden, intermediate, tokens, top_k;
@@ -408,7 +407,8 @@ TEST_CASE(
                                    pool);
     verify::RandomMatrices down(random, Format::kMxfp4, c.experts, c.hidden, c.intermediate, pool);
     const auto want = experts_with("cuda_per_token_f32", gate_up, down, c.tokens, c.top_k, pool);
-    for (const char* variant : {"cuda_grouped_fp8", "cuda_grouped_blocks_fp8"}) {
+    for (const char* variant :
+         {"cuda_grouped_fp8", "cuda_grouped_chunks_fp8", "cuda_grouped_blocks_fp8"}) {
       const auto got = experts_with(variant, gate_up, down, c.tokens, c.top_k, pool);
       CHECK(nmse(got, want) < moe_experts::cuda_grouped_fp8.max_nmse({.format = Format::kMxfp4}));
       // Not what it falls back to.
@@ -436,19 +436,25 @@ TEST_CASE("moe_experts: cuda_grouped_fp8 gives a token the same bits in every ba
   check(130, {49, 80});
 }
 
-TEST_CASE("moe_experts: cuda_grouped_blocks_fp8 has one way to sum for every batch") {
+TEST_CASE("moe_experts: chunks and blocks of float8 have one way to sum for every batch") {
   ThreadPool pool(1);
   RandomStream random(16);
   verify::RandomMatrices gate_up(random, Format::kMxfp4, 4, 192, 288, pool);
   verify::RandomMatrices down(random, Format::kMxfp4, 4, 288, 96, pool);
-  const auto all = experts_with("cuda_grouped_blocks_fp8", gate_up, down, 190, 2, pool);
+  // Blocks whose scale is far less than the largest of their chunk.
+  for (std::size_t i = 0; i < down.scales.size(); i += 7) {
+    down.scales[i] = static_cast<std::byte>(static_cast<int>(down.scales[i]) - 17);
+  }
+  // What cuda_grouped_fp8 does in large tiles, and in small ones.
+  const bool folds = GENERATE(true, false);
+  const char* variant = folds ? "cuda_grouped_chunks_fp8" : "cuda_grouped_blocks_fp8";
+  const auto all = experts_with(variant, gate_up, down, 190, 2, pool);
   for (const std::int64_t tokens : {1, 3, 8, 33, 70, 130}) {
-    INFO(tokens << " tokens");
-    const auto some = experts_with("cuda_grouped_blocks_fp8", gate_up, down, tokens, 2, pool);
+    INFO(variant << ", " << tokens << " tokens");
+    const auto some = experts_with(variant, gate_up, down, tokens, 2, pool);
     CHECK(same_bits(some, {all.begin(), all.begin() + tokens * 288}));
-    // What cuda_grouped_fp8 does in small tiles.
-    if (tokens > 33) continue;
-    CHECK(same_bits(some, experts_with("cuda_grouped_fp8", gate_up, down, tokens, 2, pool)));
+    const auto of_both = experts_with("cuda_grouped_fp8", gate_up, down, tokens, 2, pool);
+    CHECK(same_bits(some, of_both) == (folds == (tokens > 33)));
   }
 }
 
@@ -472,11 +478,17 @@ TEST_CASE("moe_experts: cuda_grouped_fp8 in every schedule") {
       CHECK(same_bits(experts_with("cuda_grouped_fp8", gate_up, down, tokens, 2, pool), once));
     }
   }
-  const auto blocks = experts_with("cuda_grouped_blocks_fp8", gate_up, down, 90, 2, pool);
-  for (const simt::Settings& settings : schedules()) {
-    INFO(describe(settings));
-    const WithSettings with(settings);
-    CHECK(same_bits(experts_with("cuda_grouped_blocks_fp8", gate_up, down, 90, 2, pool), blocks));
+  // Tiles that it sums in the other way.
+  const std::tuple<const char*, std::int64_t> others[] = {{"cuda_grouped_chunks_fp8", 5},
+                                                          {"cuda_grouped_chunks_fp8", 36},
+                                                          {"cuda_grouped_blocks_fp8", 90}};
+  for (const auto& [variant, tokens] : others) {
+    const auto once = experts_with(variant, gate_up, down, tokens, 2, pool);
+    for (const simt::Settings& settings : schedules()) {
+      INFO(variant << ", " << tokens << " tokens, " << describe(settings));
+      const WithSettings with(settings);
+      CHECK(same_bits(experts_with(variant, gate_up, down, tokens, 2, pool), once));
+    }
   }
 }
 
