@@ -84,7 +84,8 @@ const KvCache::Sequence& KvCache::at(std::int32_t sequence) const {
 std::int32_t KvCache::create() {
   for (std::size_t i = 0; i < sequences_.size(); ++i) {
     if (sequences_[i].alive) continue;
-    sequences_[i] = Sequence{true, 0, {}};
+    sequences_[i] = Sequence{};
+    sequences_[i].alive = true;
     return static_cast<std::int32_t>(i);
   }
   fail(ErrorCode::kOutOfMemory, "start a sequence: all {} are in use", sequences_.size());
@@ -178,9 +179,9 @@ void KvCache::trim(std::int32_t sequence, std::int64_t length) {
   // The next query stands at `length` and sees positions > length - window.
   const std::int64_t first_visible = length - config_.sliding_window + 1;
   auto& pages = s.pages[kSliding];
-  for (std::int64_t i = 0; i < static_cast<std::int64_t>(pages.size()); ++i) {
-    if ((i + 1) * options_.page_size > first_visible) break;
-    drop_page(kSliding, pages[static_cast<std::size_t>(i)]);
+  for (std::size_t& i = s.first_sliding; i < pages.size(); ++i) {
+    if (static_cast<std::int64_t>(i + 1) * options_.page_size > first_visible) break;
+    drop_page(kSliding, pages[i]);
   }
 }
 

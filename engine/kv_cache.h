@@ -82,6 +82,7 @@ class KvCache {
     bool alive = false;
     std::int64_t length = 0;  // positions with room
     std::array<std::vector<std::int32_t>, 2> pages;
+    std::size_t first_sliding = 0;  // page of the sliding layers that was not given back
   };
   struct Sizes;
 

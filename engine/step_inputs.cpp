@@ -33,21 +33,23 @@ void StepInputs::pack(const Step& step, const KvCache& cache,
   require(draws.empty() || draws.size() == step.logit_rows.size(),
           "run a step: {} draws for {} rows of logits", draws.size(), step.logit_rows.size());
   // Tokens name their sequence by its number within the step.
+  for (const std::int32_t handle : handles_) numbers_[static_cast<std::size_t>(handle)] = -1;
   handles_.clear();
+  numbers_.resize(static_cast<std::size_t>(cache.options().max_sequences), -1);
   std::vector<std::int32_t> local(n);
   std::size_t singles = n;
   for (std::size_t t = 0; t < n; ++t) {
-    // Tokens of one sequence usually stand together: look at the last handle first.
-    auto found = handles_.empty() || handles_.back() != step.sequences[t]
-                     ? std::find(handles_.begin(), handles_.end(), step.sequences[t])
-                     : handles_.end() - 1;
-    const bool is_new = found == handles_.end();
-    if (is_new) found = handles_.insert(handles_.end(), step.sequences[t]);
-    local[t] = static_cast<std::int32_t>(found - handles_.begin());
-    // Up to the second token of a sequence, token t is of sequence t.
-    if (!is_new) singles = std::min(singles, static_cast<std::size_t>(local[t]));
     require(step.positions[t] < cache.length(step.sequences[t]),
             "run a step: position {} has no room in the KV cache", step.positions[t]);
+    std::int32_t& number = numbers_[static_cast<std::size_t>(step.sequences[t])];
+    if (number < 0) {
+      number = static_cast<std::int32_t>(handles_.size());
+      handles_.push_back(step.sequences[t]);
+    } else {
+      // Up to the second token of a sequence, token t is of sequence t.
+      singles = std::min(singles, static_cast<std::size_t>(number));
+    }
+    local[t] = number;
   }
   std::size_t pages = 1;
   for (const std::int32_t handle : handles_) {
@@ -73,10 +75,10 @@ void StepInputs::pack(const Step& step, const KvCache& cache,
   std::copy(local.begin(), local.end(), filled_ + begin_[2]);
   for (const auto kind : {KvCache::kFull, KvCache::kSliding}) {
     std::int32_t* rows = filled_ + begin_[kind == KvCache::kFull ? 3 : 4];
-    std::fill_n(rows, table, -1);
-    for (std::size_t h = 0; h < handles_.size(); ++h) {
-      const auto page_table = cache.page_table(handles_[h], kind);
-      std::copy(page_table.begin(), page_table.end(), rows + h * pages);
+    for (const std::int32_t handle : handles_) {
+      const auto page_table = cache.page_table(handle, kind);
+      std::fill(std::copy(page_table.begin(), page_table.end(), rows), rows + pages, -1);
+      rows += pages;
     }
   }
   std::copy(step.logit_rows.begin(), step.logit_rows.end(), filled_ + begin_[5]);

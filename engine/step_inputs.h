@@ -78,6 +78,7 @@ class StepInputs {
   StepShape shape_;
   std::array<std::size_t, kNumParts + 1> begin_{};  // in words
   std::vector<std::int32_t> handles_;               // of the step's sequences
+  std::vector<std::int32_t> numbers_;               // by handle: where in handles_, or -1
   Buffer host_;
   gpu::PinnedMemory pinned_;
   Buffer device_;
