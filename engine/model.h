@@ -96,7 +96,7 @@ class Model {
   // Steps of up to kFewTokens tokens, and of more if they only decode, are captured when their
   // shape comes a second time. As many shapes as this are kept, those used last.
   static constexpr std::size_t kMostGraphs = 32;
-  static constexpr std::int64_t kMostGraphTokens = 1024;
+  static constexpr std::int64_t kMostGraphTokens = 2048;
   // Graphs are on unless this turns them off; without a GPU there are none.
   void set_graphs(bool on) { graphs_on_ = on; }
   std::int64_t num_graphs() const;

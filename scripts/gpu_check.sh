@@ -5,7 +5,7 @@
 #   scripts/gpu_check.sh [--out DIR] [--budget SECONDS] [--load]
 #
 # --load also times what takes long: 128 sequences at once, and serving prompts and answers of 1000
-# tokens, 256 at once (120b: 128), which is about 4 minutes more.
+# tokens, 2,048 at once (120b: 896), which is about 5 minutes more and takes 130 to 140 GB.
 #
 # Runs $MOEBENCH_PROGRAM, a `moebench` built with CUDA, or builds one in build/gpu, which takes the CUDA
 # toolkit, CMake and the packages of scripts/packages.sh. Checks of correctness share the GPU and the
@@ -258,14 +258,14 @@ suites="20b 120b"
 # of_shape SHAPE SECONDS PLANS SEQUENCES: all its suites, and its weights are not needed any more.
 of_shape() {
   suite_of "$1" "$1" "$2" 32 "$3" "$STEADY" 8192
-  [ -z "$load" ] || suite_of "$1_load" "$1" 150 "$4" "$LOAD_PLANS" "$(load_of "$4")" 4096
+  [ -z "$load" ] || suite_of "$1_load" "$1" 180 "$4" "$LOAD_PLANS" "$(load_of "$4")" 8192
   if [ -f "$out/suite_$1.json" ] && { [ -z "$load" ] || [ -f "$out/suite_$1_load.json" ]; }; then
     rm -rf "$scratch/model-$1"
   fi
 }
-of_shape 20b 160 "$SUITE_PLANS_20B" 1024
+of_shape 20b 160 "$SUITE_PLANS_20B" 2048
 synth 120b "$LAYERS_120B" 90
-of_shape 120b 120 "$SUITE_PLANS" 640
+of_shape 120b 120 "$SUITE_PLANS" 896
 [ -z "$load" ] || suites="20b 20b_load 120b 120b_load"
 for op in linear:bf16 moe_experts:mxfp4 attention:bf16; do
   step "bench_${op%:*}" 60 judge_bench "$program" kernels bench --backend cuda --op "${op%:*}" \
