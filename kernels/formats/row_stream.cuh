@@ -30,12 +30,11 @@ struct RowTile {
   const unsigned char* scales;  // likewise; null if the format has none
   float tensor_scale;
   int num_rows;  // 1 .. 16
-  int row = 0;   // the first, in the matrix that RowBoxes describe
 
   // How many rows behind the first the r-th lies.
   MOEBENCH_DEVICE static int offset_of(int r) { return r; }
 };
-// Two runs of neighbouring rows: after the first `low_rows`, `skip` rows are left out. Not by box.
+// Two runs of neighbouring rows: after the first `low_rows`, `skip` rows are left out.
 struct SplitRowTile : RowTile {
   int low_rows;
   int skip;
@@ -43,25 +42,15 @@ struct SplitRowTile : RowTile {
   MOEBENCH_DEVICE int offset_of(int r) const { return r < low_rows ? r : r + skip; }
 };
 
-// A matrix of encoded rows as the memory accelerator reads it: boxes of 16, of 4 and of 1 row, 512
-// bytes wide. See row_boxes in row_stream_host.h.
-struct RowBoxes {
-  TensorMap of_16;
-  TensorMap of_4;
-  TensorMap of_1;
-};
-constexpr int kBoxBytes = 512;
-
 // Bytes of a row and of its scales.
 struct RowSize {
   std::int64_t data;
   std::int64_t scales;
 };
 
-// Rows are copied one by one, and a lane loads the scales that it needs ahead of time; or (kByBox)
-// rows come in boxes by a tensor map, and a tile's scales beside its first piece in one copy, which
-// wants all of them together to be a multiple of 16 bytes, aligned likewise.
-template <Format kFormat, int kTokenTiles, int kTeams = 1, bool kByBox = false>
+// Rows are copied one by one, and a lane loads the scales that it needs ahead of time. (Rows in
+// boxes by tensor maps, with a tile's scales in one copy, were no faster on an H200.)
+template <Format kFormat, int kTokenTiles, int kTeams = 1>
 class RowStream {
   using Weights = DeviceFormat<kFormat>;
   static constexpr int kRun = Weights::kValues < 8 ? 8 : Weights::kValues;  // columns of a lane
@@ -75,17 +64,11 @@ class RowStream {
   static constexpr int kPieceBytes = (kTeams == 1 ? 1536 : 1024) * kLoads;
   static constexpr int kPieceSteps = kPieceBytes / kStepBytes;
   static_assert(kPieceSteps % kSums == 0);
-  // Rows of a piece, half a row of banks apart: the quads of two rows meet different banks. In
-  // boxes rows are adjacent, and boxes follow one another.
-  static constexpr int kRowStride = kByBox ? kBoxBytes : kPieceBytes + 64;
+  // Rows of a piece, half a row of banks apart: the quads of two rows meet different banks.
+  static constexpr int kRowStride = kPieceBytes + 64;
   static constexpr int kRounds = kPieceSteps / kTeamWarps;
   static constexpr int kBuffers = kTeams == 1 ? 2 : 1;  // of a team's sums
-  static constexpr int kScaleBytes =                    // of 32 columns
-      Weights::kWordsPerScale == 0                             ? 0
-      : kFormat == Format::kMxfp4 || kFormat == Format::kMxfp8 ? 1
-                                                               : 2;
-  // Whether a lane keeps the scales of the piece to come in registers.
-  static constexpr bool kLoadsScales = kScaleBytes > 0 && !kByBox;
+  static constexpr bool kHasScales = Weights::kWordsPerScale > 0;
 
  public:
   // Asking costs a warp about a hundred cycles a copy, whatever its size: four of them keep up.
@@ -96,8 +79,7 @@ class RowStream {
   static constexpr int kConsumers = kTeams * kTeamThreads;  // threads
   static constexpr int kThreads = kConsumers + kProducerWarps * kWarp;
   static constexpr int kMostStages = kTeams == 1 ? 7 : 2;  // of a team's ring
-  static constexpr std::size_t kStageBytes =
-      std::size_t{kRows} * (kByBox ? kPieceBytes : kRowStride);
+  static constexpr std::size_t kStageBytes = std::size_t{kRows} * kRowStride;
   static constexpr int kSumStride = kRows + 4;  // conflict-free
   static constexpr std::size_t kStaticSharedBytes =
       sizeof(float) * kTeams * kBuffers * kSums * kTokens * kSumStride + 16 * kTeams * kMostStages;
@@ -109,16 +91,9 @@ class RowStream {
   MOEBENCH_HOST_DEVICE static int token_stride(int cols) {
     return (num_units(cols) + 7) / 8 * 8 + 4;
   }
-  // Bytes that the scales of a tile may take, with what is before and behind them in whole 16
-  // bytes.
-  MOEBENCH_HOST_DEVICE static int scale_stage_bytes(int cols) {
-    return kScaleBytes == 0 ? 0 : (kRows * (cols / 32) * kScaleBytes + 16 + 15) / 16 * 16;
-  }
-  // Of dynamic shared memory: the teams' rings, of so many stages each, then the inputs; and the
-  // scales of two tiles a team, if they are copied.
+  // Of dynamic shared memory: the teams' rings, of so many stages each, then the inputs.
   static std::size_t shared_bytes(int cols, int num_tokens, int stages) {
     return static_cast<std::size_t>(kTeams * stages) * kStageBytes +
-           (kByBox ? static_cast<std::size_t>(2 * kTeams * scale_stage_bytes(cols)) : 0) +
            static_cast<std::size_t>(num_tokens) * static_cast<std::size_t>(token_stride(cols)) *
                sizeof(uint4);
   }
@@ -131,9 +106,7 @@ class RowStream {
         num_steps_(num_steps(cols)),
         num_pieces_((num_steps_ + kPieceSteps - 1) / kPieceSteps),
         ring_(dynamic_shared()),
-        scales_(ring_ + kTeams * stages * kStageBytes),
-        inputs_(reinterpret_cast<uint4*>(scales_ +
-                                         (kByBox ? 2 * kTeams * scale_stage_bytes(cols) : 0))) {
+        inputs_(reinterpret_cast<uint4*>(ring_ + kTeams * stages * kStageBytes)) {
     MOEBENCH_SHARED(Mbarrier, barriers, [2 * kTeams * kMostStages]);
     full_ = barriers;
     empty_ = barriers + kTeams * kMostStages;
@@ -154,14 +127,12 @@ class RowStream {
 
   // The producer warps: ask for all tiles. What fits into the rings is asked for at once; then
   // comes ready(), once, and from then on at_tile(walk) before a tile is asked for, and once at the
-  // end. `boxes`: of the matrix, if kByBox.
+  // end.
   template <class Walk, class Ready, class AtTile>
-  MOEBENCH_DEVICE void produce(Walk walk, Ready&& ready, AtTile&& at_tile,
-                               const RowBoxes* boxes = nullptr) const {
+  MOEBENCH_DEVICE void produce(Walk walk, Ready&& ready, AtTile&& at_tile) const {
     const int team = kTeams == 1 ? 0 : producer();
     const int row = kTeams == 1 ? lane_id() * kTeamProducers + producer() : lane_id();
     int asked = 0;
-    int tiles = 0;  // of the team
     Ring at{0, 1};
     for (walk.advance(team); !walk.done(); walk.advance(kTeams)) {
       const auto t = walk.tile();
@@ -185,24 +156,14 @@ class RowStream {
                           this_round ? at.parity ^ 1 : at.parity);
           }
         }
-        if constexpr (kByBox) {
-          // Or a lane that is late finds the barrier a turn further, and waits for good.
-          sync_warp();
-          if (lane_id() == 0) {
-            copy_boxes(*boxes, t, static_cast<int>(begin), bytes, stage,
-                       piece == 0 ? scales_of(team, tiles % 2) : nullptr);
-          }
-        } else {
-          if (lane_id() == 0) mbarrier_arrive_expect_bytes(&full_[stage], num_rows * bytes);
-          sync_warp();
-          if (row < t.num_rows) {
-            copy_bulk_async(ring_ + stage * kStageBytes + row * kRowStride,
-                            t.data + t.offset_of(row) * size_.data + begin, bytes, &full_[stage]);
-          }
+        if (lane_id() == 0) mbarrier_arrive_expect_bytes(&full_[stage], num_rows * bytes);
+        sync_warp();
+        if (row < t.num_rows) {
+          copy_bulk_async(ring_ + stage * kStageBytes + row * kRowStride,
+                          t.data + t.offset_of(row) * size_.data + begin, bytes, &full_[stage]);
         }
         move(at, 1);
       }
-      ++tiles;
     }
     if (asked <= stages_) ready();
     at_tile(walk);
@@ -252,7 +213,6 @@ class RowStream {
     auto next = walk.tile();
     load_scales(next, 0, warp, scales);
     int buffer = 0;
-    int tiles = 0;  // of the team
     while (!walk.done()) {
       const auto now = next;
       {
@@ -277,7 +237,7 @@ class RowStream {
           of_piece[r][1] = scales[r][1];
         }
         const bool is_last = piece + 1 == num_pieces_;
-        if constexpr (kLoadsScales) {
+        if constexpr (kHasScales) {
           auto ahead_of_it = now;
           if (is_last) ahead_of_it = next;
           load_scales(ahead_of_it, is_last ? 0 : piece + 1, warp, scales);
@@ -285,7 +245,6 @@ class RowStream {
         const int stage = team * stages_ + at.stage;
         mbarrier_wait(&full_[stage], at.parity);
         if (piece == 0) wait(walk);
-        if constexpr (kByBox) read_scales(now, piece, warp, scales_of(team, tiles % 2), of_piece);
         const unsigned char* rows = ring_ + stage * kStageBytes;
         const int begin = piece * kPieceSteps;
         bool is_simple = true;
@@ -337,7 +296,6 @@ class RowStream {
         return sum;
       });
       if constexpr (kBuffers == 2) buffer ^= 1;
-      ++tiles;
       walk.advance(kTeams);
     }
   }
@@ -349,49 +307,6 @@ class RowStream {
   static_assert(kTeams == 1 || kTeams == kProducerWarps);
 
   MOEBENCH_HOST_DEVICE static int num_steps(int cols) { return (cols + 4 * kRun - 1) / (4 * kRun); }
-  // Where a team's scales of every other tile are.
-  MOEBENCH_DEVICE unsigned char* scales_of(int team, int parity) const {
-    return scales_ + (2 * team + parity) * scale_stage_bytes(cols_);
-  }
-  // How far into its first 16 bytes a tile's scales begin.
-  MOEBENCH_DEVICE static int scale_offset(const RowTile& t) {
-    return static_cast<int>(reinterpret_cast<std::uintptr_t>(t.scales) % 16);
-  }
-  // Bytes [begin, begin + bytes) of the tile's rows, and their scales if there is a place for them.
-  // What lies past a row's end arrives as zeros. That a tile's scales may be overwritten follows
-  // from its team's ring: who asks for a tile's first piece has seen one of the last tile's come
-  // back, and with it all of the tile's before.
-  MOEBENCH_DEVICE void copy_boxes(const RowBoxes& boxes, const RowTile& t, int begin, int bytes,
-                                  int stage, unsigned char* scales) const {
-    const int across = (bytes + kBoxBytes - 1) / kBoxBytes;
-    int scale_bytes = 0;
-    if constexpr (kScaleBytes > 0) {
-      if (scales != nullptr) {
-        scale_bytes =
-            (scale_offset(t) + t.num_rows * static_cast<int>(size_.scales) + 15) / 16 * 16;
-      }
-    }
-    mbarrier_arrive_expect_bytes(&full_[stage], across * t.num_rows * kBoxBytes + scale_bytes);
-    if (scale_bytes > 0) {
-      copy_bulk_async(scales, t.scales - scale_offset(t), scale_bytes, &full_[stage]);
-    }
-    for (int b = 0; b < across; ++b) {
-      unsigned char* to = ring_ + stage * kStageBytes + b * (kRows * kBoxBytes);
-      const int column = (begin + b * kBoxBytes) / 2;  // of two bytes
-      if (t.num_rows == kRows) {
-        load_tile_async(to, boxes.of_16, column, t.row, &full_[stage]);
-        continue;
-      }
-      int row = 0;
-      for (; row + 4 <= t.num_rows; row += 4) {
-        load_tile_async(to + row * kBoxBytes, boxes.of_4, column, t.row + row, &full_[stage]);
-      }
-      for (; row < t.num_rows; ++row) {
-        load_tile_async(to + row * kBoxBytes, boxes.of_1, column, t.row + row, &full_[stage]);
-      }
-    }
-  }
-
   // How many pieces of so many rows may be under way. More bytes than these bring nothing, and what
   // else an SM asks for, such as the inputs, waits behind them: with 192 KB under way a stage of
   // 192 KB took 11.8 us, with 48 KB 8.9, in a chain of kernels that do nothing else on an H200.
@@ -426,7 +341,7 @@ class RowStream {
   template <class Tile>
   MOEBENCH_DEVICE void load_scales(const Tile& tile, int piece, int warp,
                                    std::uint32_t (&scales)[kRounds][2]) const {
-    if constexpr (kLoadsScales) {
+    if constexpr (kHasScales) {
       const int g = lane_id() / 4;
       const int last = tile.num_rows - 1;
       // All of a lane's loads in one go: taking them apart, so that those of whole pieces could
@@ -440,32 +355,6 @@ class RowStream {
         for (int r = 0; r < kRounds; ++r) {
           const int run = (piece * kPieceSteps + r * kTeamWarps + warp) * 4 + lane_id() % 4;
           scales[r][h] = Weights::load_scale(from, run * kRun < cols_ ? run * kRun : cols_ - kRun);
-        }
-      }
-    }
-  }
-
-  // The same from where they were copied to.
-  MOEBENCH_DEVICE void read_scales(const RowTile& tile, int piece, int warp,
-                                   const unsigned char* from,
-                                   std::uint32_t (&scales)[kRounds][2]) const {
-    if constexpr (kScaleBytes > 0) {
-      const int g = lane_id() / 4;
-      const int last = tile.num_rows - 1;
-      MOEBENCH_UNROLL
-      for (int h = 0; h < 2; ++h) {
-        const int row = g + 8 * h < last ? g + 8 * h : last;
-        const unsigned char* of_row =
-            from + scale_offset(tile) + row * static_cast<int>(size_.scales);
-        MOEBENCH_UNROLL
-        for (int r = 0; r < kRounds; ++r) {
-          const int run = (piece * kPieceSteps + r * kTeamWarps + warp) * 4 + lane_id() % 4;
-          const int block = (run * kRun < cols_ ? run * kRun : cols_ - kRun) / 32;
-          if constexpr (kScaleBytes == 1) {
-            scales[r][h] = of_row[block];
-          } else {
-            scales[r][h] = reinterpret_cast<const std::uint16_t*>(of_row)[block];
-          }
         }
       }
     }
@@ -497,11 +386,7 @@ class RowStream {
       const int last = cols_ / kRun - 1 - begin * 4;  // inputs past it are zeros
       run = run < last ? run : last;
     }
-    int offset = run * kRunBytes;
-    if constexpr (kByBox) {
-      offset +=
-          static_cast<int>(static_cast<unsigned>(offset) / kBoxBytes) * ((kRows - 1) * kBoxBytes);
-    }
+    const int offset = run * kRunBytes;
     std::uint32_t low[kRun / 2];
     std::uint32_t high[kRun / 2];
     decode_run<kAnyScale>(low_row + offset, scales[0], low);
@@ -526,7 +411,6 @@ class RowStream {
   int num_steps_;
   int num_pieces_;
   unsigned char* ring_;
-  unsigned char* scales_;
   uint4* inputs_;
   Mbarrier* full_;
   Mbarrier* empty_;

@@ -66,7 +66,6 @@ using Variant = moebench::Variant<Problem, Args>;
   X(cuda_per_token_f32)                       \
   X(cuda_fused_bf16)                          \
   X(cuda_stream_bf16)                         \
-  X(cuda_boxes_bf16)                          \
   X(cuda_direct_bf16)                         \
   X(cuda_digits_fp8)                          \
   X(cuda_one_launch_fp8)                      \

@@ -282,7 +282,6 @@ TEST_CASE(
       INFO(format_name(format) << ", " << tokens << " tokens");
       const auto want = experts_with("cuda_fused_bf16", gate_up, down, tokens, 3, pool);
       CHECK(same_bits(experts_with("cuda_stream_bf16", gate_up, down, tokens, 3, pool), want));
-      CHECK(same_bits(experts_with("cuda_boxes_bf16", gate_up, down, tokens, 3, pool), want));
       CHECK(same_bits(experts_with("cuda_direct_bf16", gate_up, down, tokens, 3, pool), want));
     }
   }
@@ -300,7 +299,6 @@ TEST_CASE("moe_experts: the streaming variants in every schedule") {
       INFO(tokens << " tokens, " << describe(settings));
       const WithSettings with(settings);
       CHECK(same_bits(experts_with("cuda_stream_bf16", gate_up, down, tokens, 4, pool), want));
-      CHECK(same_bits(experts_with("cuda_boxes_bf16", gate_up, down, tokens, 4, pool), want));
       CHECK(same_bits(experts_with("cuda_direct_bf16", gate_up, down, tokens, 4, pool), want));
     }
   }
