@@ -35,6 +35,7 @@
 // cuda_grouped_registers_bf16.
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include "kernels/moe_experts/combine.cuh"
 #include "kernels/moe_experts/digits.cuh"
@@ -85,50 +86,48 @@ struct Inputs {
 
 constexpr int kDigitWarps = 8;
 constexpr int kDigitThreads = kDigitWarps * gpu::kWarp;
-constexpr int kUnits = kMostColumns / 32 / kDigitWarps;  // of 8 columns, of a lane
+constexpr int kDigitChunks = kMostChunks / kDigitWarps;  // of a warp
 
-// Eight columns that follow each other.
-MOEBENCH_DEVICE void load_unit(const float* from, float (&x)[8]) {
-  const float4 a = reinterpret_cast<const float4*>(from)[0];
-  const float4 b = reinterpret_cast<const float4*>(from)[1];
-  const float all[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
-  MOEBENCH_UNROLL
-  for (int j = 0; j < 8; ++j) x[j] = all[j];
+// Four columns that follow each other, as they lie in memory.
+template <class Value>
+using Four = std::conditional_t<std::is_same_v<Value, float>, float4, uint2>;
+
+MOEBENCH_DEVICE float number(const float4& four, int j) {  // j: known to the compiler
+  return j == 0 ? four.x : j == 1 ? four.y : j == 2 ? four.z : four.w;
 }
-MOEBENCH_DEVICE void load_unit(const std::uint16_t* from, float (&x)[8]) {
-  const uint4 all = *reinterpret_cast<const uint4*>(from);
-  MOEBENCH_UNROLL
-  for (int j = 0; j < 8; ++j) {
-    const std::uint32_t word = gpu::word_of(all, j / 2);
-    x[j] = j % 2 == 0 ? gpu::low_bf16(word) : gpu::high_bf16(word);
-  }
+MOEBENCH_DEVICE float number(const uint2& four, int j) {
+  const std::uint32_t word = j < 2 ? four.x : four.y;
+  return j % 2 == 0 ? gpu::low_bf16(word) : gpu::high_bf16(word);
 }
 
-// Four numbers times factor as two digits of E4M3: bytes of the first ones, and of what they leave.
-// The first: four bits of the number, by rounding its float.
-MOEBENCH_DEVICE uint2 both_digits(const float (&x)[4], float factor) {
-  float first[4];
-  float rest[4];
+// Two numbers times factor as two digits of E4M3: the first ones in the low half, what they leave
+// in the other. The first: four bits of the number, by rounding its float.
+MOEBENCH_DEVICE std::uint32_t both_digits(float x, float y, float factor) {
+  const float values[2] = {x * factor, y * factor};
+  float first[2];
   MOEBENCH_UNROLL
-  for (int j = 0; j < 4; ++j) {
-    const float value = x[j] * factor;
-    first[j] = gpu::float_from_bits((gpu::bits_of(value) + 0x80000U) & 0xfff00000U);
-    rest[j] = value - first[j];
+  for (int j = 0; j < 2; ++j) {
+    first[j] = gpu::float_from_bits((gpu::bits_of(values[j]) + 0x80000U) & 0xfff00000U);
   }
-  return {gpu::pack_e4m3(first[0], first[1]) | gpu::pack_e4m3(first[2], first[3]) << 16,
-          gpu::pack_e4m3(rest[0], rest[1]) | gpu::pack_e4m3(rest[2], rest[3]) << 16};
+  return gpu::pack_e4m3(first[0], first[1]) |
+         gpu::pack_e4m3(values[0] - first[0], values[1] - first[1]) << 16;
 }
 
 // A block writes the digits of a part: of eight sorted pairs. A pair's row: of its token if there
 // are top_k pairs a token, or the one in its place of the sorted list (top_k: 0). Past the end,
-// zeros up to whole chunks, and for tokens that a tile does not have. Four lanes share a
-// token, as those do that multiply: each has one block of a chunk, or where scales are not folded a
-// part of a product's block. A warp writes whole lines.
+// zeros up to whole chunks, and for tokens that a tile does not have.
+//
+// A warp takes every eighth chunk of all eight tokens. It loads whole lines: 32 columns of four
+// tokens, and those of the other four. In a unit of 8 columns a lane has the first or the last
+// four, of tokens i and i + 4; it exchanges two words of one token with the lane that has the
+// others, and then has all of one token's unit, of each 32 columns of the chunk. Of a product, four
+// lanes multiply a token's 16 bytes: each with a block of the chunk, which all are in one lane, or
+// where scales are not folded each with a unit. A warp writes whole lines.
 template <bool kFolds, class Value>
-__global__ void MOEBENCH_BOUNDS(kDigitThreads)
+__global__ void MOEBENCH_BOUNDS(kDigitThreads, 2)
     write_digits(Groups groups, int most_tokens, int top_k, int cols, const Value* x,
                  Inputs inputs) {
-  MOEBENCH_SHARED(float, largest, [kDigitWarps][8]);
+  MOEBENCH_SHARED(float, largest, [8][kDigitWarps]);
   gpu::wait_for_previous_kernel();
   gpu::let_next_kernel_start();
   const int parts = most_tokens / 8;
@@ -137,53 +136,106 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads)
   if (index >= groups.num_tiles[0]) return;
   const Tile tile = groups.tiles[index];
   if (8 * part >= tile.count) return;
-  const int token = gpu::lane_id() / 4;
-  const int t = gpu::lane_id() % 4;
-  const int i = 8 * part + token;
-  const bool is_there = i < tile.count;
-  const int pair = is_there ? groups.pairs[tile.first + i] : 0;
-  const int row = top_k == 0 ? tile.first + i : pair / top_k;
-  const Value* from = x + static_cast<std::int64_t>(row) * cols;
-  const int num_units = num_chunks(cols) * kProducts;
-  float values[kUnits][8] = {};
-  float most = 0;
+  const int own = gpu::lane_id() % 2;  // which of its two tokens the lane will have
+  const int unit = gpu::lane_id() / 2 % 4;
+  int pairs[2];
+  Four<Value> values[kDigitChunks][2][4] = {};  // [][token][32 columns]
   MOEBENCH_UNROLL
-  for (int u = 0; u < kUnits; ++u) {
-    const int unit = u * kDigitWarps + gpu::warp_id();
-    const int product = unit % kProducts;
-    const int column =
-        unit / kProducts * kChunk + (kFolds ? t * 32 + product * 8 : product * 32 + t * 8);
-    if (is_there && column < cols) load_unit(from + column, values[u]);
-  }
-  MOEBENCH_UNROLL
-  for (int u = 0; u < kUnits; ++u) {
+  for (int k = 0; k < 2; ++k) {
+    const int i = 8 * part + gpu::lane_id() / 8 + 4 * k;
+    const bool is_there = i < tile.count;
+    pairs[k] = is_there ? groups.pairs[tile.first + i] : 0;
+    const int row = top_k == 0 ? tile.first + i : pairs[k] / top_k;
+    const int first_column = gpu::warp_id() * kChunk;
+    const Value* from =
+        x + static_cast<std::int64_t>(row) * cols + first_column + unit * 8 + own * 4;
+    const int left = (is_there ? cols : 0) - first_column;
     MOEBENCH_UNROLL
-    for (int j = 0; j < 8; ++j) most = fmaxf(most, fabsf(values[u][j]));
+    for (int c = 0; c < kDigitChunks; ++c) {
+      MOEBENCH_UNROLL
+      for (int r = 0; r < 4; ++r) {
+        const int further = c * kDigitWarps * kChunk + r * 32;
+        if (further < left) {
+          values[c][k][r] = *reinterpret_cast<const Four<Value>*>(from + further);
+        }
+      }
+    }
   }
-  most = quad_max(most);
-  if (t == 0) largest[gpu::warp_id()][token] = most;
+  MOEBENCH_UNROLL
+  for (int k = 0; k < 2; ++k) {
+    float most = 0;
+    MOEBENCH_UNROLL
+    for (int c = 0; c < kDigitChunks; ++c) {
+      MOEBENCH_UNROLL
+      for (int r = 0; r < 4; ++r) {
+        MOEBENCH_UNROLL
+        for (int j = 0; j < 4; ++j) most = fmaxf(most, fabsf(number(values[c][k][r], j)));
+      }
+    }
+    MOEBENCH_UNROLL
+    for (int lanes = 1; lanes < 8; lanes *= 2) {
+      most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, lanes));
+    }
+    if (gpu::lane_id() % 8 == 0) largest[gpu::lane_id() / 8 + 4 * k][gpu::warp_id()] = most;
+  }
   gpu::sync_threads();
+  int exponents[2];
+  float factors[2];
   MOEBENCH_UNROLL
-  for (int w = 0; w < kDigitWarps; ++w) most = fmaxf(most, largest[w][token]);
-  const int exponent = exponent_of(most);
-  const float factor = power_of_two(7 - exponent);  // the largest goes to 128 .. 256
+  for (int k = 0; k < 2; ++k) {
+    float most = 0;
+    MOEBENCH_UNROLL
+    for (int w = 0; w < kDigitWarps; ++w) {
+      most = fmaxf(most, largest[gpu::lane_id() / 8 + 4 * k][w]);
+    }
+    exponents[k] = exponent_of(most);
+    factors[k] = power_of_two(7 - exponents[k]);  // the largest goes to 128 .. 256
+  }
   const int slot = Inputs::first_slot(tile, index) + part;
-  if (gpu::warp_id() == 0 && t == 0) {
+  const int token = gpu::lane_id() / 8 + 4 * own;
+  if (gpu::warp_id() == 0 && unit == 0) {
     // Of inputs 2^7, of weights 2^6, or 2^-6 where they are codes' bits.
-    inputs.tokens[8 * slot + token] = {power_of_two(exponent - 7 - (kFolds ? 6 : -6)), pair};
+    const int exponent = (own == 0 ? exponents[0] : exponents[1]) - 7 - (kFolds ? 6 : -6);
+    inputs.tokens[8 * slot + token] = {power_of_two(exponent), own == 0 ? pairs[0] : pairs[1]};
   }
   MOEBENCH_UNROLL
-  for (int u = 0; u < kUnits; ++u) {
-    const int unit = u * kDigitWarps + gpu::warp_id();
-    if (unit >= num_units) break;
-    unsigned char* to =
-        inputs.at(unit / kProducts, slot) + unit % kProducts * kProductBytes + gpu::lane_id() * 4;
+  for (int c = 0; c < kDigitChunks; ++c) {
+    const int chunk = c * kDigitWarps + gpu::warp_id();
+    if (chunk >= num_chunks(cols)) break;
+    std::uint32_t words[2][2][4];  // [digit][even columns, odd][32 columns]
     MOEBENCH_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const float(&v)[8] = values[u];
-      const uint2 digits = both_digits({v[half], v[half + 2], v[half + 4], v[half + 6]}, factor);
-      *reinterpret_cast<std::uint32_t*>(to + half * kHalfBytes) = digits.x;
-      *reinterpret_cast<std::uint32_t*>(to + kDigitBytes + half * kHalfBytes) = digits.y;
+    for (int r = 0; r < 4; ++r) {
+      MOEBENCH_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        std::uint32_t digits[2];
+        MOEBENCH_UNROLL
+        for (int k = 0; k < 2; ++k) {
+          const Four<Value>& four = values[c][k][r];
+          digits[k] = both_digits(number(four, half), number(four, half + 2), factors[k]);
+        }
+        const std::uint32_t mine = own == 0 ? digits[0] : digits[1];
+        const std::uint32_t others =
+            gpu::shuffle_xor(gpu::kAllLanes, own == 0 ? digits[1] : digits[0], 1);
+        words[0][half][r] = gpu::byte_permute(mine, others, own == 0 ? 0x5410U : 0x1054U);
+        words[1][half][r] = gpu::byte_permute(mine, others, own == 0 ? 0x7632U : 0x3276U);
+      }
+    }
+    unsigned char* to = inputs.at(chunk, slot) + token * 16;
+    MOEBENCH_UNROLL
+    for (int digit = 0; digit < 2; ++digit) {
+      MOEBENCH_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const std::uint32_t(&w)[4] = words[digit][half];
+        unsigned char* at = to + digit * kDigitBytes + half * kHalfBytes;
+        if constexpr (kFolds) {
+          *reinterpret_cast<uint4*>(at + unit * kProductBytes) = {w[0], w[1], w[2], w[3]};
+        } else {
+          MOEBENCH_UNROLL
+          for (int r = 0; r < 4; ++r) {
+            *reinterpret_cast<std::uint32_t*>(at + r * kProductBytes + unit * 4) = w[r];
+          }
+        }
+      }
     }
   }
 }
