@@ -31,7 +31,9 @@
 // A sum is one over columns in order, the same in all tiles of up to 32 tokens and in all larger
 // ones. In two variants that differ in this alone a token has the same bits in any batch:
 // cuda_grouped_chunks_fp8 folds scales in tiles of all sizes, cuda_grouped_blocks_fp8 in none,
-// which takes more instructions in large ones. Other formats and other shapes run as
+// which takes more instructions in large ones. cuda_grouped_lines_fp8 has cuda_grouped_fp8's bits,
+// and stages of two chunks in tiles of up to 32 tokens: 128 bytes of a row in a copy, of which the
+// second-level cache looks up each piece of 64. Other formats and other shapes run as
 // cuda_grouped_registers_bf16.
 #include <algorithm>
 #include <cstddef>
@@ -52,6 +54,7 @@ constexpr int kProducts = 4;  // of 32 columns, in a chunk
 constexpr int kMostChunks = 24;
 constexpr int kMostColumns = kMostChunks * kChunk;
 constexpr int kMostScaleBytes = kMostColumns / 32;  // of a row
+constexpr int kMostStageChunks = 2;
 
 // Inputs of eight tokens (a part of a tile) and a chunk: [digit][product][half of K][token], 16
 // bytes each.
@@ -248,23 +251,34 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads, 2)
 template <int kMostTokens>
 constexpr int kUsualGroups = kMostTokens > 32 ? 3 : 4;
 
-// kMostTokens: of a tile. kFolds: scales into weights. kGroups: of four warps that multiply, each
-// with 64 rows; one more has things copied, and gives them registers.
-template <int kMostTokens, bool kFolds, int kGroups = kUsualGroups<kMostTokens>>
+// kMostTokens: of a tile. kFolds: scales into weights. kStageChunks: of a stage of the ring.
+// kGroups: of four warps that multiply, each with 64 rows; one more has things copied, and gives
+// them registers.
+template <int kMostTokens, bool kFolds, int kStageChunks = 1,
+          int kGroups = kUsualGroups<kMostTokens>>
 class Float8Products {
  public:
   static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kRows = kGroups * kGroupRows;
 
  private:
-  static constexpr int kMultiplierRegisters = kGroups == 2 ? 208 : kGroups == 3 ? 160 : 112;
-  static constexpr int kLoaderRegisters = 32;
+  // The thread that has stages of two chunks copied would not keep all in 32 with fewer groups.
+  static constexpr int kMoreToLoad = kStageChunks == 2 && kGroups < 4 ? 8 : 0;
+  static constexpr int kMultiplierRegisters = (kGroups == 2   ? 208
+                                               : kGroups == 3 ? 160
+                                                              : 112) -
+                                              kMoreToLoad;
+  static constexpr int kLoaderRegisters = 32 + kMoreToLoad;
   // What a block has at its start, whose threads have as many as the compiler can give them.
   static_assert(kGroupThreads * (kGroups * kMultiplierRegisters + kLoaderRegisters) <=
                 65536 / kThreads / 8 * 8 * kThreads);
   static constexpr int kMostParts = kMostTokens / 8;
-  static constexpr int kCodeBytes = kRows * kChunkBytes;  // of a stage
-  static constexpr int kStageBytes = kCodeBytes + kMostParts * kPartBytes;
+  static constexpr int kInputBytes = kMostParts * kPartBytes;  // of a chunk
+  // Of a stage. Its rows are as long as the swizzle with which they are copied: 64 or 128 bytes.
+  static constexpr int kRowBytes = kStageChunks * kChunkBytes;
+  static_assert(kStageChunks == 1 || (kStageChunks == kMostStageChunks && !kFolds));
+  static constexpr int kCodeBytes = kRows * kRowBytes;
+  static constexpr int kStageBytes = kCodeBytes + kStageChunks * kInputBytes;
   static constexpr int kScaleBytes = kRows * kMostScaleBytes;  // of a tile
   static constexpr int kStages = std::min(12, ((222 << 10) - 2 * kScaleBytes) / kStageBytes);
 
@@ -296,6 +310,7 @@ class Float8Products {
         inputs_(inputs),
         row_tiles_(num_row_tiles(stack.first.rows)),
         num_chunks_(num_chunks(stack.first.cols)),
+        num_steps_((num_chunks_ + kStageChunks - 1) / kStageChunks),
         s_(*reinterpret_cast<Shared*>(gpu::dynamic_shared())) {}
 
   MOEBENCH_HOST_DEVICE static int num_row_tiles(int rows) { return (rows + kRows - 1) / kRows; }
@@ -346,28 +361,34 @@ class Float8Products {
   MOEBENCH_DEVICE static int token_bytes(const Product& product) {
     return num_parts(product) * 8 * static_cast<int>(sizeof(Inputs::Token));
   }
-  // With the first chunk come its tokens.
-  MOEBENCH_DEVICE void load_codes(const gpu::TensorMap& codes, const Product& product, int chunk,
+  // With the first step come its tokens. Past the last chunk of a row, codes are zeros and inputs
+  // anything: they are not multiplied.
+  MOEBENCH_DEVICE void load_codes(const gpu::TensorMap& codes, const Product& product, int step,
                                   int stage) const {
     const int boxes =
         (min(stack_.first.rows - product.first_row, kRows) + kGroupRows - 1) / kGroupRows;
     const int row = product.tile.expert * stack_.first.rows + product.first_row;
-    gpu::mbarrier_arrive_expect_bytes(&s_.full[stage], boxes * kGroupRows * kChunkBytes +
-                                                           num_parts(product) * kPartBytes +
-                                                           (chunk == 0 ? token_bytes(product) : 0));
+    gpu::mbarrier_arrive_expect_bytes(&s_.full[stage],
+                                      boxes * kGroupRows * kRowBytes +
+                                          kStageChunks * num_parts(product) * kPartBytes +
+                                          (step == 0 ? token_bytes(product) : 0));
     for (int box = 0; box < boxes; ++box) {
-      gpu::load_tile_async(s_.stages[stage] + box * kGroupRows * kChunkBytes, codes,
-                           chunk * kChunkBytes, row + box * kGroupRows, &s_.full[stage]);
+      gpu::load_tile_async(s_.stages[stage] + box * kGroupRows * kRowBytes, codes, step * kRowBytes,
+                           row + box * kGroupRows, &s_.full[stage]);
     }
   }
-  MOEBENCH_DEVICE void load_inputs(const Product& product, int chunk, int stage, int place) const {
+  MOEBENCH_DEVICE void load_inputs(const Product& product, int step, int stage, int place) const {
     const int slot = Inputs::first_slot(product.tile, product.index / row_tiles_);
-    if (chunk == 0) {
+    if (step == 0) {
       gpu::copy_bulk_async(s_.tokens[place], inputs_.tokens + 8 * slot, token_bytes(product),
                            &s_.full[stage]);
     }
-    gpu::copy_bulk_async(s_.stages[stage] + kCodeBytes, inputs_.at(chunk, slot),
-                         num_parts(product) * kPartBytes, &s_.full[stage]);
+    MOEBENCH_UNROLL
+    for (int c = 0; c < kStageChunks; ++c) {
+      gpu::copy_bulk_async(s_.stages[stage] + kCodeBytes + c * kInputBytes,
+                           inputs_.at(step * kStageChunks + c, slot),
+                           num_parts(product) * kPartBytes, &s_.full[stage]);
+    }
   }
   // Tells the others of a product, and has the scales and biases of its rows copied.
   MOEBENCH_DEVICE void begin_product(const Product& product, const RingTurn<2>& turn) const {
@@ -395,24 +416,24 @@ class Float8Products {
     if (!find(product)) return begin_product({}, scales_turn);
     begin_product(product, scales_turn);
     // Codes do not wait for the kernel before.
-    int chunk = 0;
-    for (; chunk < min(kStages, num_chunks_); ++chunk) load_codes(codes, product, chunk, chunk);
+    int step = 0;
+    for (; step < min(kStages, num_steps_); ++step) load_codes(codes, product, step, step);
     gpu::wait_for_previous_kernel();
-    for (int c = 0; c < chunk; ++c) {
-      load_inputs(product, c, c, scales_turn.stage);
+    for (int before = 0; before < step; ++before) {
+      load_inputs(product, before, before, scales_turn.stage);
       turn.advance();
     }
     while (true) {
-      for (; chunk < num_chunks_; ++chunk) {
+      for (; step < num_steps_; ++step) {
         gpu::mbarrier_wait(&s_.empty[turn.stage], turn.parity ^ 1);
-        load_codes(codes, product, chunk, turn.stage);
-        load_inputs(product, chunk, turn.stage, scales_turn.stage);
+        load_codes(codes, product, step, turn.stage);
+        load_inputs(product, step, turn.stage, scales_turn.stage);
         turn.advance();
       }
       scales_turn.advance();
       if (!advance(product)) return begin_product({}, scales_turn);
       begin_product(product, scales_turn);
-      chunk = 0;
+      step = 0;
     }
   }
 
@@ -440,7 +461,7 @@ class Float8Products {
       if (product.tile.count == 0) return;
       const int tokens = product_tokens(product.tile.count);
       if (product.first_row + group_row() >= stack_.first.rows) {
-        for (int chunk = 0; chunk < num_chunks_; ++chunk) {
+        for (int step = 0; step < num_steps_; ++step) {
           gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
           release(s_.empty[ring.stage]);
           ring.advance();
@@ -461,6 +482,10 @@ class Float8Products {
   MOEBENCH_DEVICE static int first_is_odd() {
     return kFolds ? gpu::lane_id() / 4 % 2 : gpu::lane_id() / 16;
   }
+
+  // From an address in one of a lane's rows to that of the same codes in the other: what differs,
+  // with the swizzle, which is that of both rows for 64 bytes.
+  static constexpr int kOtherRow = kStageChunks == 1 ? kRowBytes : kRowBytes + 16;
 
   // What a lane reads of a product's rows low and high, those that it takes first and second.
   struct Rows {
@@ -489,7 +514,7 @@ class Float8Products {
     const int low_row = group_row() + even_row() + first_is_odd();
     return {scales + (row + first_is_odd()) * scale_bytes,
             scales + (row + 1 - first_is_odd()) * scale_bytes, stack_.first.cols / 32 - t,
-            low_row * kChunkBytes + low_row / 2 % 4 * 16};
+            low_row * kRowBytes + (kStageChunks == 1 ? low_row / 2 % 4 : low_row % 8) * 16};
   }
   // The ring's stage, and the descriptor of its inputs; the ring is at the next one then.
   struct Taken {
@@ -544,13 +569,15 @@ class Float8Products {
         scales[i] = gpu::shuffle(gpu::kAllLanes, own, gpu::lane_id() / 4 * 4 + i);
       }
     };
-    const auto read_codes = [&] {
-      const unsigned char* codes = s_.stages[ring.stage] + gpu::lane_id() % 4 * 4;
+    // `part`: which of a stage's chunks.
+    const auto read_codes = [&](int stage, int part) {
+      const unsigned char* codes = s_.stages[stage] + gpu::lane_id() % 4 * 4;
+      const int first = rows.codes_at ^ part * kChunkBytes;
       MOEBENCH_UNROLL
       for (int i = 0; i < kProducts; ++i) {
-        const int at = rows.codes_at ^ i * 16;
+        const int at = first ^ i * 16;
         low[i] = *reinterpret_cast<const std::uint32_t*>(codes + at);
-        high[i] = *reinterpret_cast<const std::uint32_t*>(codes + (at ^ kChunkBytes));
+        high[i] = *reinterpret_cast<const std::uint32_t*>(codes + (at ^ kOtherRow));
       }
     };
     const auto decode_row = [](std::uint32_t codes, std::uint32_t& even, std::uint32_t& odd) {
@@ -560,10 +587,14 @@ class Float8Products {
 
     read_scales(0);
     gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
-    read_codes();
+    read_codes(ring.stage, 0);
+    Taken taken{};
     MOEBENCH_NO_UNROLL
     for (int chunk = 0; chunk < num_chunks_; ++chunk) {
-      const auto [stage, inputs] = take_stage(ring);
+      const int part = chunk % kStageChunks;
+      if (part == 0) taken = take_stage(ring);
+      const std::uint64_t inputs =
+          taken.inputs + static_cast<std::uint64_t>(part) * (kInputBytes / 16);
       MOEBENCH_UNROLL
       for (int i = 0; i < kProducts; ++i) {
         auto& weights = a[i % 2];
@@ -571,7 +602,7 @@ class Float8Products {
         decode_row(high[i], weights[1], weights[3]);
         gpu::wgmma_wait<0>(d);
         add(d, i == 0 ? before : scales[i - 1], totals);  // the first time zeros
-        if (i == 0) release_before(stage, chunk > 0);
+        if (i == 0 && part == 0) release_before(taken.stage, chunk > 0);
         gpu::wgmma_fence(weights, d);
         multiply_digits(d, weights, inputs + i * (kProductBytes / 16), false);
       }
@@ -579,8 +610,13 @@ class Float8Products {
       // What takes long, while products run.
       read_scales(chunk + 1);
       if (chunk + 1 < num_chunks_) {
-        gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
-        read_codes();
+        const int next_part = (chunk + 1) % kStageChunks;
+        if (next_part == 0) {
+          gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
+          read_codes(ring.stage, 0);
+        } else {
+          read_codes(taken.stage, next_part);
+        }
       }
     }
     gpu::wgmma_wait<0>(d);
@@ -609,7 +645,7 @@ class Float8Products {
       const unsigned char* codes = s_.stages[ring.stage];
       const int at = rows.codes_at ^ gpu::lane_id() % 4 * 16;
       low = *reinterpret_cast<const uint4*>(codes + at);
-      high = *reinterpret_cast<const uint4*>(codes + (at ^ kChunkBytes));
+      high = *reinterpret_cast<const uint4*>(codes + (at ^ kOtherRow));
     };
     const auto decode_row = [](std::uint32_t codes, uint2 table, std::uint32_t& even,
                                std::uint32_t& odd) {
@@ -695,6 +731,7 @@ class Float8Products {
   Inputs inputs_;
   int row_tiles_;
   int num_chunks_;
+  int num_steps_;  // of the ring, for a product
   Shared& s_;
 };
 
@@ -742,20 +779,24 @@ struct Project {
   MOEBENCH_DEVICE void advance(float*) const {}
 };
 
-template <int kMostTokens, bool kFolds, int kGroups>
-__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens, kFolds, kGroups>::kThreads, 1)
+template <int kMostTokens, bool kFolds, int kStageChunks, int kGroups>
+__global__ void MOEBENCH_BOUNDS(
+    Float8Products<kMostTokens, kFolds, kStageChunks, kGroups>::kThreads, 1)
     activate_tiles(Groups groups, Stack gate_up, const float* biases, Inputs x,
                    MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Activate activate) {
   gpu::let_next_kernel_start();
-  Float8Products<kMostTokens, kFolds, kGroups>(gate_up, biases, groups, x).run(codes, activate);
+  Float8Products<kMostTokens, kFolds, kStageChunks, kGroups>(gate_up, biases, groups, x)
+      .run(codes, activate);
 }
 
-template <int kMostTokens, bool kFolds, int kGroups>
-__global__ void MOEBENCH_BOUNDS(Float8Products<kMostTokens, kFolds, kGroups>::kThreads, 1)
+template <int kMostTokens, bool kFolds, int kStageChunks, int kGroups>
+__global__ void MOEBENCH_BOUNDS(
+    Float8Products<kMostTokens, kFolds, kStageChunks, kGroups>::kThreads, 1)
     project_tiles(Groups groups, Stack down, const float* biases, Inputs activated,
                   MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project project) {
   gpu::let_next_kernel_start();
-  Float8Products<kMostTokens, kFolds, kGroups>(down, biases, groups, activated).run(codes, project);
+  Float8Products<kMostTokens, kFolds, kStageChunks, kGroups>(down, biases, groups, activated)
+      .run(codes, project);
 }
 
 // Tokens of a tile: with 10 of them on average, few experts have more than 16.
@@ -805,8 +846,11 @@ Scratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t 
   const std::int64_t tiles = most_tiles(num_pairs, num_experts, tokens);
   // A tile may be copied as one of more parts than it has.
   const std::int64_t slots = num_pairs / 8 + tiles + tokens / 8;
+  // Stages are copied whole.
   const std::int64_t chunks =
-      num_chunks(static_cast<int>(std::max(hidden_size, intermediate_size)));
+      (num_chunks(static_cast<int>(std::max(hidden_size, intermediate_size))) + kMostStageChunks -
+       1) /
+      kMostStageChunks * kMostStageChunks;
   return {
       {workspace.take<int>(num_pairs), workspace.take<int>(num_experts + 1),
        workspace.take<Tile>(tiles), workspace.take<int>(1)},
@@ -816,7 +860,7 @@ Scratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t 
       workspace.take<float>(num_pairs * hidden_size)};
 }
 
-template <int kMostTokens, bool kFolds>
+template <int kMostTokens, bool kFolds, int kStageChunks>
 void launch_all(const Args& args, Context& context) {
   const Sizes sizes = sizes_of(args);
   Workspace workspace(context.workspace);
@@ -824,7 +868,7 @@ void launch_all(const Args& args, Context& context) {
                                        sizes.hidden_size, sizes.intermediate_size);
   const std::int64_t tiles = most_tiles(sizes.num_pairs, sizes.num_experts, kMostTokens);
   const auto config = [&](auto groups, std::int64_t rows) {
-    using OfRows = Float8Products<kMostTokens, kFolds, groups()>;
+    using OfRows = Float8Products<kMostTokens, kFolds, kStageChunks, groups()>;
     const std::int64_t products = tiles * OfRows::num_row_tiles(static_cast<int>(rows));
     return gpu::LaunchConfig{.grid = {static_cast<unsigned>(
                                  std::min<std::int64_t>(products, gpu::device_info().num_sms))},
@@ -845,8 +889,8 @@ void launch_all(const Args& args, Context& context) {
                                           .columns = stack.cols / 2,
                                           .row_bytes = stack.cols / 2,
                                           .tile_rows = kGroupRows,
-                                          .tile_columns = kChunkBytes,
-                                          .swizzle = 64});
+                                          .tile_columns = kStageChunks * kChunkBytes,
+                                          .swizzle = kStageChunks * kChunkBytes});
   };
   launch_sort(args, context, kMostTokens, scratch.groups);
   gpu::launch(write_digits<kFolds, float>, digits_config,
@@ -858,7 +902,7 @@ void launch_all(const Args& args, Context& context) {
   };
   launch_rows(args.gate_up, [&](auto groups, const gpu::LaunchConfig& rows_config) {
     gpu::launch(
-        activate_tiles<kMostTokens, kFolds, groups()>, rows_config,
+        activate_tiles<kMostTokens, kFolds, kStageChunks, groups()>, rows_config,
         "moe_experts/cuda_grouped_fp8 (gate, up)", scratch.groups, device_stack(args.gate_up),
         args.gate_up_bias.data, scratch.inputs, codes_of(args.gate_up),
         Activate{sizes.intermediate_size, args.swiglu_alpha, args.swiglu_limit, scratch.activated});
@@ -867,7 +911,7 @@ void launch_all(const Args& args, Context& context) {
               "moe_experts/cuda_grouped_fp8 (digits of activations)", scratch.groups, kMostTokens,
               0, sizes.intermediate_size, scratch.activated, scratch.inputs);
   launch_rows(args.down, [&](auto groups, const gpu::LaunchConfig& rows_config) {
-    gpu::launch(project_tiles<kMostTokens, kFolds, groups()>, rows_config,
+    gpu::launch(project_tiles<kMostTokens, kFolds, kStageChunks, groups()>, rows_config,
                 "moe_experts/cuda_grouped_fp8 (down)", scratch.groups, device_stack(args.down),
                 args.down_bias.data, scratch.inputs, codes_of(args.down),
                 Project{sizes.hidden_size, scratch.projected});
@@ -888,26 +932,28 @@ bool takes(const Args& args) {
            address_of(stack.scales) % 16 == 0 && address_of(biases) % 16 == 0;
   };
   return fits(args.gate_up, args.gate_up_bias.data) && fits(args.down, args.down_bias.data) &&
-         std::max({Float8Products<16, true, 2>::kBytes, Float8Products<16, true, 3>::kBytes,
+         std::max({Float8Products<16, true, 1, 2>::kBytes, Float8Products<16, true, 1, 3>::kBytes,
                    Float8Products<16, true>::kBytes, Float8Products<32, true>::kBytes,
-                   Float8Products<64, true>::kBytes, Float8Products<96, true>::kBytes}) +
+                   Float8Products<64, true>::kBytes, Float8Products<96, true>::kBytes,
+                   Float8Products<16, false, 2, 2>::kBytes, Float8Products<16, false, 2, 3>::kBytes,
+                   Float8Products<16, false, 2>::kBytes, Float8Products<32, false, 2>::kBytes}) +
                  1024 <=
              gpu::device_info().shared_bytes_per_block;
 }
 
-// Scales are folded in tiles of more than kMostUnfolded tokens.
-template <int kMostUnfolded>
+// Scales are folded in tiles of more than kMostUnfolded tokens. kStageChunks: in tiles of up to 32.
+template <int kMostUnfolded, int kStageChunks = 1>
 void run(const Args& args, Context& context) {
   if (!takes(args)) return cuda_grouped_registers_bf16.run(args, context);
   switch (tile_tokens(args.expert_ids.size(), args.gate_up.count)) {
     case 96:
-      return launch_all<96, (96 > kMostUnfolded)>(args, context);
+      return launch_all<96, (96 > kMostUnfolded), 1>(args, context);
     case 64:
-      return launch_all<64, (64 > kMostUnfolded)>(args, context);
+      return launch_all<64, (64 > kMostUnfolded), 1>(args, context);
     case 32:
-      return launch_all<32, (32 > kMostUnfolded)>(args, context);
+      return launch_all<32, (32 > kMostUnfolded), kStageChunks>(args, context);
     default:
-      return launch_all<16, (16 > kMostUnfolded)>(args, context);
+      return launch_all<16, (16 > kMostUnfolded), kStageChunks>(args, context);
   }
 }
 
@@ -943,6 +989,20 @@ const Variant cuda_grouped_fp8 = {
         [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
     .workspace_bytes = workspace_bytes,
     .run = run<32>,
+};
+
+const Variant cuda_grouped_lines_fp8 = {
+    .name = "cuda_grouped_lines_fp8",
+    .backend = "cuda",
+    .summary =
+        "cuda_grouped_fp8 with twice as long a part of a row in a copy, for few tokens (Hopper)",
+    .rounds = "as cuda_grouped_fp8, bit for bit",
+    .max_nmse = bf16_max_nmse,
+    .weight_layout = RowLayout::kRowMajor,
+    .unsupported =
+        [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
+    .workspace_bytes = workspace_bytes,
+    .run = run<32, 2>,
 };
 
 const Variant cuda_grouped_chunks_fp8 = {
