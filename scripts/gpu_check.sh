@@ -42,6 +42,7 @@ INVARIANT_BLOCKS="$(plan_of "invariant, blocks" \
 FUSED="$(plan_of "as shipped, fused" '"default": "fast"' '"kv": "bf16", "fuse": true')"
 APART="$(plan_of "as shipped, launches apart" '"default": "fast", "router": "cuda_warp",
     "moe_experts": "cuda_digits_fp8+cuda_grouped_registers_bf16"' '"kv": "bf16"')"
+FP8_DENSE='"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"'
 LOAD_PLANS="$AS_SHIPPED"
 SUITE_PLANS="$AS_SHIPPED,
            $FUSED"
@@ -51,8 +52,9 @@ SUITE_PLANS_20B="$SUITE_PLANS,
            $DIRECT,
            $INVARIANT_STREAMS,
            $INVARIANT_BLOCKS,
-           $(plan_of "fp8 dense" '"default": "fast"' \
-             '"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"')"
+           $(plan_of "fp8 dense" '"default": "fast"' "$FP8_DENSE"),
+           $(plan_of "fp8 dense, launches apart" \
+             '"default": "fast", "attention": "cuda_decode_stream_mma+cuda_flash_wgmma"' "$FP8_DENSE")"
 PROMPT_ATTENTION="cuda_flash_mma cuda_flash_wgmma"
 # Experts of MXFP4 that differ in how a tile is summed, or in how it comes from memory.
 FLOAT8_EXPERTS="cuda_grouped_fp8 cuda_grouped_chunks_fp8 cuda_grouped_blocks_fp8 cuda_grouped_lines_fp8"

@@ -1,7 +1,7 @@
 // cuda_one_launch_bf16: the attention half of a layer for one token in one launch: norm, query, key
 // and value with rotation and cache, attention, and its product with what follows it. For what a
-// boundary between launches costs, and because memory is kept busy across it. Hopper, weights and
-// cache of bf16.
+// boundary between launches costs, and because memory is kept busy across it. Hopper; weights of
+// bf16 or float8, and a cache of either.
 //
 // One block an SM; all run at once and wait for each other by words that show by themselves that
 // they are there: no fence stands between who writes and who reads (grid_turn.cuh). Four warps of a
@@ -11,7 +11,8 @@
 // A. Every block normalises the whole row, multiplies its pairs of rows, and shows what came out.
 // B. Blocks (key/value head, split of the positions) load the keys and values of the positions
 //    before this token, wait for their queries and this token's, and attend. What a split found is
-//    shown, unless it is the only one.
+//    shown, unless it is the only one. A key or value of float8 has one scale, which wants all of
+//    it: the block of its last split encodes it.
 // C. The blocks of a key/value head share out its columns and join the splits, each some columns.
 // D. Every block reads what all heads found, and multiplies its rows, which have arrived.
 //
@@ -20,19 +21,20 @@
 // position and the GPU alone. Where nothing is around it, it runs as cuda_decode_stream_mma.
 #include <algorithm>
 #include <string>
+#include <type_traits>
 
 #include "kernels/attention/add_halves.cuh"
 #include "kernels/attention/attention.h"
 #include "kernels/attention/kv_device.cuh"
 #include "kernels/attention/query_rows.cuh"
 #include "kernels/core/grid_turn.cuh"
+#include "kernels/formats/device_encode.cuh"
 #include "kernels/fused/norm_row.cuh"
 #include "kernels/fused/rotation.cuh"
 
 namespace moebench::attention {
 namespace {
 
-constexpr Format kFormat = Format::kBf16;  // of weights and cache
 constexpr int kConsumers = fused::kRowThreads;
 constexpr int kWarps = kConsumers / gpu::kWarp;
 constexpr int kProducers = 4;  // warps: asking costs one about a hundred cycles a copy
@@ -46,7 +48,7 @@ static_assert(kConsumers * kConsumerRegisters + (kThreads - kConsumers) * kProdu
 // A tile of query, key and value: up to eight pairs of rows that are rotated together, the lower
 // ones first. It comes in pieces of so many bytes of each row; so do the rows of the last product,
 // all together. A step is the 16 bytes of a row that each lane of a quad takes, and warp w takes
-// steps w, w + 8, ..., as in row_stream.cuh.
+// steps w, w + 8, ..., as in row_stream.cuh, whose order the inputs have, too.
 constexpr int kTilePairs = 8;
 constexpr int kTileRows = 2 * kTilePairs;
 constexpr int kStepBytes = 64;
@@ -65,7 +67,7 @@ constexpr int kUnderWay = 2;
 
 constexpr int kHeads = 8;  // that share a key/value head
 constexpr int kMostHeadDim = 64;
-constexpr int kMostQuery = kMostOutPieces * kOutPieceBytes / 2;  // columns of all heads together
+constexpr int kMostQuery = kMostOutPieces * kOutPieceBytes / 2;  // columns of all heads, in bf16
 constexpr int kMostKeys = 1024;
 constexpr int kMostKvHeads = 32;
 constexpr int kMostSplits = 16;  // lanes that join
@@ -80,10 +82,32 @@ constexpr float kLowest = -3.0e38F;                 // below any score, and fini
 constexpr std::uint32_t kIsThere = 1U << 16;        // beside a bf16
 constexpr std::uint32_t kNegativeZeros = 1U << 31;  // of two bf16: the second
 
+// Columns that a lane takes of a row in a step, in units of eight.
+template <Format kWeights>
+constexpr int kRun = gpu::DeviceFormat<kWeights>::kValues;
+template <Format kWeights>
+constexpr int kUnits = kRun<kWeights> / 8;
+constexpr int run_of(Format weights) {
+  return weights == Format::kBf16 ? kRun<Format::kBf16> : kRun<Format::kFp8E4m3>;
+}
+MOEBENCH_HOST_DEVICE int bytes_of(int columns, int run) { return columns / run * 16; }
+// Where unit `unit` of inputs lies.
+template <Format kWeights>
+MOEBENCH_DEVICE int place_of(int unit) {
+  constexpr int kOfRun = kUnits<kWeights>;
+  const int run = unit / kOfRun;
+  return (run / 4 * kOfRun + unit % kOfRun) * 4 + run % 4;
+}
+
+// Columns 2 pair, 2 pair + 1 of four codes of float8.
+MOEBENCH_DEVICE std::uint32_t e4m3_pair(std::uint32_t codes, int pair) {
+  return gpu::multiply_bf16x2(gpu::e4m3_bits(codes, pair), gpu::power_of_two_bf16x2(120));
+}
+
 // What the blocks of a launch leave for each other: zeros where there is nothing yet.
 struct Shown {
   std::uint32_t query[kMostQuery];                        // floats, rotated
-  std::uint32_t key_value[2][kMostKeys];                  // bf16 and kIsThere
+  std::uint32_t key_value[2][kMostKeys];                  // bf16 and kIsThere; or floats' bits + 1
   std::uint32_t found[kMostQuery / 2];                    // by all heads: pairs of bf16
   std::uint32_t sums[kMostItems][kHeads * kMostHeadDim];  // of splits, floats
   std::uint32_t stats[kMostItems][kHeads][2];             // the largest score, the sum of weights
@@ -96,7 +120,8 @@ static_assert(sizeof(Signals) <= kAttentionSignalBytes);
 
 struct DeviceProduct {
   const unsigned char* weight;
-  const float* bias;  // null: none
+  const float* scales;  // of rows of float8
+  const float* bias;    // null: none
 };
 
 struct Work {
@@ -137,8 +162,8 @@ constexpr int kStageBytes = kTileRows * kPieceBytes + kTilePairs * kStepBytes;
 
 // Of the last product, in so many rows.
 MOEBENCH_HOST_DEVICE int out_stage_bytes(int rows) { return row_offset(rows, kOutPieceBytes); }
-MOEBENCH_HOST_DEVICE int num_out_pieces(int query_size) {
-  return (2 * query_size + kOutPieceBytes - 1) / kOutPieceBytes;
+MOEBENCH_HOST_DEVICE int num_out_pieces(int row_bytes) {
+  return (row_bytes + kOutPieceBytes - 1) / kOutPieceBytes;
 }
 
 // Dynamic shared memory: the ring and, later in its place, the pieces of the last product; then the
@@ -146,8 +171,9 @@ MOEBENCH_HOST_DEVICE int num_out_pieces(int query_size) {
 struct Places {
   int x, found, bytes;
 };
-MOEBENCH_HOST_DEVICE Places places_of(int hidden_size, int query_size, int out_rows) {
-  const int rows = num_out_pieces(query_size) * out_stage_bytes(out_rows);
+MOEBENCH_HOST_DEVICE Places places_of(int hidden_size, int query_size, int out_row_bytes,
+                                      int out_rows) {
+  const int rows = num_out_pieces(out_row_bytes) * out_stage_bytes(out_rows);
   const int ring = kStages * kStageBytes;
   const int x = rows > ring ? rows : ring;
   return {x, x + 2 * hidden_size, x + 2 * hidden_size + 2 * query_size};
@@ -289,14 +315,53 @@ MOEBENCH_DEVICE void ask_for_out_rows(const Work& work, const Streams<kHeadDim>&
   }
 }
 
-// The lane's runs of a step of two rows by the inputs: sums[0] is the lower row's, in the first
-// lane of its quad, and sums[2] the higher one's.
-MOEBENCH_DEVICE void multiply_step(const unsigned char* low, const unsigned char* high,
-                                   const uint4& x, float (&sums)[4]) {
-  const uint4 a = *reinterpret_cast<const uint4*>(low);
-  const uint4 b = *reinterpret_cast<const uint4*>(high);
-  gpu::multiply_bf16(sums, {a.x, b.x, a.y, b.y}, {x.x, x.y});
-  gpu::multiply_bf16(sums, {a.z, b.z, a.w, b.w}, {x.z, x.w});
+// The lane's inputs of a step.
+template <Format kWeights>
+struct Inputs {
+  uint4 units[kUnits<kWeights>];
+
+  MOEBENCH_DEVICE Inputs(const uint4* x, int step) {
+    MOEBENCH_UNROLL
+    for (int u = 0; u < kUnits<kWeights>; ++u) {
+      units[u] = x[(step * kUnits<kWeights> + u) * 4 + gpu::lane_id() % 4];
+    }
+  }
+};
+
+// The lane's run of a row in a step, as pairs of bf16.
+template <Format kWeights>
+struct RowRun {
+  std::uint32_t pairs[kRun<kWeights> / 2];
+
+  MOEBENCH_DEVICE void take(const unsigned char* row) {
+    gpu::DeviceFormat<kWeights>::decode_bf16(*reinterpret_cast<const uint4*>(row), 0, pairs);
+  }
+};
+// Two rows' runs by the inputs: sums[0] is the lower row's, in the first lane of its quad, and
+// sums[2] the higher one's.
+template <Format kWeights>
+MOEBENCH_DEVICE void multiply_step(const RowRun<kWeights>& low, const RowRun<kWeights>& high,
+                                   const Inputs<kWeights>& x, float (&sums)[4]) {
+  const auto& a = low.pairs;
+  const auto& b = high.pairs;
+  MOEBENCH_UNROLL
+  for (int u = 0; u < kUnits<kWeights>; ++u) {
+    const uint4& in = x.units[u];
+    const int i = 4 * u;
+    gpu::multiply_bf16(sums, {a[i], b[i], a[i + 1], b[i + 1]}, {in.x, in.y});
+    gpu::multiply_bf16(sums, {a[i + 2], b[i + 2], a[i + 3], b[i + 3]}, {in.z, in.w});
+  }
+}
+// What a row's sum is multiplied with.
+template <Format kWeights>
+MOEBENCH_DEVICE float load_factor(const DeviceProduct& product, int row) {
+  if constexpr (kWeights == Format::kFp8E4m3) return gpu::load_constant(product.scales + row);
+  return 1.0F;
+}
+template <Format kWeights>
+MOEBENCH_DEVICE float times_factor(float sum, float factor) {
+  if constexpr (kWeights == Format::kFp8E4m3) return gpu::multiply(sum, factor);
+  return sum;
 }
 
 MOEBENCH_DEVICE void sync_consumers() { gpu::sync_named(1, kConsumers); }
@@ -353,7 +418,7 @@ struct Token {
 };
 
 // A. The consumers: query, key and value.
-template <int kHeadDim>
+template <Format kWeights, Format kCache, int kHeadDim>
 MOEBENCH_DEVICE void multiply_pairs(const Work& work, const Streams<kHeadDim>& streams,
                                     const Token& token, const uint4* x, Partial& partial,
                                     Shown& shown) {
@@ -369,10 +434,16 @@ MOEBENCH_DEVICE void multiply_pairs(const Work& work, const Streams<kHeadDim>& s
     const int i = lane % kTilePairs;
     const bool ends = warp == tile % kWarps && lane < kTileRows && i < pairs.count;
     const Pair<kHeadDim> pair(work, pairs.begin + (i < pairs.count ? i : 0));
+    float factor[2] = {1, 1};
     float bias[2] = {};
     float cos = 1;
     float sin = 0;
-    const float* const biases = work.parts[pair.part].bias;
+    const DeviceProduct& product = work.parts[pair.part];
+    const float* const biases = product.bias;
+    if (ends) {
+      factor[0] = load_factor<kWeights>(product, pair.row(false));
+      factor[1] = load_factor<kWeights>(product, pair.row(true));
+    }
     if (ends && biases != nullptr) {
       bias[0] = gpu::load_constant(biases + pair.row(false));
       bias[1] = gpu::load_constant(biases + pair.row(true));
@@ -394,8 +465,10 @@ MOEBENCH_DEVICE void multiply_pairs(const Work& work, const Streams<kHeadDim>& s
       MOEBENCH_UNROLL
       for (int s = warp; s < kPieceSteps; s += kWarps) {
         if (begin + s >= num_steps) break;
-        multiply_step(rows + low + s * kStepBytes, rows + high + s * kStepBytes,
-                      x[(begin + s) * 4 + lane % 4], sums);
+        RowRun<kWeights> runs[2];
+        runs[0].take(rows + low + s * kStepBytes);
+        runs[1].take(rows + high + s * kStepBytes);
+        multiply_step(runs[0], runs[1], Inputs<kWeights>(x, begin + s), sums);
       }
       gpu::sync_warp();
       if (lane == 0) gpu::mbarrier_arrive(&streams.empty[piece % kStages]);
@@ -408,7 +481,7 @@ MOEBENCH_DEVICE void multiply_pairs(const Work& work, const Streams<kHeadDim>& s
     float value[2];
     MOEBENCH_UNROLL
     for (int h = 0; h < 2; ++h) {
-      value[h] = partial.total(tile % 2, i + h * kTilePairs);
+      value[h] = times_factor<kWeights>(partial.total(tile % 2, i + h * kTilePairs), factor[h]);
       if (biases != nullptr) value[h] += bias[h];
     }
     float result = is_high ? value[1] : value[0];
@@ -419,6 +492,9 @@ MOEBENCH_DEVICE void multiply_pairs(const Work& work, const Streams<kHeadDim>& s
     const int at = pair.row(is_high);
     if (pair.part == 0) {
       gpu::store_relaxed(&shown.query[at], gpu::shown(result));
+    } else if constexpr (kCache == Format::kFp8E4m3) {
+      // 0 for one NaN alone, which no instruction makes.
+      gpu::store_relaxed(&shown.key_value[pair.part - 1][at], gpu::bits_of(result) + 1);
     } else {
       const std::uint16_t bits = gpu::float_to_bf16(result);
       gpu::store_relaxed(&shown.key_value[pair.part - 1][at], kIsThere | bits);
@@ -434,6 +510,7 @@ struct Attending {
   float sinks[kMostQuery / kHeadDim];  // of all heads, in powers of two
   float query[kHeads][kHeadDim];
   std::uint32_t key_value[2][kHeadDim / 2];  // this token's: pairs of bf16
+  float scales[2];                           // of float8, likewise
   float sums[kWarps][kHeads][kHeadDim];
   float2 stats[kWarps][kHeads];
 };
@@ -452,11 +529,11 @@ struct Item {
   }
 };
 
-// Keys and values of a chunk of positions: four of the lane's slot.
-template <int kHeadDim>
+// Keys and values of a chunk of positions, four of the lane's slot, as they are stored.
+template <Format kCache, int kHeadDim>
 struct Chunk {
   static constexpr int kColumns = kHeadDim / kLanes;
-  using Columns = KvColumns<kFormat, kColumns>;
+  using Columns = KvColumns<kCache, kColumns>;
 
   Columns keys[kBatch];
   Columns values[kBatch];
@@ -480,7 +557,7 @@ struct Chunk {
     }
   }
   MOEBENCH_DEVICE static void load(Columns& to, const unsigned char* row) {
-    if constexpr (kColumns == 8) {
+    if constexpr (kCache == Format::kBf16 && kColumns == 8) {
       // Not where the compiler would like to have it: later.
       const uint4 words = gpu::load_streaming(row + 2 * column());
       to.words[0] = words.x;
@@ -488,20 +565,70 @@ struct Chunk {
       to.words[2] = words.z;
       to.words[3] = words.w;
     } else {
-      to.load(row, 2 * kHeadDim, column());
+      to.load(row, static_cast<int>(kHeadDim * sizeof(to.words) / kColumns), column());
+    }
+  }
+};
+
+// The columns of a key or value as pairs of bf16, still to be multiplied with `scale`, which those
+// of bf16 have not.
+template <Format kCache, int kColumns>
+struct Pairs {
+  std::uint32_t of[kColumns / 2];
+  float scale;
+
+  MOEBENCH_DEVICE void take(const KvColumns<kCache, kColumns>& stored) {
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kColumns / 2; ++i) {
+      if constexpr (kCache == Format::kBf16) {
+        of[i] = stored.words[i];
+      } else {
+        of[i] = e4m3_pair(stored.words[i / 2], i % 2);
+      }
+    }
+    if constexpr (kCache != Format::kBf16) scale = stored.decoded_scale();
+  }
+  MOEBENCH_DEVICE void decode(float (&values)[kColumns]) const {
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kColumns; i += 2) {
+      values[i] = gpu::low_bf16(of[i / 2]);
+      values[i + 1] = gpu::high_bf16(of[i / 2]);
+    }
+  }
+  MOEBENCH_DEVICE float scaled(float value) const {
+    return kCache == Format::kBf16 ? value : value * scale;
+  }
+};
+
+// A chunk, so.
+template <Format kCache, int kHeadDim>
+struct Decoded {
+  using Stored = Chunk<kCache, kHeadDim>;
+  Pairs<kCache, Stored::kColumns> keys[kBatch];
+  Pairs<kCache, Stored::kColumns> values[kBatch];
+
+  MOEBENCH_DEVICE void take(const Stored& chunk) {
+    MOEBENCH_UNROLL
+    for (int b = 0; b < kBatch; ++b) {
+      keys[b].take(chunk.keys[b]);
+      values[b].take(chunk.values[b]);
     }
   }
   // And the token's own, if it is among them.
   MOEBENCH_DEVICE void add_own(const Token& token, const Item& item, int begin,
-                               const std::uint32_t (&own)[2][kHeadDim / 2]) {
+                               const Attending<kHeadDim>& shared) {
     MOEBENCH_UNROLL
     for (int b = 0; b < kBatch; ++b) {
-      const int at = position(begin, b);
+      const int at = Stored::position(begin, b);
       if (at >= item.end || at != token.position) continue;
       MOEBENCH_UNROLL
-      for (int i = 0; i < kColumns / 2; ++i) {
-        keys[b].words[i] = own[0][column() / 2 + i];
-        values[b].words[i] = own[1][column() / 2 + i];
+      for (int i = 0; i < Stored::kColumns / 2; ++i) {
+        keys[b].of[i] = shared.key_value[0][Stored::column() / 2 + i];
+        values[b].of[i] = shared.key_value[1][Stored::column() / 2 + i];
+      }
+      if constexpr (kCache != Format::kBf16) {
+        keys[b].scale = shared.scales[0];
+        values[b].scale = shared.scales[1];
       }
     }
   }
@@ -509,11 +636,12 @@ struct Chunk {
 
 // Adds a chunk to what the warp has found: `largest` (of all its slots) and `total` (of the lane's)
 // of head lane % 8, `sum` of [head, column].
-template <int kHeadDim>
-MOEBENCH_DEVICE void attend_chunk(const Chunk<kHeadDim>& chunk, int begin, int end,
+template <Format kCache, int kHeadDim>
+MOEBENCH_DEVICE void attend_chunk(const Decoded<kCache, kHeadDim>& chunk, int begin, int end,
                                   const float (&query)[kHeads][kHeadDim], float& largest,
-                                  float& total, float (&sum)[kHeads * Chunk<kHeadDim>::kColumns]) {
-  constexpr int kColumns = Chunk<kHeadDim>::kColumns;
+                                  float& total, float (&sum)[kHeads * kHeadDim / kLanes]) {
+  using Stored = Chunk<kCache, kHeadDim>;
+  constexpr int kColumns = Stored::kColumns;
   float weight[kBatch];  // first: the score of head lane % 8
   float most = largest;
   MOEBENCH_UNROLL
@@ -530,8 +658,7 @@ MOEBENCH_DEVICE void attend_chunk(const Chunk<kHeadDim>& chunk, int begin, int e
       float q[kColumns];
       MOEBENCH_UNROLL
       for (int c = 0; c < kColumns; c += 4) {
-        const auto four =
-            *reinterpret_cast<const float4*>(&query[h][Chunk<kHeadDim>::column() + c]);
+        const auto four = *reinterpret_cast<const float4*>(&query[h][Stored::column() + c]);
         q[c] = four.x;
         q[c + 1] = four.y;
         q[c + 2] = four.z;
@@ -549,7 +676,9 @@ MOEBENCH_DEVICE void attend_chunk(const Chunk<kHeadDim>& chunk, int begin, int e
       add_halves<4>(score[b], 4);
       add_halves<2>(score[b], 2);
       add_halves<1>(score[b], 1);
-      if (Chunk<kHeadDim>::position(begin, first + b) < end) weight[first + b] = score[b][0];
+      if (Stored::position(begin, first + b) < end) {
+        weight[first + b] = chunk.keys[first + b].scaled(score[b][0]);
+      }
       most = fmaxf(most, weight[first + b]);
     }
   }
@@ -562,7 +691,7 @@ MOEBENCH_DEVICE void attend_chunk(const Chunk<kHeadDim>& chunk, int begin, int e
   total *= factor;
   MOEBENCH_UNROLL
   for (int b = 0; b < kBatch; ++b) {
-    weight[b] = Chunk<kHeadDim>::position(begin, b) < end ? gpu::exp2_fast(weight[b] - most) : 0;
+    weight[b] = Stored::position(begin, b) < end ? gpu::exp2_fast(weight[b] - most) : 0;
     total += weight[b];
   }
   MOEBENCH_UNROLL
@@ -576,24 +705,68 @@ MOEBENCH_DEVICE void attend_chunk(const Chunk<kHeadDim>& chunk, int begin, int e
     if (begin + b * kStride >= end) break;
     float value[kColumns];
     chunk.values[b].decode(value);
+    const float scaled = chunk.values[b].scaled(weight[b]);
     MOEBENCH_UNROLL
     for (int h = 0; h < kHeads; ++h) {
       const float of_head =
-          gpu::shuffle(gpu::kAllLanes, weight[b], gpu::lane_id() / kLanes * kLanes + h);
+          gpu::shuffle(gpu::kAllLanes, scaled, gpu::lane_id() / kLanes * kLanes + h);
       MOEBENCH_UNROLL
       for (int c = 0; c < kColumns; ++c) sum[h * kColumns + c] += of_head * value[c];
     }
   }
 }
 
+// This token's key and value, of a head: by a warp, four columns a lane.
+template <Format kCache, int kHeadDim>
+MOEBENCH_DEVICE void await_key_value(const Work& work, const Token& token, const Item& item,
+                                     const Shown& shown, Attending<kHeadDim>& to) {
+  const int i = 4 * gpu::lane_id();  // key, then value
+  const int which = i / kHeadDim;
+  const int column = i % kHeadDim;
+  const bool is_inside = which < 2;
+  uint4 words = {0, 0, 0, 0};
+  if (is_inside) words = await_words(&shown.key_value[which][item.kv_head * kHeadDim + column]);
+  if constexpr (kCache == Format::kBf16) {
+    if (!is_inside) return;
+    std::uint32_t* pairs = &to.key_value[which][column / 2];
+    pairs[0] = (words.x & 0xffffU) | words.y << 16;
+    pairs[1] = (words.z & 0xffffU) | words.w << 16;
+  } else {
+    gpu::sync_warp();
+    const auto number = [&](std::uint32_t word) {
+      return is_inside ? gpu::float_from_bits(word - 1) : 0.0F;
+    };
+    const float v[4] = {number(words.x), number(words.y), number(words.z), number(words.w)};
+    float largest = 0;
+    MOEBENCH_UNROLL
+    for (int c = 0; c < 4; ++c) largest = fmaxf(largest, fabsf(v[c]));
+    largest = gpu::block_max<kHeadDim / 4>(largest);
+    const float scale = gpu::scale_for<kCache>(largest, 1.0F).value;
+    if (!is_inside) return;
+    std::uint32_t codes = 0;
+    MOEBENCH_UNROLL
+    for (int c = 0; c < 4; ++c) codes |= gpu::element_code<kCache>(v[c], scale) << 8 * c;
+    to.key_value[which][column / 2] = e4m3_pair(codes, 0);
+    to.key_value[which][column / 2 + 1] = e4m3_pair(codes, 1);
+    unsigned char* row = (which == 0 ? work.kv.keys : work.kv.values) +
+                         kv_offset(work.kv, token.sequence, token.position, item.kv_head);
+    *reinterpret_cast<std::uint32_t*>(row + column) = codes;
+    if (column > 0) return;
+    to.scales[which] = scale;
+    *reinterpret_cast<float*>(row + kHeadDim) = scale;
+  }
+}
+
 // The queries of an item, and this token's key and value if it is the item's last position.
-template <int kHeadDim>
+template <Format kCache, int kHeadDim>
 MOEBENCH_DEVICE void await_queries(const Work& work, const Token& token, const Item& item,
                                    const Shown& shown, Attending<kHeadDim>& to) {
-  static_assert(kHeads * kMostHeadDim / 4 + 2 * kMostHeadDim / 4 <= kConsumers);
+  constexpr int kThreadsOfQueries = kHeads * kHeadDim / 4;
+  static_assert(kThreadsOfQueries % gpu::kWarp == 0 && 2 * kMostHeadDim / 4 <= gpu::kWarp);
+  static_assert(kThreadsOfQueries + gpu::kWarp <= kConsumers);
   const auto thread = static_cast<int>(threadIdx.x);
   const int group = work.num_heads / work.kv.num_kv_heads;
-  if (thread < kHeads * kHeadDim / 4) {
+  if (thread < kThreadsOfQueries) {
     const int head = 4 * thread / kHeadDim;
     float4 four = {0, 0, 0, 0};
     if (head < group) {
@@ -603,14 +776,8 @@ MOEBENCH_DEVICE void await_queries(const Work& work, const Token& token, const I
           gpu::float_from_bits(words.z) * work.scale, gpu::float_from_bits(words.w) * work.scale};
     }
     *reinterpret_cast<float4*>(&to.query[head][4 * thread % kHeadDim]) = four;
-  } else if (item.end == token.position + 1) {
-    const int i = 4 * (thread - kHeads * kHeadDim / 4);  // key, then value
-    if (i >= 2 * kHeadDim) return;
-    const uint4 words =
-        await_words(&shown.key_value[i / kHeadDim][item.kv_head * kHeadDim + i % kHeadDim]);
-    std::uint32_t* pairs = &to.key_value[i / kHeadDim][i % kHeadDim / 2];
-    pairs[0] = (words.x & 0xffffU) | words.y << 16;
-    pairs[1] = (words.z & 0xffffU) | words.w << 16;
+  } else if (item.end == token.position + 1 && gpu::warp_id() == kThreadsOfQueries / gpu::kWarp) {
+    await_key_value<kCache>(work, token, item, shown, to);
   }
 }
 
@@ -628,27 +795,33 @@ MOEBENCH_DEVICE void show_head(float sink, const Found& found, std::uint32_t* to
   show_pair(to, found.sum[0] * weight / total, found.sum[1] * weight / total);
 }
 
-// B. An item; the chunk is its first one, as far as it is in the cache.
-template <int kHeadDim>
+// B. An item; `stored` is its first chunk, as far as it is in the cache. Later ones take its place:
+// in one of their own, ptxas has them in local memory.
+template <Format kCache, int kHeadDim>
 MOEBENCH_DEVICE void attend(const Work& work, const Token& token, const Item& item,
-                            Chunk<kHeadDim>& chunk, Attending<kHeadDim>& shared, Shown& shown) {
-  constexpr int kColumns = Chunk<kHeadDim>::kColumns;
+                            Chunk<kCache, kHeadDim>& stored, Attending<kHeadDim>& shared,
+                            Shown& shown) {
+  using Stored = Chunk<kCache, kHeadDim>;
+  constexpr int kColumns = Stored::kColumns;
   const int warp = gpu::warp_id();
   const int lane = gpu::lane_id();
   const int slot = lane / kLanes;
+  Decoded<kCache, kHeadDim> chunk;
+  chunk.take(stored);
   // Of an item before this one, all have read the queries.
-  await_queries(work, token, item, shown, shared);
+  await_queries<kCache>(work, token, item, shown, shared);
   sync_consumers();
   float largest = kLowest;
   float total = 0;
   float sum[kHeads * kColumns] = {};
   MOEBENCH_NO_UNROLL
   for (int begin = item.begin; begin < item.end; begin += kChunk) {
-    Chunk<kHeadDim> next = {};
+    Stored next = {};
     if (begin + kChunk < item.end) next.load(work.kv, token, item, begin + kChunk);
-    chunk.add_own(token, item, begin, shared.key_value);
+    chunk.add_own(token, item, begin, shared);
     attend_chunk(chunk, begin, item.end, shared.query, largest, total, sum);
-    chunk = next;
+    stored = next;
+    chunk.take(stored);
   }
   MOEBENCH_UNROLL
   for (int offset = kLanes; offset < gpu::kWarp; offset *= 2) {
@@ -660,7 +833,7 @@ MOEBENCH_DEVICE void attend(const Work& work, const Token& token, const Item& it
   const int head = (slot & 1) * 4 + (slot & 2);
   MOEBENCH_UNROLL
   for (int i = 0; i < 2 * kColumns; ++i) {
-    shared.sums[warp][head + i / kColumns][Chunk<kHeadDim>::column() + i % kColumns] = sum[i];
+    shared.sums[warp][head + i / kColumns][Stored::column() + i % kColumns] = sum[i];
   }
   if (slot == 0) shared.stats[warp][lane] = {largest, total};
   sync_consumers();
@@ -753,6 +926,7 @@ MOEBENCH_DEVICE void join_splits(const Work& work, const Token& token, const Ite
 }
 
 // What all heads found, as soon as it is there, into `to`.
+template <Format kWeights>
 MOEBENCH_DEVICE void await_found(const Work& work, int words, const Shown& shown, uint4* to) {
   // Until some is there, one warp asks for a word of each key/value head: asking for all of them
   // all the time would be as much as the weights.
@@ -779,15 +953,64 @@ MOEBENCH_DEVICE void await_found(const Work& work, int words, const Shown& shown
     const int at = static_cast<int>(threadIdx.x) + i * kConsumers;
     if (4 * at >= words) continue;
     if (!are_there(mine[i])) mine[i] = await_words(shown.found + 4 * at);
-    to[at] = mine[i];
+    to[place_of<kWeights>(at)] = mine[i];
   }
   sync_consumers();
 }
 
+// Rows of the last product are multiplied in groups of eight. Where in a piece the lane's row of
+// one lies.
+constexpr int kOutGroups = 2 * kOutTiles;
+MOEBENCH_DEVICE int place_of_out_row(int group, int count) {
+  const int row = group * kTilePairs + gpu::lane_id() / 4;
+  return row_offset(row < count ? row : count - 1, kOutPieceBytes) + gpu::lane_id() % 4 * 16;
+}
+
+// What is decoded of them while the block waits for what all heads found, as much as registers
+// hold: of most pieces all groups but the last, which gpt-oss has not on a GPU of 132 SMs. Nothing
+// of bf16, which needs no decoding.
+constexpr int kRounds = kOutPieceSteps / kWarps;  // of a piece: steps of a warp
+template <Format kWeights>
+constexpr int kAheadPieces = kWeights == Format::kBf16 ? 0 : 3;
+template <Format kWeights>
+struct Ahead {
+  RowRun<kWeights> runs[kAheadPieces<kWeights>][kRounds][kOutGroups - 1];
+
+  template <int kHeadDim>
+  MOEBENCH_DEVICE void take(const Streams<kHeadDim>& streams) {
+    const int num_steps = streams.out_row_bytes / kStepBytes;
+    int places[kOutGroups - 1];
+    MOEBENCH_UNROLL
+    for (int g = 0; g < kOutGroups - 1; ++g) {
+      places[g] = place_of_out_row(g, streams.out_rows.count);
+    }
+    MOEBENCH_UNROLL
+    for (int p = 0; p < kAheadPieces<kWeights>; ++p) {
+      if (p * kOutPieceSteps >= num_steps) break;
+      gpu::mbarrier_wait(&streams.out_full[p], 0);
+      MOEBENCH_UNROLL
+      for (int r = 0; r < kRounds; ++r) {
+        const int s = r * kWarps + gpu::warp_id();
+        if (p * kOutPieceSteps + s >= num_steps) break;
+        const unsigned char* step = streams.out_stage(p) + s * kStepBytes;
+        MOEBENCH_UNROLL
+        for (int g = 0; g < kOutGroups - 1; ++g) runs[p][r][g].take(step + places[g]);
+      }
+    }
+  }
+};
+template <>
+struct Ahead<Format::kBf16> {
+  template <int kHeadDim>
+  MOEBENCH_DEVICE void take(const Streams<kHeadDim>&) {}
+};
+
 // D. The consumers: rows that have come.
-template <int kHeadDim>
+template <Format kWeights, int kHeadDim>
 MOEBENCH_DEVICE void multiply_out_rows(const Work& work, const Streams<kHeadDim>& streams,
-                                       const float (&bias)[kOutPasses], const uint4* x,
+                                       const float (&factor)[kOutPasses],
+                                       const float (&bias)[kOutPasses],
+                                       const Ahead<kWeights>& ahead, const uint4* x,
                                        Partial& partial) {
   const int warp = gpu::warp_id();
   const int lane = gpu::lane_id();
@@ -797,29 +1020,46 @@ MOEBENCH_DEVICE void multiply_out_rows(const Work& work, const Streams<kHeadDim>
   for (int pass = 0; pass < kOutPasses; ++pass) {
     const int first = pass * kOutTiles * kTileRows;
     if (first >= count) break;
-    int low[kOutTiles];
-    int high[kOutTiles];
+    int places[kOutGroups];
     MOEBENCH_UNROLL
-    for (int t = 0; t < kOutTiles; ++t) {
-      const int row = first + t * kTileRows + lane / 4;
-      const int second = row + kTileRows / 2;
-      low[t] = row_offset(row < count ? row : count - 1, kOutPieceBytes) + lane % 4 * 16;
-      high[t] = row_offset(second < count ? second : count - 1, kOutPieceBytes) + lane % 4 * 16;
-    }
+    for (int g = 0; g < kOutGroups; ++g) places[g] = place_of_out_row(pass * kOutGroups + g, count);
+    // Decoding rows that are not there takes as long as any.
+    const bool has_last =
+        kWeights == Format::kBf16 || first + (kOutGroups - 1) * kTilePairs < count;
     float sums[kOutTiles][4] = {};
+    constexpr int kAhead = kAheadPieces<kWeights>;
+    if constexpr (kAhead > 0) {
+      static_assert(kOutTiles == 2);
+      MOEBENCH_UNROLL
+      for (int i = 0; i < kAhead * kRounds; ++i) {
+        const int p = i / kRounds;
+        const int s = i % kRounds * kWarps + warp;
+        if (pass > 0 || p * kOutPieceSteps + s >= num_steps) break;
+        const auto& runs = ahead.runs[p][i % kRounds];
+        const Inputs<kWeights> in(x, p * kOutPieceSteps + s);
+        RowRun<kWeights> last = {};
+        if (has_last) last.take(streams.out_stage(p) + s * kStepBytes + places[kOutGroups - 1]);
+        multiply_step(runs[0], runs[1], in, sums[0]);
+        multiply_step(runs[2], last, in, sums[1]);
+      }
+    }
     MOEBENCH_NO_UNROLL
-    for (int p = 0; p * kOutPieceSteps < num_steps; ++p) {
+    for (int p = pass == 0 ? kAhead : 0; p * kOutPieceSteps < num_steps; ++p) {
       const int begin = p * kOutPieceSteps;
       gpu::mbarrier_wait(&streams.out_full[p], 0);
       const unsigned char* rows = streams.out_stage(p);
       MOEBENCH_UNROLL
       for (int s = warp; s < kOutPieceSteps; s += kWarps) {
         if (begin + s >= num_steps) break;
-        const uint4 in = x[(begin + s) * 4 + lane % 4];
+        const Inputs<kWeights> in(x, begin + s);
+        RowRun<kWeights> runs[kOutGroups] = {};
+        MOEBENCH_UNROLL
+        for (int g = 0; g < kOutGroups; ++g) {
+          if (g + 1 < kOutGroups || has_last) runs[g].take(rows + places[g] + s * kStepBytes);
+        }
         MOEBENCH_UNROLL
         for (int t = 0; t < kOutTiles; ++t) {
-          multiply_step(rows + low[t] + s * kStepBytes, rows + high[t] + s * kStepBytes, in,
-                        sums[t]);
+          multiply_step(runs[2 * t], runs[2 * t + 1], in, sums[t]);
         }
       }
     }
@@ -829,7 +1069,7 @@ MOEBENCH_DEVICE void multiply_out_rows(const Work& work, const Streams<kHeadDim>
     sync_consumers();
     const int row = first + warp * kTileRows + lane;
     if (warp >= kOutTiles || lane >= kTileRows || row >= count) continue;
-    float sum = partial.total(warp, lane);
+    float sum = times_factor<kWeights>(partial.total(warp, lane), factor[pass]);
     if (work.output.bias != nullptr) sum += bias[pass];
     work.out[streams.out_rows.begin + row] = sum;
   }
@@ -845,7 +1085,7 @@ MOEBENCH_DEVICE void clear(Shown& shown) {
   }
 }
 
-template <int kHeadDim>
+template <Format kWeights, Format kCache, int kHeadDim>
 __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT Work work) {
   MOEBENCH_SHARED(gpu::Mbarrier, full, [kStages]);
   MOEBENCH_SHARED(gpu::Mbarrier, empty, [kStages]);
@@ -862,6 +1102,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   gpu::sync_threads();
   const int query_size = work.num_heads * kHeadDim;
   const int cols = work.hidden_size;
+  const int row_bytes = bytes_of(cols, kRun<kWeights>);
+  const int out_row_bytes = bytes_of(query_size, kRun<kWeights>);
   const auto most_out_rows = static_cast<int>((cols + gridDim.x - 1) / gridDim.x);
   const Streams<kHeadDim> streams{gpu::dynamic_shared(),
                                   full,
@@ -869,9 +1111,9 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
                                   out_full,
                                   share_of_block(work.pairs[0] + work.pairs[1] + work.pairs[2]),
                                   share_of_block(cols),
-                                  2 * cols,
-                                  2 * query_size,
-                                  (2 * cols + kPieceBytes - 1) / kPieceBytes,
+                                  row_bytes,
+                                  out_row_bytes,
+                                  (row_bytes + kPieceBytes - 1) / kPieceBytes,
                                   out_stage_bytes(most_out_rows)};
   if (thread >= kConsumers) {
     gpu::lower_max_registers<kProducerRegisters>();
@@ -882,9 +1124,10 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
 
   gpu::raise_max_registers<kConsumerRegisters>();
 
-  const Places places = places_of(cols, query_size, most_out_rows);
+  const Places places = places_of(cols, query_size, out_row_bytes, most_out_rows);
   auto* x = reinterpret_cast<uint4*>(streams.memory + places.x);
   auto* found = reinterpret_cast<uint4*>(streams.memory + places.found);
+  float out_factor[kOutPasses] = {};
   float out_bias[kOutPasses] = {};
   using Row = fused::RowPart<4>;
   Row row;
@@ -905,7 +1148,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
       fused::row_scale(gpu::block_sum<kConsumers>(row.squares(), [] { sync_consumers(); }), cols,
                        work.norm.epsilon));
   fused::for_each_unit(row, cols / 8, [&](int unit, const float4& first, const float4& second) {
-    x[unit] = gpu::pack_inputs<kFormat>(first, second);
+    x[place_of<kWeights>(unit)] = gpu::pack_inputs<kWeights>(first, second);
   });
   sync_consumers();
   Shown& shown = work.signals->at[turn[0]];
@@ -913,12 +1156,12 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   const auto blocks = static_cast<int>(gridDim.x);
   const auto block = static_cast<int>(blockIdx.x);
   // What is there of the block's first item comes while the weights do.
-  Chunk<kHeadDim> chunk = {};
+  Chunk<kCache, kHeadDim> chunk = {};
   if (block < num_items) {
     const Item item(work, token, block);
     chunk.load(work.kv, token, item, item.begin);
   }
-  multiply_pairs(work, streams, token, x, partial[0], shown);
+  multiply_pairs<kWeights, kCache>(work, streams, token, x, partial[0], shown);
 
   for (int i = block; i < num_items; i += blocks) {
     const Item item(work, token, i);
@@ -933,15 +1176,19 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   MOEBENCH_UNROLL
   for (int pass = 0; pass < kOutPasses; ++pass) {
     const int r = (pass * kOutTiles + gpu::warp_id()) * kTileRows + gpu::lane_id();
-    if (work.output.bias != nullptr && gpu::warp_id() < kOutTiles && gpu::lane_id() < kTileRows &&
-        r < streams.out_rows.count) {
-      out_bias[pass] = gpu::load_constant(work.output.bias + streams.out_rows.begin + r);
+    if (gpu::warp_id() >= kOutTiles || gpu::lane_id() >= kTileRows || r >= streams.out_rows.count) {
+      continue;
     }
+    out_factor[pass] = load_factor<kWeights>(work.output, streams.out_rows.begin + r);
+    if (work.output.bias == nullptr) continue;
+    out_bias[pass] = gpu::load_constant(work.output.bias + streams.out_rows.begin + r);
   }
   clear(work.signals->at[turn[0] ^ 1]);
-  await_found(work, query_size / 2, shown, found);
+  Ahead<kWeights> ahead;
+  ahead.take(streams);
+  await_found<kWeights>(work, query_size / 2, shown, found);
   gpu::let_next_kernel_start();
-  multiply_out_rows(work, streams, out_bias, found, partial[0]);
+  multiply_out_rows<kWeights>(work, streams, out_factor, out_bias, ahead, found, partial[0]);
 }
 
 // With barriers and what adds up a row, and up to where dynamic shared memory begins.
@@ -953,10 +1200,12 @@ std::string around_unsupported(const Problem& problem) {
   const std::string reason = gpu::needs_compute_capability(90);
   if (!reason.empty()) return reason;
   if (problem.num_tokens != 1) return "one token is taken";
-  if (problem.weight_format != kFormat || problem.kv_format != kFormat) {
-    return fmt::format("weights and cache must be {}; they are {} and {}", format_name(kFormat),
+  for (const Format format : {problem.weight_format, problem.kv_format}) {
+    if (format == Format::kBf16 || format == Format::kFp8E4m3) continue;
+    return fmt::format("weights and cache must be bf16 or fp8_e4m3; they are {} and {}",
                        format_name(problem.weight_format), format_name(problem.kv_format));
   }
+  const int run = run_of(problem.weight_format);
   if (problem.head_dim != 32 && problem.head_dim != 64) {
     return fmt::format("head_dim {} is not 32 or 64", problem.head_dim);
   }
@@ -968,15 +1217,18 @@ std::string around_unsupported(const Problem& problem) {
     return fmt::format("{} and {} heads of {} are too many", problem.num_heads,
                        problem.num_kv_heads, problem.head_dim);
   }
-  if (problem.hidden_size <= 0 || problem.hidden_size % 32 != 0 ||
-      problem.hidden_size > fused::kMostHeld) {
-    return fmt::format("hidden_size must be a multiple of 32 up to {}; it is {}", fused::kMostHeld,
-                       problem.hidden_size);
+  if (problem.hidden_size <= 0 || problem.hidden_size > fused::kMostHeld ||
+      problem.hidden_size % (4 * run) != 0 || query_size % (4 * run) != 0) {
+    return fmt::format(
+        "hidden_size, up to {}, and the columns of all heads must be multiples of {}; they are {} "
+        "and {}",
+        fused::kMostHeld, 4 * run, problem.hidden_size, query_size);
   }
   const gpu::DeviceInfo& device = gpu::device_info();
   const std::int64_t out_rows = (problem.hidden_size + device.num_sms - 1) / device.num_sms;
   const auto bytes = static_cast<std::size_t>(
       places_of(static_cast<int>(problem.hidden_size), static_cast<int>(query_size),
+                bytes_of(static_cast<int>(query_size), run),
                 static_cast<int>(std::min<std::int64_t>(out_rows, kMostOutRows)))
           .bytes);
   if (out_rows > kMostOutRows || bytes + kStaticSharedBytes > device.shared_bytes_per_block) {
@@ -985,13 +1237,15 @@ std::string around_unsupported(const Problem& problem) {
   return "";
 }
 
-template <int kHeadDim>
+template <Format kWeights, Format kCache, int kHeadDim>
 void start(const Work& work, gpu::Stream stream) {
   const int num_sms = gpu::device_info().num_sms;
-  const auto bytes = static_cast<std::size_t>(places_of(work.hidden_size, work.num_heads * kHeadDim,
+  const int query_size = work.num_heads * kHeadDim;
+  const auto bytes = static_cast<std::size_t>(places_of(work.hidden_size, query_size,
+                                                        bytes_of(query_size, kRun<kWeights>),
                                                         (work.hidden_size + num_sms - 1) / num_sms)
                                                   .bytes);
-  gpu::launch(one_launch<kHeadDim>,
+  gpu::launch(one_launch<kWeights, kCache, kHeadDim>,
               {.grid = {static_cast<unsigned>(num_sms)},
                .block = kThreads,
                .shared_bytes = bytes,
@@ -1000,6 +1254,13 @@ void start(const Work& work, gpu::Stream stream) {
                .cooperative = true,
                .shared_percent = gpu::shared_percent_for(bytes + kStaticSharedBytes, 1)},
               "attention/cuda_one_launch_bf16", work);
+}
+
+// Calls visit(std::integral_constant<Format, f>) for one of those that it takes.
+template <class Visitor>
+void with_taken(Format format, Visitor&& visit) {
+  if (format == Format::kBf16) return visit(std::integral_constant<Format, Format::kBf16>());
+  visit(std::integral_constant<Format, Format::kFp8E4m3>());
 }
 
 void run(const Args& args, Context& context) {
@@ -1016,12 +1277,15 @@ void run(const Args& args, Context& context) {
   Work work{};
   const auto take = [&](const Product& product, std::int64_t rows, std::int64_t cols) {
     const MatrixView& w = product.weight;
-    require(w.format == kFormat && w.layout == RowLayout::kRowMajor && w.rows == rows &&
-                w.cols == cols && reinterpret_cast<std::uintptr_t>(w.data) % 16 == 0,
+    require(w.format == problem.weight_format && w.layout == RowLayout::kRowMajor &&
+                w.rows == rows && w.cols == cols &&
+                reinterpret_cast<std::uintptr_t>(w.data) % 16 == 0 &&
+                reinterpret_cast<std::uintptr_t>(w.scales) % sizeof(float) == 0,
             "run attention with what is around it: weights of {} x {} {}, not {} x {} {} in rows "
             "that are aligned to 16 bytes",
-            w.rows, w.cols, format_name(w.format), rows, cols, format_name(kFormat));
-    return DeviceProduct{reinterpret_cast<const unsigned char*>(w.data), product.bias.data};
+            w.rows, w.cols, format_name(w.format), rows, cols, format_name(problem.weight_format));
+    return DeviceProduct{reinterpret_cast<const unsigned char*>(w.data),
+                         reinterpret_cast<const float*>(w.scales), product.bias.data};
   };
   const std::int64_t sizes[] = {num_heads * head_dim, args.kv.num_kv_heads * head_dim,
                                 args.kv.num_kv_heads * head_dim};
@@ -1050,11 +1314,15 @@ void run(const Args& args, Context& context) {
       std::min<std::int64_t>(blocks, kMostItems) / args.kv.num_kv_heads, 1, kMostSplits));
   work.out = around.out.data;
   work.signals = reinterpret_cast<Signals*>(context.signals.data() + kExpertsSignalBytes);
-  if (head_dim == 32) {
-    start<32>(work, context.stream);
-  } else {
-    start<64>(work, context.stream);
-  }
+  with_taken(problem.weight_format, [&](auto weights) {
+    with_taken(problem.kv_format, [&](auto cache) {
+      if (head_dim == 32) {
+        start<weights(), cache(), 32>(work, context.stream);
+      } else {
+        start<weights(), cache(), 64>(work, context.stream);
+      }
+    });
+  });
 }
 
 }  // namespace

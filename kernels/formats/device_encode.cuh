@@ -73,6 +73,9 @@ MOEBENCH_DEVICE BlockScale scale_for(float largest, float tensor_scale) {
   } else if constexpr (kFormat == Format::kNvfp4) {
     const std::uint8_t code = float_to_e4m3(largest / 6.0F / tensor_scale);
     return {e4m3_to_float(code) * tensor_scale, code};
+  } else if constexpr (kFormat == Format::kFp8E4m3) {  // whose block is a row
+    const float scale = largest > 0.0F ? largest / 448.0F : 1.0F;
+    return {scale, bits_of(scale)};
   } else {
     const std::uint32_t code = e8m0_scale_for(largest, kFormat == Format::kMxfp8 ? 8 : 2);
     return {e8m0_to_float(code), code};
@@ -120,16 +123,15 @@ MOEBENCH_DEVICE void encode_row(const float* values, int cols, unsigned char* da
     return column < cols ? *reinterpret_cast<const float2*>(values + column) : float2{0.0F, 0.0F};
   };
   constexpr int kColumns = 2 * kWarp;  // of the row at a time
-  float row_scale = 1.0F;
+  BlockScale row_scale{1.0F, 0};
   if constexpr (kFormat == Format::kFp8E4m3) {
     float largest = 0.0F;
     for (int column = 2 * lane_id(); column < cols; column += kColumns) {
       const float2 pair = pair_at(column);
       largest = fmaxf(largest, fmaxf(fabsf(pair.x), fabsf(pair.y)));
     }
-    largest = warp_max(largest);
-    if (largest > 0.0F) row_scale = largest / 448.0F;
-    if (lane_id() == 0) *reinterpret_cast<float*>(scales) = row_scale;
+    row_scale = scale_for<kFormat>(warp_max(largest), 1.0F);
+    if (lane_id() == 0) *reinterpret_cast<float*>(scales) = row_scale.value;
   }
   for (int begin = 0; begin < cols; begin += kColumns) {
     const int column = begin + 2 * lane_id();
@@ -145,7 +147,7 @@ MOEBENCH_DEVICE void encode_row(const float* values, int cols, unsigned char* da
             float_to_f16(pair.x) | static_cast<std::uint32_t>(float_to_f16(pair.y)) << 16;
       }
     } else {
-      BlockScale scale{row_scale, 0};
+      BlockScale scale = row_scale;
       if constexpr (kFormat != Format::kFp8E4m3) {
         scale = block_scale<kFormat>(pair);
         constexpr int kBlock = kFormat == Format::kNvfp4 ? 16 : 32;

@@ -180,15 +180,18 @@ TEST_CASE("dry run: a step's bytes stand with the op whose launch reads them") {
 TEST_CASE("dry run: all bytes of attention's half of a layer stand with attention that does it") {
   const auto directory = resolve_model("nano");
   const ModelConfig config = load_model_config(directory);
+  const std::string formats = GENERATE("kv=bf16", "kv=fp8_e4m3,attention=fp8_e4m3");
+  INFO(formats);
   const auto costs = [&](const char* attention, std::int64_t tokens) {
-    const Plan plan = parse_plan(std::string("backend=cuda,kv=bf16,attention=") + attention);
+    Plan plan = parse_plan("backend=cuda," + formats);
+    plan.ops["attention"] = attention;
     StepWork work;
     work.parts.assign(static_cast<std::size_t>(tokens), {10, 1});
     work.logit_rows = tokens;
     work.touched_experts.assign(static_cast<std::size_t>(config.num_layers), 2.0);
     std::map<std::string, OpCost> by_op;
     const WeightLayout layout = plan_weights(Checkpoint::open(directory), config, plan);
-    for (const OpCost& cost : step_cost(config, layout, Format::kBf16, work)) {
+    for (const OpCost& cost : step_cost(config, layout, plan.kv, work)) {
       by_op[std::string(cost.op)] = cost;
     }
     return by_op;

@@ -353,24 +353,47 @@ struct HalfShape {
   std::int32_t position;
   bool full;  // with addend, sinks and all biases
 };
+struct HalfFormats {
+  Format weights, cache;
+};
+constexpr HalfFormats kHalfFormats[] = {{Format::kBf16, Format::kBf16},
+                                        {Format::kFp8E4m3, Format::kFp8E4m3},
+                                        {Format::kFp8E4m3, Format::kBf16},
+                                        {Format::kBf16, Format::kFp8E4m3}};
+// The shape, or as float8 wants it: whole groups of 64 columns.
+HalfShape half_shape(HalfShape s, Format weights) {
+  if (weights == Format::kBf16) return s;
+  s.hidden = (s.hidden + 63) / 64 * 64;
+  if (s.heads * s.head_dim % 64 != 0) {
+    s.heads *= 2;
+    s.kv_heads *= 2;
+  }
+  return s;
+}
 struct HalfWeights {
   verify::RandomMatrices query, key_value, output;
 
-  HalfWeights(const HalfShape& s, ThreadPool& pool) : HalfWeights(s, RandomStream(61), pool) {}
+  HalfWeights(const HalfShape& s, Format format, ThreadPool& pool)
+      : HalfWeights(s, format, RandomStream(61), pool) {}
 
  private:
-  HalfWeights(const HalfShape& s, RandomStream random, ThreadPool& pool)
-      : query(random, Format::kBf16, 1, s.heads * s.head_dim, s.hidden, pool),
-        key_value(random, Format::kBf16, 2, s.kv_heads * s.head_dim, s.hidden, pool),
-        output(random, Format::kBf16, 1, s.hidden, s.heads * s.head_dim, pool) {}
+  HalfWeights(const HalfShape& s, Format format, RandomStream random, ThreadPool& pool)
+      : query(random, format, 1, s.heads * s.head_dim, s.hidden, pool),
+        key_value(random, format, 2, s.kv_heads * s.head_dim, s.hidden, pool),
+        output(random, format, 1, s.hidden, s.heads * s.head_dim, pool) {}
 };
+std::string describe(const HalfShape& s, const HalfFormats& f) {
+  return fmt::format("{} and {} heads of {}, {} columns, window {}, position {}, {} and {}",
+                     s.heads, s.kv_heads, s.head_dim, s.hidden, s.window, s.position,
+                     format_name(f.weights), format_name(f.cache));
+}
 struct Half {
   std::vector<float> sums, out;
   std::vector<std::byte> cache;
 };
 
 // By cuda_one_launch_bf16, or by the ops one by one.
-Half run_half(const HalfShape& s, HalfWeights& weights, bool at_once,
+Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, bool at_once,
               DeviceArray<std::byte>& signals, ThreadPool& pool) {
   constexpr std::int64_t kPageSize = 16;
   RandomStream random(62);
@@ -379,7 +402,7 @@ Half run_half(const HalfShape& s, HalfWeights& weights, bool at_once,
   const std::int64_t half = s.head_dim / 2;
   const std::int64_t pages = s.position / kPageSize + 1;
   KvLayerView kv;
-  kv.format = Format::kBf16;
+  kv.format = cache;
   kv.page_size = kPageSize;
   kv.num_kv_heads = s.kv_heads;
   kv.head_dim = s.head_dim;
@@ -443,9 +466,15 @@ Half run_half(const HalfShape& s, HalfWeights& weights, bool at_once,
       {o.in(weights.key_value.view[0]), optional(bias + q_size, kv_size)},
       {o.in(weights.key_value.view[1]), {bias + q_size + kv_size, {kv_size}}},
       {o.in(weights.output.view[0]), optional(o.in(out_bias), s.hidden)}};
-  const attention::Problem problem{Format::kBf16,    1,          s.heads,
-                                   s.kv_heads,       s.head_dim, s.window,
-                                   args.max_context, s.hidden,   Format::kBf16};
+  const attention::Problem problem{cache,
+                                   1,
+                                   s.heads,
+                                   s.kv_heads,
+                                   s.head_dim,
+                                   s.window,
+                                   args.max_context,
+                                   s.hidden,
+                                   products[0].weight.format};
   const attention::Variant& variant =
       cuda_variant(attention::variants(), at_once ? "cuda_one_launch_bf16" : "cuda_split_kv");
   Context context = o.context(variant, problem, pool);
@@ -797,19 +826,21 @@ TEST_CASE("attention: cuda_one_launch_bf16 does what the ops do one by one") {
   DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
   // As nano and as gpt-oss, with a window and without; the first position; splits that are joined;
   // more heads than blocks; rows that blocks do not share evenly; heads that do not fill a group.
-  for (const HalfShape& s :
+  for (const HalfShape& shape :
        {HalfShape{8, 2, 32, 128, 32, 40, true}, HalfShape{16, 2, 64, 160, 128, 300, true},
         HalfShape{16, 2, 64, 160, 0, 300, true}, HalfShape{16, 2, 64, 96, 0, 0, false},
         HalfShape{8, 1, 64, 96, 0, 127, true}, HalfShape{8, 1, 64, 32, 0, 128, false},
         HalfShape{8, 1, 64, 224, 0, 700, true}, HalfShape{24, 8, 32, 64, 0, 200, true},
         HalfShape{3, 1, 64, 64, 0, 261, true}, HalfShape{5, 5, 32, 96, 48, 47, false},
         HalfShape{1, 1, 32, 32, 0, 5, false}}) {
-    INFO(s.heads << " and " << s.kv_heads << " heads of " << s.head_dim << ", " << s.hidden
-                 << " columns, window " << s.window << ", position " << s.position);
-    HalfWeights weights(s, pool);
-    const Half want = run_half(s, weights, false, signals, pool);
-    for (int run = 0; run < 2; ++run) {
-      check_same(run_half(s, weights, true, signals, pool), want);
+    for (const HalfFormats& formats : kHalfFormats) {
+      const HalfShape s = half_shape(shape, formats.weights);
+      INFO(describe(s, formats));
+      HalfWeights weights(s, formats.weights, pool);
+      const Half want = run_half(s, weights, formats.cache, false, signals, pool);
+      for (int run = 0; run < 2; ++run) {
+        check_same(run_half(s, weights, formats.cache, true, signals, pool), want);
+      }
     }
   }
 }
@@ -817,12 +848,28 @@ TEST_CASE("attention: cuda_one_launch_bf16 does what the ops do one by one") {
 TEST_CASE("attention: cuda_one_launch_bf16 has the bits of the ops where one position is seen") {
   ThreadPool pool(1);
   DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
-  const HalfShape s{16, 2, 64, 160, 0, 0, false};
-  HalfWeights weights(s, pool);
-  const Half want = run_half(s, weights, false, signals, pool);
-  const Half got = run_half(s, weights, true, signals, pool);
-  check_same(got, want);
-  CHECK(same_bits(got.out, want.out));
+  for (const HalfFormats& formats : kHalfFormats) {
+    const HalfShape s = half_shape({16, 2, 64, 160, 0, 0, false}, formats.weights);
+    INFO(describe(s, formats));
+    HalfWeights weights(s, formats.weights, pool);
+    const Half want = run_half(s, weights, formats.cache, false, signals, pool);
+    const Half got = run_half(s, weights, formats.cache, true, signals, pool);
+    check_same(got, want);
+    CHECK(same_bits(got.out, want.out));
+  }
+}
+
+TEST_CASE("attention: cuda_one_launch_bf16 encodes keys of zeros as kv_write does") {
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  for (const HalfFormats& formats : kHalfFormats) {
+    const HalfShape s{8, 2, 32, 128, 0, 33, false};
+    INFO(describe(s, formats));
+    HalfWeights weights(s, formats.weights, pool);
+    std::fill(weights.key_value.data.begin(), weights.key_value.data.end(), std::byte{0});
+    const Half want = run_half(s, weights, formats.cache, false, signals, pool);
+    check_same(run_half(s, weights, formats.cache, true, signals, pool), want);
+  }
 }
 
 TEST_CASE("attention: cuda_one_launch_bf16 on many multiprocessors") {
@@ -836,14 +883,17 @@ TEST_CASE("attention: cuda_one_launch_bf16 on many multiprocessors") {
   const WithSettings with(settings);
   // Rows of several pieces, more of them than the ring holds; splits of one chunk, of one and a
   // half, of several; fewer than there are lanes to join them, and as many.
-  for (const HalfShape& s :
+  for (const HalfShape& shape :
        {HalfShape{16, 2, 64, 1504, 0, 1100, true}, HalfShape{8, 1, 64, 864, 0, 1023, true},
         HalfShape{8, 1, 64, 96, 0, 2300, true}, HalfShape{8, 1, 64, 96, 0, 5000, false},
         HalfShape{64, 8, 64, 480, 128, 200, true}, HalfShape{64, 8, 64, 480, 0, 1023, true}}) {
-    INFO(s.heads << " heads, " << s.hidden << " columns, position " << s.position);
-    HalfWeights weights(s, pool);
-    const Half want = run_half(s, weights, false, signals, pool);
-    check_same(run_half(s, weights, true, signals, pool), want);
+    for (const HalfFormats& formats : {kHalfFormats[0], kHalfFormats[1]}) {
+      const HalfShape s = half_shape(shape, formats.weights);
+      INFO(describe(s, formats));
+      HalfWeights weights(s, formats.weights, pool);
+      const Half want = run_half(s, weights, formats.cache, false, signals, pool);
+      check_same(run_half(s, weights, formats.cache, true, signals, pool), want);
+    }
   }
 }
 #endif
@@ -851,17 +901,20 @@ TEST_CASE("attention: cuda_one_launch_bf16 on many multiprocessors") {
 TEST_CASE("attention: cuda_one_launch_bf16 in every schedule") {
   ThreadPool pool(1);
   DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
-  for (const HalfShape& s :
+  for (const HalfShape& shape :
        {HalfShape{8, 1, 32, 96, 0, 300, true}, HalfShape{8, 2, 32, 64, 40, 60, true}}) {
-    HalfWeights weights(s, pool);
-    const Half want = run_half(s, weights, false, signals, pool);
-    const Half first = run_half(s, weights, true, signals, pool);
-    for (const simt::Settings& settings : schedules()) {
-      INFO(describe(settings));
-      const WithSettings with(settings);
-      const Half got = run_half(s, weights, true, signals, pool);
-      check_same(got, want);
-      CHECK(same_bits(got.out, first.out));
+    for (const HalfFormats& formats : {kHalfFormats[0], kHalfFormats[1]}) {
+      const HalfShape s = half_shape(shape, formats.weights);
+      HalfWeights weights(s, formats.weights, pool);
+      const Half want = run_half(s, weights, formats.cache, false, signals, pool);
+      const Half first = run_half(s, weights, formats.cache, true, signals, pool);
+      for (const simt::Settings& settings : schedules()) {
+        INFO(describe(s, formats) << ", " << describe(settings));
+        const WithSettings with(settings);
+        const Half got = run_half(s, weights, formats.cache, true, signals, pool);
+        check_same(got, want);
+        CHECK(same_bits(got.out, first.out));
+      }
     }
   }
 }
@@ -874,6 +927,13 @@ TEST_CASE("attention: cuda_one_launch_bf16 says what it takes, and refuses other
   CHECK_FALSE(takes({kBf16, 1, 8, 2, 32, 0, 64, 0, kBf16}));    // nothing around it
   CHECK_FALSE(takes({kBf16, 2, 8, 2, 32, 0, 64, 128, kBf16}));  // tokens
   CHECK_FALSE(takes({Format::kF32, 1, 8, 2, 32, 0, 64, 128, kBf16}));
+  constexpr Format kFp8 = Format::kFp8E4m3;
+  CHECK(takes({kFp8, 1, 8, 2, 32, 0, 64, 128, kFp8}));
+  CHECK(takes({kBf16, 1, 8, 2, 32, 0, 64, 128, kFp8}));
+  CHECK(takes({kFp8, 1, 8, 2, 32, 0, 64, 96, kBf16}));
+  CHECK_FALSE(takes({kBf16, 1, 8, 2, 32, 0, 64, 96, kFp8}));   // columns
+  CHECK_FALSE(takes({kBf16, 1, 3, 1, 32, 0, 64, 128, kFp8}));  // of all heads
+  CHECK_FALSE(takes({Format::kMxfp8, 1, 8, 2, 32, 0, 64, 128, kFp8}));
   CHECK_FALSE(takes({kBf16, 1, 8, 2, 32, 0, 64, 128, Format::kMxfp4}));
   CHECK_FALSE(takes({kBf16, 1, 8, 2, 128, 0, 64, 128, kBf16}));
   CHECK_FALSE(takes({kBf16, 1, 9, 1, 32, 0, 64, 128, kBf16}));  // heads of a group
@@ -884,6 +944,8 @@ TEST_CASE("attention: cuda_one_launch_bf16 says what it takes, and refuses other
     const gpu::DescribedDevice described(gpu::known_device("h200"));
     CHECK(takes({kBf16, 1, 64, 8, 64, 128, 131072, 2880, kBf16}));
     CHECK(takes({kBf16, 1, 64, 8, 64, 0, 131072, 2880, kBf16}));
+    CHECK(takes({kFp8, 1, 64, 8, 64, 128, 131072, 2880, kFp8}));
+    CHECK(takes({kFp8, 1, 64, 8, 64, 0, 131072, 3840, kFp8}));
     CHECK_FALSE(takes({kBf16, 1, 72, 9, 64, 0, 1024, 2880, kBf16}));
     CHECK_FALSE(takes({kBf16, 1, 64, 8, 64, 0, 1024, 4096, kBf16}));  // 32 rows an SM
   }
