@@ -1,0 +1,128 @@
+// What attention's half of a layer in one launch works on, and the words by which its blocks tell
+// each other what they found. See cuda_one_launch_bf16.cu.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/attention/attention.h"
+#include "kernels/attention/kv_device.cuh"
+#include "kernels/core/grid_turn.cuh"
+#include "kernels/fused/norm_row.cuh"
+
+namespace moebench::attention {
+namespace {
+
+constexpr int kConsumers = fused::kRowThreads;
+constexpr int kWarps = kConsumers / gpu::kWarp;
+constexpr int kProducers = 4;  // warps: asking costs one about a hundred cycles a copy
+constexpr int kThreads = kConsumers + kProducers * gpu::kWarp;
+// Of a thread: what the producers give back the consumers take, who hold eight heads' sums.
+constexpr int kProducerRegisters = 40;
+constexpr int kConsumerRegisters = 232;
+static_assert(kConsumers * kConsumerRegisters + (kThreads - kConsumers) * kProducerRegisters <=
+              65536 / kThreads / 8 * 8 * kThreads);
+
+constexpr int kHeads = 8;  // that share a key/value head
+constexpr int kMostHeadDim = 64;
+constexpr int kMostQuery = 4096;  // columns of all heads together
+constexpr int kMostKeys = 1024;
+constexpr int kMostKvHeads = 32;
+constexpr int kMostSplits = 16;  // lanes that join
+constexpr int kMostItems = 128;  // key/value heads times splits
+constexpr int kLanes = 8;        // of a key or value
+constexpr int kSlots = gpu::kWarp / kLanes;
+constexpr int kBatch = 4;                           // rows of a slot that are loaded together
+constexpr int kStride = kWarps * kSlots;            // positions from one of them to the next
+constexpr int kChunk = kBatch * kStride;            // positions
+constexpr int kSplitStep = kChunk / 2;              // splits are multiples of these, or one chunk
+constexpr float kLowest = -3.0e38F;                 // below any score, and finite
+constexpr std::uint32_t kIsThere = 1U << 16;        // beside a bf16
+constexpr std::uint32_t kNegativeZeros = 1U << 31;  // of two bf16: the second
+
+// What the blocks of a launch leave for each other: zeros where there is nothing yet.
+struct Shown {
+  std::uint32_t query[kMostQuery];                        // floats, rotated
+  std::uint32_t key_value[2][kMostKeys];                  // bf16 and kIsThere; or floats' bits + 1
+  std::uint32_t found[kMostQuery / 2];                    // by all heads: pairs of bf16
+  std::uint32_t sums[kMostItems][kHeads * kMostHeadDim];  // of splits, floats
+  std::uint32_t stats[kMostItems][kHeads][2];             // the largest score, the sum of weights
+};
+struct Signals {
+  Shown at[2];  // by the grid's turn
+  int turn;
+};
+static_assert(sizeof(Signals) <= kAttentionSignalBytes);
+
+struct DeviceProduct {
+  const unsigned char* weight;
+  const float* scales;  // of rows of float8
+  const float* bias;    // null: none
+};
+
+struct Work {
+  fused::DeviceNorm norm;
+  DeviceProduct parts[3];  // query, key, value
+  int pairs[3];            // of rows of each
+  DeviceProduct output;
+  int hidden_size;
+  int num_heads;
+  DeviceKv kv;
+  const float* cos;
+  const float* sin;
+  const float* sinks;  // null: none
+  float scale;         // the contract's times log2 e
+  int window;
+  int most_splits;
+  float* out;
+  Signals* signals;
+};
+
+// The block's share of `count`.
+struct Share {
+  int begin, count;
+};
+MOEBENCH_DEVICE Share share_of_block(int count) {
+  const auto begin = static_cast<int>(static_cast<std::int64_t>(count) * blockIdx.x / gridDim.x);
+  const auto end =
+      static_cast<int>(static_cast<std::int64_t>(count) * (blockIdx.x + 1) / gridDim.x);
+  return {begin, end - begin};
+}
+
+MOEBENCH_DEVICE void sync_consumers() { gpu::sync_named(1, kConsumers); }
+
+// Words that others write meanwhile, as soon as none is zero.
+MOEBENCH_DEVICE bool are_there(const uint4& words) {
+  return words.x != 0 && words.y != 0 && words.z != 0 && words.w != 0;
+}
+MOEBENCH_DEVICE uint4 await_words(const std::uint32_t* from) {
+  while (true) {
+    const uint4 words = gpu::load_relaxed(reinterpret_cast<const uint4*>(from));
+    if (are_there(words)) return words;
+    gpu::spin_on();
+  }
+}
+MOEBENCH_DEVICE void show_pair(std::uint32_t* to, float first, float second) {
+  const std::uint32_t pair = gpu::pack_bf16(first, second);
+  gpu::store_relaxed(to, pair == 0 ? kNegativeZeros : pair);
+}
+
+// Where the token stands, and its positions' splits.
+struct Token {
+  int position;
+  int sequence;
+  int first;  // position that it sees
+  int split_size;
+  int splits;
+
+  MOEBENCH_DEVICE Token(const Work& work)
+      : position(work.kv.position[0]), sequence(work.kv.sequence[0]) {
+    first = work.window > 0 && position >= work.window ? position - work.window + 1 : 0;
+    const int count = position - first + 1;
+    const int most = kSplitStep * work.most_splits;
+    split_size = count <= kChunk ? kChunk : (count + most - 1) / most * kSplitStep;
+    splits = (count + split_size - 1) / split_size;
+  }
+};
+
+}  // namespace
+}  // namespace moebench::attention
