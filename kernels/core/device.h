@@ -121,6 +121,9 @@ class Device {
   virtual EventHandle* create_event() = 0;
   virtual void destroy_event(EventHandle* event) noexcept = 0;
   virtual void record_event(EventHandle* event, Stream stream) = 0;
+  // Waits for all that was enqueued before the event was recorded, not for what came behind it.
+  // Throws as synchronize does.
+  virtual void wait_for(EventHandle* event) = 0;
   // Milliseconds between two events that have both been reached.
   virtual double milliseconds_between(EventHandle* first, EventHandle* second) = 0;
 

@@ -263,6 +263,9 @@ class CudaDevice : public Device {
   void record_event(EventHandle* event, Stream stream) override {
     check(cudaEventRecord(cuda(event), stream), "record an event");
   }
+  void wait_for(EventHandle* event) override {
+    check(cudaEventSynchronize(cuda(event)), "run what was enqueued on the GPU");
+  }
   double milliseconds_between(EventHandle* first, EventHandle* second) override {
     float milliseconds = 0;
     check(cudaEventElapsedTime(&milliseconds, cuda(first), cuda(second)), "read two events");

@@ -20,15 +20,20 @@ struct Table {
   float tensor_scale;
 };
 
+__device__ std::int64_t row_of(std::int32_t token, const std::int32_t* drawn) {
+  return token < 0 ? drawn[-1 - token] : token;
+}
+
 // Block (token, part of its row).
 template <Format kFormat>
 __global__ void MOEBENCH_BOUNDS(kThreads)
-    decode_rows(const std::int32_t* tokens, Table table, float* out, int hidden_size) {
+    decode_rows(const std::int32_t* tokens, const std::int32_t* drawn, Table table, float* out,
+                int hidden_size) {
   using Decoder = gpu::DeviceFormat<kFormat>;
   constexpr int kValues = Decoder::kValues;
   const int column = static_cast<int>(blockIdx.y * kThreads + threadIdx.x) * kValues;
   if (column >= hidden_size) return;
-  const std::int64_t token = tokens[blockIdx.x];
+  const std::int64_t token = row_of(tokens[blockIdx.x], drawn);
   const gpu::EncodedRow row{table.data + token * table.row_data,
                             table.scales + token * table.row_scales, table.tensor_scale};
   float values[kValues];
@@ -44,10 +49,11 @@ __global__ void MOEBENCH_BOUNDS(kThreads)
 
 // The same of f32 rows of any size, at any address.
 __global__ void MOEBENCH_BOUNDS(kThreads)
-    copy_rows(const std::int32_t* tokens, const float* table, float* out, int hidden_size) {
+    copy_rows(const std::int32_t* tokens, const std::int32_t* drawn, const float* table, float* out,
+              int hidden_size) {
   const int column = static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
   if (column >= hidden_size) return;
-  const std::int64_t token = tokens[blockIdx.x];
+  const std::int64_t token = row_of(tokens[blockIdx.x], drawn);
   out[static_cast<std::int64_t>(blockIdx.x) * hidden_size + column] =
       table[token * hidden_size + column];
 }
@@ -69,8 +75,8 @@ void run(const Args& args, Context& context) {
   const bool in_groups = table.cols % 4 == 0 && is_aligned(table.data) && is_aligned(args.out.data);
   if (table.format == Format::kF32 && !in_groups) {
     gpu::launch(copy_rows, launch_config(num_tokens, table.cols, context.stream),
-                "embedding/cuda_rows", args.tokens.data, reinterpret_cast<const float*>(table.data),
-                args.out.data, hidden_size);
+                "embedding/cuda_rows", args.tokens.data, args.drawn.data,
+                reinterpret_cast<const float*>(table.data), args.out.data, hidden_size);
     return;
   }
   const Codec& c = codec(table.format);
@@ -83,7 +89,7 @@ void run(const Args& args, Context& context) {
     gpu::launch(
         decode_rows<kFormat>,
         launch_config(num_tokens, table.cols / gpu::DeviceFormat<kFormat>::kValues, context.stream),
-        "embedding/cuda_rows", args.tokens.data, rows, args.out.data, hidden_size);
+        "embedding/cuda_rows", args.tokens.data, args.drawn.data, rows, args.out.data, hidden_size);
   });
 }
 

@@ -1,6 +1,8 @@
 // embedding: the row of each token.
 //
-//   out[t] = table[token[t]]
+//   out[t] = table[token[t]], or table[drawn[-1 - token[t]]] if token[t] is negative
+//
+// The second is for tokens that the GPU drew and the host has not seen yet.
 //
 // Source: openai/gpt-oss, gpt_oss/torch/model.py, Transformer.forward (no scaling).
 // Lower bound: the bytes of the rows read.
@@ -20,9 +22,10 @@ struct Problem {
 };
 
 struct Args {
-  View<const std::int32_t, 1> tokens;  // [num_tokens], each in [0, vocab_size)
-  MatrixView table;                    // [vocab_size, hidden_size]
-  View<float, 2> out;                  // [num_tokens, hidden_size]; overwritten
+  View<const std::int32_t, 1> tokens;      // [num_tokens], each in [-num_drawn, vocab_size)
+  MatrixView table;                        // [vocab_size, hidden_size]
+  View<float, 2> out;                      // [num_tokens, hidden_size]; overwritten
+  View<const std::int32_t, 1> drawn = {};  // [num_drawn], or none; each in [0, vocab_size)
 };
 
 using Variant = moebench::Variant<Problem, Args>;

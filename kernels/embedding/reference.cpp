@@ -5,12 +5,13 @@ namespace moebench::embedding {
 namespace {
 
 void run(const Args& args, Context& context) {
-  context.pool.parallel_for(args.tokens.shape[0], 8,
-                            [&](std::int64_t begin, std::int64_t end, int) {
-                              for (std::int64_t t = begin; t < end; ++t) {
-                                args.table.decode_row(args.tokens[t], args.out[t].data);
-                              }
-                            });
+  context.pool.parallel_for(
+      args.tokens.shape[0], 8, [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t t = begin; t < end; ++t) {
+          const std::int32_t token = args.tokens[t];
+          args.table.decode_row(token < 0 ? args.drawn[-1 - token] : token, args.out[t].data);
+        }
+      });
 }
 
 }  // namespace
