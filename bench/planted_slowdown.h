@@ -14,6 +14,9 @@ class PlantedSlowdown {
   PlantedSlowdown();
 
   using Clock = std::chrono::steady_clock;
+  // On a GPU the next step would run meanwhile, and hide it: then none may be under way.
+  bool is_planted() const { return share_ > 0; }
+
   Clock::time_point before_step() const { return share_ > 0 ? Clock::now() : Clock::time_point(); }
   void after_step(Clock::time_point start) const {
     if (share_ > 0) spin(start);

@@ -35,6 +35,7 @@ std::vector<RequestResult> run_batch(Engine& engine, const std::vector<Request>&
   scheduler.share_prefix(computed_before);
   for (const Request& request : requests) scheduler.submit(request);
   const PlantedSlowdown slowdown;
+  if (slowdown.is_planted()) engine.model->set_overlap(false);
   for (;;) {
     const auto start = slowdown.before_step();
     if (!scheduler.step()) break;

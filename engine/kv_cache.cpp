@@ -109,7 +109,7 @@ void KvCache::drop_page(Kind kind, std::int32_t& page) {
   page = -1;
 }
 
-std::int32_t KvCache::fork(std::int32_t source, std::int64_t length) {
+std::int32_t KvCache::fork(std::int32_t source, std::int64_t length, gpu::Stream stream) {
   require(length >= 0 && length <= at(source).length, "fork a sequence of {} positions at {}",
           at(source).length, length);
   const std::int64_t first_visible = std::max<std::int64_t>(0, length - config_.sliding_window + 1);
@@ -137,7 +137,7 @@ std::int32_t KvCache::fork(std::int32_t source, std::int64_t length) {
       const std::byte* copy_from =
           pool.memory + static_cast<std::size_t>(original) * pool.page_stride;
       if (options_.place == Place::kDevice) {
-        gpu::device().copy(copy_to, copy_from, pool.page_stride, gpu::Copy::kOnDevice, nullptr);
+        gpu::device().copy(copy_to, copy_from, pool.page_stride, gpu::Copy::kOnDevice, stream);
       } else {
         std::memcpy(copy_to, copy_from, pool.page_stride);
       }
@@ -146,8 +146,8 @@ std::int32_t KvCache::fork(std::int32_t source, std::int64_t length) {
     release(copy);
     throw;
   }
-  // The next step runs in a stream of its own, which does not wait for these copies.
-  if (options_.place == Place::kDevice) gpu::device().synchronize(nullptr);
+  // Steps run in streams of their own, which do not wait for the default one.
+  if (options_.place == Place::kDevice && stream == nullptr) gpu::device().synchronize(nullptr);
   to.length = length;
   return copy;
 }

@@ -3,6 +3,10 @@
 // Layers fall into two kinds that share page numbers within a kind: full layers keep every
 // position, sliding layers only the pages that their window can still see. Pages are counted by
 // references, so that sequences can share a computed prefix (`fork`). All memory is taken once.
+//
+// Pages may be given back while a step that reads or writes them is still under way on the GPU: a
+// model's steps run in the order they were enqueued, so whoever gets the pages next comes behind
+// it.
 #pragma once
 
 #include <array>
@@ -13,6 +17,7 @@
 #include "engine/model_config.h"
 #include "kernels/attention/kv_view.h"
 #include "kernels/core/buffer.h"
+#include "kernels/core/stream.h"
 
 namespace moebench {
 
@@ -42,8 +47,9 @@ class KvCache {
   std::int32_t create();
 
   // A new sequence that begins with the first `length` positions of `source`, sharing its whole
-  // pages and copying the part of one. The window of `source` must still cover `length`.
-  std::int32_t fork(std::int32_t source, std::int64_t length);
+  // pages and copying the part of one, on the GPU in the order of `stream`, where the steps of both
+  // run (nullptr: at once). The window of `source` must still cover `length`.
+  std::int32_t fork(std::int32_t source, std::int64_t length, gpu::Stream stream = nullptr);
 
   void release(std::int32_t sequence);
 

@@ -215,8 +215,11 @@ void Model::set_up_device() {
   device.fill_zero(signal_memory_.data(), signal_memory_.size(), stream_.get());
   context_.signals = signal_memory_.span();
   logits_on_host_ = gpu::PinnedMemory(device.allocate_pinned(logit_memory_.size(), "logits"));
-  drawn_on_host_ =
-      gpu::PinnedMemory(device.allocate_pinned(drawn_memory_.size(), "sampled tokens"));
+  for (Enqueued& step : enqueued_) {
+    step.drawn = gpu::PinnedMemory(device.allocate_pinned(drawn_memory_.size(), "sampled tokens"));
+    step.done = gpu::Event(device.create_event());
+  }
+  overlap_on_ = weights_->plan.overlaps;
   const std::int64_t half = config().head_dim / 2;
   const std::int64_t count = limits_.max_context * half;
   std::vector<float> table(static_cast<std::size_t>(2 * count));
@@ -272,8 +275,12 @@ void Model::check(const Step& step) const {
   for (const std::int32_t row : step.logit_rows) {
     require(row >= 0 && row < count, "run a step: logits of token {} of {}", row, count);
   }
+  const std::int64_t drawn =
+      num_enqueued_ == 0
+          ? 0
+          : enqueued_[static_cast<std::size_t>((num_enqueued_ - 1) % kMostUnderWay)].num_rows;
   for (std::size_t t = 0; t < step.tokens.size(); ++t) {
-    require(step.tokens[t] >= 0 && step.tokens[t] < config().vocab_size,
+    require(step.tokens[t] >= -drawn && step.tokens[t] < config().vocab_size,
             "run a step: token {} is outside the vocabulary of {}", step.tokens[t],
             config().vocab_size);
     require(step.positions[t] >= 0 && step.positions[t] < limits_.max_context,
@@ -398,28 +405,60 @@ View<const float, 2> Model::forward(const Step& step, KvCache& cache, const Obse
   return logits;
 }
 
-Model::Drawn Model::drawn(std::byte* memory) const {
-  const std::int64_t rows = inputs_.shape().num_rows;
+Model::Drawn Model::drawn(std::byte* memory, std::int64_t rows) const {
   auto* log_probabilities = reinterpret_cast<double*>(memory);
   auto* tokens = reinterpret_cast<std::int32_t*>(log_probabilities + limits_.max_logit_rows);
   return {{log_probabilities, {rows}}, {tokens, {rows}}, {tokens + limits_.max_logit_rows, {rows}}};
 }
 
-std::span<const Model::Draw> Model::forward_and_sample(const Step& step, KvCache& cache,
-                                                       std::span<const sample::RowParams> draws) {
+std::int64_t Model::enqueue_step(const Step& step, KvCache& cache,
+                                 std::span<const sample::RowParams> draws) {
+  require(num_enqueued_ - num_finished_ < kMostUnderWay,
+          "run a step: {} are under way (does another scheduler use this model?)", kMostUnderWay);
   check(step);
   const std::int64_t begin_ns = tracer_.on_span ? steady_ns() : 0;
   inputs_.pack(step, cache, draws);
   compute(cache, nullptr);
-  wait();
-  if (tracer_.on_span) trace("step", begin_ns);
-  const Drawn result =
-      drawn(place_ == Place::kDevice ? drawn_on_host_.get() : drawn_memory_.data());
-  draws_.clear();
-  for (std::int64_t r = 0; r < inputs_.shape().num_rows; ++r) {
-    draws_.push_back({result.tokens[r], result.status[r], result.log_probabilities[r]});
+  const std::int64_t number = num_enqueued_++;
+  Enqueued& enqueued = enqueued_[static_cast<std::size_t>(number % kMostUnderWay)];
+  enqueued.num_rows = static_cast<std::int64_t>(draws.size());
+  enqueued.begin_ns = begin_ns;
+  if (place_ == Place::kDevice) {
+    // Not by the step's graph: each of the two has a place of its own.
+    gpu::Device& device = gpu::device();
+    device.copy(enqueued.drawn.get(), drawn_memory_.data(),
+                draws.empty() ? 0 : drawn_memory_.size(), gpu::Copy::kToHost, stream_.get());
+    device.record_event(enqueued.done.get(), stream_.get());
+  } else {
+    take_draws(drawn_memory_.data(), enqueued);
   }
-  return draws_;
+  return number;
+}
+
+std::span<const Model::Draw> Model::finish_step(std::int64_t number) {
+  require(num_finished_ < num_enqueued_ && number == num_finished_,
+          "finish step {}: of {} steps {} are finished (does another scheduler use this model?)",
+          number, num_enqueued_, num_finished_);
+  Enqueued& enqueued = enqueued_[static_cast<std::size_t>(num_finished_++ % kMostUnderWay)];
+  if (place_ == Place::kDevice) {
+    gpu::device().wait_for(enqueued.done.get());
+    take_draws(enqueued.drawn.get(), enqueued);
+  }
+  if (enqueued.begin_ns > 0 && tracer_.on_span) trace("step", enqueued.begin_ns);
+  return enqueued.draws;
+}
+
+void Model::take_draws(std::byte* memory, Enqueued& to) const {
+  const Drawn result = drawn(memory, to.num_rows);
+  to.draws.clear();
+  for (std::int64_t r = 0; r < to.num_rows; ++r) {
+    to.draws.push_back({result.tokens[r], result.status[r], result.log_probabilities[r]});
+  }
+}
+
+std::span<const Model::Draw> Model::forward_and_sample(const Step& step, KvCache& cache,
+                                                       std::span<const sample::RowParams> draws) {
+  return finish_step(enqueue_step(step, cache, draws));
 }
 
 std::vector<Model::OpTime> Model::time_ops(const Step& step, KvCache& cache) {
@@ -462,6 +501,7 @@ std::int64_t Model::num_graphs() const {
 void Model::compute(KvCache& cache, const Observer* observer) {
   const StepShape& shape = inputs_.shape();
   const TraceRange range("step", shape.num_tokens);
+  inputs_.upload(stream_.get());
   context_.tunes = weights_->plan.tunes;
   // Chunks of prompts seldom have the same shape twice, but steps that only decode do.
   const bool may_repeat =
@@ -518,8 +558,9 @@ void Model::enqueue(KvCache& cache, const Observer* observer) {
   const OpTable& table = ops(n);
   layer_ = -1;
 
-  inputs_.upload(stream_.get());
-  run("embedding", *table.embedding, {inputs_.tokens(), weights_->embedding, embedded});
+  run("embedding", *table.embedding,
+      {inputs_.tokens(), weights_->embedding, embedded,
+       drawn(drawn_memory_.data(), limits_.max_logit_rows).tokens});
   observe(observer, "embed", -1, embedded);
 
   if (place_ == Place::kDevice) {
@@ -558,13 +599,9 @@ void Model::enqueue(KvCache& cache, const Observer* observer) {
   const View<float, 2> logits{logit_memory_.as<float>(), {shape.num_rows, c.vocab_size}};
   linear("linear: unembedding", {wanted, weights_->unembedding, {}, logits});
   if (!shape.samples) return;
-  const Drawn result = drawn(drawn_memory_.data());
+  const Drawn result = drawn(drawn_memory_.data(), shape.num_rows);
   run("sample", *table.sample,
       {logits, inputs_.draws(), result.tokens, result.log_probabilities, result.status});
-  if (place_ == Place::kDevice) {
-    gpu::device().copy(drawn_on_host_.get(), drawn_memory_.data(), drawn_memory_.size(),
-                       gpu::Copy::kToHost, stream_.get());
-  }
 }
 
 fused::Norm Model::norm_before(View<const float, 2> addend, View<const float, 1> weight) {

@@ -2,9 +2,11 @@
 // the GPU, by the plan that the weights were loaded for.
 //
 // On the GPU a step is enqueued without waiting in between. Steps of few tokens are captured into a
-// CUDA graph the second time their shape is met, and replayed from then on.
+// CUDA graph the second time their shape is met, and replayed from then on. The next step may be
+// enqueued before the host has seen what the last one drew.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -51,7 +53,8 @@ class Model {
                                const Observer* observer = nullptr);
 
   // Runs one step and draws a token from each row of logits, where they are: one entry per row of
-  // step.logit_rows, valid until the next call. `draws` likewise; see kernels/sample/sample.h.
+  // step.logit_rows, valid until two more steps were enqueued. `draws` likewise; see
+  // kernels/sample/sample.h.
   struct Draw {
     std::int32_t token = 0;
     std::int32_t status = 0;
@@ -59,6 +62,23 @@ class Model {
   };
   std::span<const Draw> forward_and_sample(const Step& step, KvCache& cache,
                                            std::span<const sample::RowParams> draws);
+
+  // The two halves of that. Two steps may be under way, so that the host prepares one while the GPU
+  // computes the other: a token -1 - r of the second is the one that row r of the first draws,
+  // whether or not that has been finished. enqueue_step returns the step's number; finish_step
+  // waits for the older step, which must have this number. On the CPU enqueue_step computes.
+  static constexpr std::int64_t kMostUnderWay = 2;
+  std::int64_t enqueue_step(const Step& step, KvCache& cache,
+                            std::span<const sample::RowParams> draws);
+  std::span<const Draw> finish_step(std::int64_t number);
+
+  // Whether schedulers should enqueue a step before they finish the last: on the GPU if the plan
+  // says so, unless this says otherwise, and not while the model is traced.
+  void set_overlap(bool on) { overlap_on_ = on; }
+  bool overlaps() const { return overlap_on_ && !tracer_.on_span; }
+
+  // Where steps run, in the order they were enqueued; nullptr on the CPU.
+  gpu::Stream stream() const { return stream_.get(); }
 
   // How long each op of one step takes, in the order they run: on the GPU between two events, with
   // graphs off.
@@ -178,12 +198,21 @@ class Model {
   void attend(const attention::Args& args);
   std::int64_t num_singles() const;  // that take another than the step's
   bool attends_in_bf16(const attention::Args& args) const;
-  // Where drawn_memory_ (or its copy on the host) holds what the sample op wrote.
+  // Where drawn_memory_ (or a copy on the host) holds what the sample op wrote.
   struct Drawn {
     View<double, 1> log_probabilities;
     View<std::int32_t, 1> tokens, status;
   };
-  Drawn drawn(std::byte* memory) const;
+  Drawn drawn(std::byte* memory, std::int64_t rows) const;
+  // A step that was enqueued.
+  struct Enqueued {
+    std::int64_t num_rows = 0;  // of draws
+    std::int64_t begin_ns = 0;  // 0: not traced
+    gpu::PinnedMemory drawn;    // of the GPU: a copy of drawn_memory_
+    gpu::Event done;            // of the GPU: reached after that copy
+    std::vector<Draw> draws;    // on the GPU once it is finished
+  };
+  void take_draws(std::byte* memory, Enqueued& to) const;
   void observe(const Observer* observer, std::string_view name, std::int64_t layer,
                View<const float, 2> values);
   template <class T, std::size_t Rank>
@@ -204,8 +233,9 @@ class Model {
   Buffer signal_memory_;              // of the GPU: Context::signals
   Buffer drawn_memory_;               // log-probabilities, tokens and statuses of max_logit_rows
   gpu::PinnedMemory logits_on_host_;  // of the GPU
-  gpu::PinnedMemory drawn_on_host_;   // of the GPU
-  std::vector<Draw> draws_;
+  std::array<Enqueued, kMostUnderWay> enqueued_;  // a slot for each number, in turn
+  std::int64_t num_enqueued_ = 0;
+  std::int64_t num_finished_ = 0;
   gpu::OwnedStream stream_;
   Context context_;
   Activations act_;
@@ -213,6 +243,7 @@ class Model {
   StepInputs inputs_;
   std::int64_t layer_ = -1;  // under way
   bool graphs_on_ = true;
+  bool overlap_on_ = false;
   std::vector<CapturedStep> captured_;
   OpClock* clock_ = nullptr;
   Tracer tracer_;

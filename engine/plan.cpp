@@ -82,9 +82,9 @@ void set_word(Plan& plan, const std::string& key, const std::string& value) {
     plan.backend = parse_backend(value);
     return;
   }
-  if (key == "fuse") {
-    require(value == "yes" || value == "no", "read a plan: fuse is yes or no, not '{}'", value);
-    plan.fuses = value == "yes";
+  if (key == "fuse" || key == "overlap") {
+    require(value == "yes" || value == "no", "read a plan: {} is yes or no, not '{}'", key, value);
+    (key == "fuse" ? plan.fuses : plan.overlaps) = value == "yes";
     return;
   }
   std::vector<std::string> known = op_names();
@@ -95,6 +95,7 @@ void set_word(Plan& plan, const std::string& key, const std::string& value) {
     known.emplace_back("ops");
     known.emplace_back("backend");
     known.emplace_back("fuse");
+    known.emplace_back("overlap");
     fail(ErrorCode::kInvalidArgument, "read a plan: no weight group or op '{}'; {}", key,
          suggestion(key, known));
   }
@@ -137,6 +138,7 @@ std::string Plan::canonical_text() const {
   }
   if (tunes) text += ",tune";
   if (fuses) text += ",fuse";
+  if (!overlaps) text += ",no overlap";
   return text;
 }
 
@@ -154,6 +156,7 @@ std::string Plan::describe() const {
     if (variant != op_family_name(family)) parts.push_back(fmt::format("{} by {}", op, variant));
   }
   if (fuses) parts.emplace_back("several in one launch");
+  if (!overlaps) parts.emplace_back("one step at a time");
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
@@ -217,6 +220,7 @@ Json plan_to_json(const Plan& plan) {
   json["ops"]["default"] = op_family_name(plan.family);
   if (plan.tunes) json["tune"] = true;
   if (plan.fuses) json["fuse"] = true;
+  if (!plan.overlaps) json["overlap"] = false;
   return json;
 }
 
@@ -238,6 +242,7 @@ Plan plan_from_json(const Json& json, const std::string& where) {
   plan.backend = parse_backend(fields.optional<std::string>("backend", "cpu"));
   plan.tunes = fields.optional<bool>("tune", false);
   plan.fuses = fields.optional<bool>("fuse", false);
+  plan.overlaps = fields.optional<bool>("overlap", true);
   if (const Json* ops = fields.find("ops")) {
     require(ops->is_object(), "{}: expected an object of op: variant", fields.path("ops"));
     JsonFields chosen(*ops, fields.path("ops"));

@@ -15,6 +15,7 @@
 //                                 two variants: for steps of few tokens, and of many;
 //                                 attention of single tokens takes the first in either
 //   backend=cuda,fuse=yes         several ops in one launch, where variants can
+//   backend=cuda,overlap=no       each step is read before the next is enqueued
 //   {"name": ..., "experts": ..., "ops": {"default": "accurate", "linear": "reference"}}
 //                                 the same in JSON (suites, files)
 #pragma once
@@ -65,6 +66,11 @@ struct Plan {
   // say) where they can: the same bits in fewer launches. In JSON "fuse": true, in words fuse=yes.
   // Family fast has router and experts do so in any case: the rest was slower on an H200.
   bool fuses = false;
+
+  // On the GPU, steps are enqueued before the last one's tokens are read (Model::overlaps): the
+  // same results with less waiting. In JSON "overlap": false, in words overlap=no, to see what it
+  // gains.
+  bool overlaps = true;
 
   // The variant named for `op`, or else the name of the family.
   std::string variant_of(std::string_view op) const;

@@ -28,6 +28,11 @@ Scheduler::Scheduler(Model& model, KvCache& cache)
     : model_(model), cache_(cache), unreserved_pages_(cache.free_full_pages()) {}
 
 Scheduler::~Scheduler() {
+  try {
+    drop_steps();
+  } catch (const Error&) {
+    // Whoever uses the device next sees what is wrong with it.
+  }
   for (const Running& r : running_) {
     if (r.sequence >= 0) cache_.release(r.sequence);
   }
@@ -125,51 +130,109 @@ void Scheduler::admit() {
     if (const Prefix* prefix = longest_prefix(r.tokens)) {
       r.computed = static_cast<std::int64_t>(prefix->tokens.size());
       r.result.cached_tokens = r.computed;
-      r.sequence = cache_.fork(prefix->sequence, r.computed);
+      r.sequence = cache_.fork(prefix->sequence, r.computed, model_.stream());
     } else {
       r.sequence = cache_.create();
     }
+    r.number = num_admitted_++;
     running_.push_back(std::move(r));
   }
 }
 
+Scheduler::Running* Scheduler::find(std::uint64_t number) {
+  const auto found =
+      std::lower_bound(running_.begin(), running_.end(), number,
+                       [](const Running& r, std::uint64_t wanted) { return r.number < wanted; });
+  return found != running_.end() && found->number == number ? &*found : nullptr;
+}
+
+bool Scheduler::reaches_length(const Running& r, std::int64_t num_drawn) const {
+  return static_cast<std::int64_t>(r.result.tokens.size()) + num_drawn >= r.request.max_tokens ||
+         static_cast<std::int64_t>(r.tokens.size()) + num_drawn >= model_.limits().max_context;
+}
+
 void Scheduler::build_step() {
   step_.clear();
-  logit_owner_.clear();
+  owners_.clear();
+  draws_.clear();
+  // By index into running_: the row of the step under way that draws the next token, or -1.
+  std::vector<std::int32_t> drawing(running_.size(), -1);
+  if (!under_way_.empty()) {
+    const auto& owners = under_way_.back().owners;
+    for (std::size_t row = 0; row < owners.size(); ++row) {
+      const Running* r = find(owners[row]);
+      if (r == nullptr) continue;
+      drawing[static_cast<std::size_t>(r - running_.data())] = static_cast<std::int32_t>(row);
+    }
+  }
+  const auto num_drawn = [&](std::size_t i) { return drawing[i] >= 0 ? 1 : 0; };
+  const auto total = [&](std::size_t i) {
+    return static_cast<std::int64_t>(running_[i].tokens.size()) + num_drawn(i);
+  };
   std::int64_t budget = model_.limits().max_step_tokens;
-  const auto feed = [&](std::size_t index) {
-    Running& r = running_[index];
-    const auto total = static_cast<std::int64_t>(r.tokens.size());
+  const auto feed = [&](std::size_t i) {
+    Running& r = running_[i];
     const std::int64_t end =
-        std::min({total, r.computed + budget, r.computed + cache_.options().max_step});
+        std::min({total(i), r.computed + budget, r.computed + cache_.options().max_step});
     cache_.grow(r.sequence, end);
     budget -= end - r.computed;
     for (; r.computed < end; ++r.computed) {
-      step_.tokens.push_back(r.tokens[static_cast<std::size_t>(r.computed)]);
+      const auto at = static_cast<std::size_t>(r.computed);
+      step_.tokens.push_back(at < r.tokens.size() ? r.tokens[at] : -1 - drawing[i]);
       step_.positions.push_back(r.computed);
       step_.sequences.push_back(r.sequence);
     }
-    if (end == total) {
+    if (end == total(i)) {
       step_.logit_rows.push_back(static_cast<std::int32_t>(step_.tokens.size()) - 1);
-      logit_owner_.push_back(index);
+      owners_.push_back(r.number);
+      draws_.push_back(row_params(r.request.sampling,
+                                  r.result.tokens.size() + static_cast<std::size_t>(num_drawn(i))));
     }
   };
-  const auto left = [&](std::size_t i) {
-    return static_cast<std::int64_t>(running_[i].tokens.size()) - running_[i].computed;
-  };
   // Decoding first: a prompt that arrives must not stall the answers under way.
-  const auto is_new = [](const Running& r) { return r.result.tokens.empty(); };
-  const bool holds = prompts_first_ && std::any_of(running_.begin(), running_.end(), is_new);
+  const auto is_new = [&](std::size_t i) {
+    return running_[i].result.tokens.empty() && drawing[i] < 0;
+  };
+  bool holds = false;
+  for (std::size_t i = 0; prompts_first_ && i < running_.size(); ++i) holds = holds || is_new(i);
   std::vector<std::size_t> prompts;
   for (std::size_t i = 0; i < running_.size(); ++i) {
-    if (left(i) > 1) {
+    if (drawing[i] >= 0 && reaches_length(running_[i], 1)) continue;  // with what is under way
+    if (total(i) - running_[i].computed > 1) {
       prompts.push_back(i);
-    } else if (budget > 0 && (!holds || is_new(running_[i]))) {
+    } else if (budget > 0 && (!holds || is_new(i))) {
       feed(i);
     }
   }
   for (const std::size_t i : prompts) {
     if (budget > 0) feed(i);
+  }
+}
+
+void Scheduler::start_step() {
+  build_step();
+  if (step_.tokens.empty()) return;
+  const std::int64_t number = model_.enqueue_step(step_, cache_, draws_);
+  under_way_.push_back({number, owners_});
+  // Now, and not when they are fed again: others may need the pages before.
+  for (const Running& r : running_) cache_.trim(r.sequence, r.computed);
+}
+
+void Scheduler::finish_step() {
+  const UnderWay step = std::move(under_way_.front());
+  under_way_.pop_front();
+  const auto drawn = model_.finish_step(step.number);
+  for (std::size_t row = 0; row < step.owners.size(); ++row) {
+    if (Running* r = find(step.owners[row])) take_token(*r, drawn[row]);
+  }
+  std::erase_if(running_, [](const Running& r) { return r.sequence < 0; });
+}
+
+void Scheduler::drop_steps() {
+  while (!under_way_.empty()) {
+    const std::int64_t number = under_way_.front().number;
+    under_way_.pop_front();
+    model_.finish_step(number);
   }
 }
 
@@ -187,8 +250,7 @@ void Scheduler::take_token(Running& r, const Model::Draw& draw) {
   const auto& stops = r.request.stop_tokens;
   if (std::find(stops.begin(), stops.end(), draw.token) != stops.end()) {
     finish(r, FinishReason::kStop);
-  } else if (static_cast<std::int64_t>(r.result.tokens.size()) >= r.request.max_tokens ||
-             static_cast<std::int64_t>(r.tokens.size()) >= model_.limits().max_context) {
+  } else if (reaches_length(r, 0)) {
     finish(r, FinishReason::kLength);
   } else if (r.request.detect_loops && r.loops.push(draw.token)) {
     finish(r, FinishReason::kLoop);
@@ -208,25 +270,17 @@ void Scheduler::finish(Running& r, FinishReason reason) {
 bool Scheduler::step() {
   admit();
   if (running_.empty()) return false;
-  build_step();
-  draws_.clear();
-  for (const std::size_t owner : logit_owner_) {
-    const Running& r = running_[owner];
-    draws_.push_back(row_params(r.request.sampling, r.result.tokens.size()));
-  }
-  const auto drawn = model_.forward_and_sample(step_, cache_, draws_);
-  for (std::size_t row = 0; row < logit_owner_.size(); ++row) {
-    take_token(running_[logit_owner_[row]], drawn[row]);
-  }
-  std::erase_if(running_, [](const Running& r) { return r.sequence < 0; });
-  // Now, and not when they are fed again: others may need the pages before.
-  for (const Running& r : running_) cache_.trim(r.sequence, r.computed);
+  if (under_way_.empty()) start_step();
+  if (model_.overlaps()) start_step();
+  finish_step();
+  if (running_.empty()) drop_steps();
   return num_unfinished() > 0;
 }
 
 void Scheduler::cancel_all() {
   for (Running& r : running_) finish(r, FinishReason::kCancelled);
   running_.clear();
+  drop_steps();
   for (Waiting& w : waiting_) {
     RequestResult result;
     result.id = w.request.id;

@@ -1,6 +1,10 @@
 // Continuous batching: requests come and go between steps, prompts are computed in chunks beside
 // the decoding of others, and a shared prompt prefix is computed once.
 //
+// On a GPU the next step is enqueued before the tokens of the last are known, so that the GPU need
+// not wait for the host: a decoding sequence's next token is named by the row that draws it. One
+// that turns out to have ended (a stop token, a loop) computes a token too many, which nobody sees.
+//
 // Each sequence has tokens and a count of those already in the cache; a step feeds every sequence
 // some of the rest. Decoding is the case where one token is left. Admission is by worst case: a
 // request enters when pages for its prompt and all its allowed output are free, so nothing running
@@ -59,7 +63,8 @@ struct RequestResult {
 
 class Scheduler {
  public:
-  // The model's limits bound a step; its max_logit_rows bounds the sequences decoded at once.
+  // The model's limits bound a step; its max_logit_rows bounds the sequences decoded at once. While
+  // requests are unfinished, no other scheduler may use the model.
   Scheduler(Model& model, KvCache& cache);
   ~Scheduler();
   Scheduler(const Scheduler&) = delete;
@@ -77,7 +82,8 @@ class Scheduler {
   // decode together. Otherwise prompts are computed beside the decoding.
   void compute_prompts_first() { prompts_first_ = true; }
 
-  // Runs one step; false once nothing is left to do.
+  // Runs one step and tells its tokens; false once nothing is left to do. If the model overlaps,
+  // the step after it is under way by then: what is submitted meanwhile is in the one after that.
   bool step();
 
   // Ends everything that waits or runs, with what it has so far.
@@ -96,6 +102,7 @@ class Scheduler {
     std::int64_t submitted_ns;
   };
   struct Running {
+    std::uint64_t number = 0;  // rising in running_
     Request request;
     RequestResult result;
     std::vector<std::int32_t> tokens;  // prompt and output
@@ -103,6 +110,11 @@ class Scheduler {
     std::int32_t sequence = -1;
     std::int64_t reserved_pages = 0;
     LoopDetector loops;
+  };
+  // A step that the model has under way.
+  struct UnderWay {
+    std::int64_t number = 0;            // the model's
+    std::vector<std::uint64_t> owners;  // Running::number of each row of logits
   };
   struct Prefix {
     std::vector<std::int32_t> tokens;
@@ -112,7 +124,15 @@ class Scheduler {
   std::int64_t worst_case_pages(const Request& request) const;
   const Prefix* longest_prefix(const std::vector<std::int32_t>& prompt) const;
   void admit();
+  // Fills step_ and owners_; empty if all that could be fed may end with what is under way.
   void build_step();
+  // Builds and enqueues, or does nothing if there is nothing to compute.
+  void start_step();
+  void finish_step();
+  // Waits for what is under way, of which nobody wants the tokens any more.
+  void drop_steps();
+  Running* find(std::uint64_t number);  // nullptr if it has ended
+  bool reaches_length(const Running& running, std::int64_t num_drawn) const;
   void take_token(Running& running, const Model::Draw& draw);
   void finish(Running& running, FinishReason reason);
 
@@ -124,9 +144,11 @@ class Scheduler {
   std::vector<RequestResult> results_;
   std::int64_t unreserved_pages_;
   bool prompts_first_ = false;
+  std::uint64_t num_admitted_ = 0;
+  std::deque<UnderWay> under_way_;  // the older one first
   Step step_;
-  std::vector<std::size_t> logit_owner_;  // index into running_ of each row of logits
-  std::vector<sample::RowParams> draws_;  // of each row of logits
+  std::vector<std::uint64_t> owners_;     // of each row of logits, as UnderWay's
+  std::vector<sample::RowParams> draws_;  // likewise
 };
 
 }  // namespace moebench

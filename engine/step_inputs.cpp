@@ -16,15 +16,14 @@ void StepInputs::reserve(std::size_t words) {
     block_ = filled_;
     return;
   }
-  if (words > capacity_) {
-    capacity_ = std::bit_ceil(std::max<std::size_t>(words, 4096));
-    const std::size_t bytes = capacity_ * sizeof(std::int32_t);
-    pinned_ = gpu::PinnedMemory(gpu::device().allocate_pinned(bytes, "the inputs of a step"));
-    device_ = Buffer(bytes, "the inputs of a step", Place::kDevice);
-    ++generation_;
+  last_pinned_ = 1 - last_pinned_;
+  Pinned& pinned = pinned_[last_pinned_];
+  if (words > pinned.words) {
+    pinned.words = std::bit_ceil(std::max<std::size_t>(words, 4096));
+    pinned.memory = gpu::PinnedMemory(
+        gpu::device().allocate_pinned(pinned.words * sizeof(std::int32_t), "the inputs of a step"));
   }
-  filled_ = reinterpret_cast<std::int32_t*>(pinned_.get());
-  block_ = device_.as<std::int32_t>();
+  filled_ = reinterpret_cast<std::int32_t*>(pinned.memory.get());
 }
 
 void StepInputs::pack(const Step& step, const KvCache& cache,
@@ -85,10 +84,17 @@ void StepInputs::pack(const Step& step, const KvCache& cache,
   std::copy(draws.begin(), draws.end(), reinterpret_cast<sample::RowParams*>(filled_ + begin_[6]));
 }
 
-void StepInputs::upload(gpu::Stream stream) const {
+void StepInputs::upload(gpu::Stream stream) {
   if (place_ == Place::kHost) return;
-  gpu::device().copy(const_cast<std::int32_t*>(block_), filled_,
-                     begin_[kNumParts] * sizeof(std::int32_t), gpu::Copy::kToDevice, stream);
+  const std::size_t bytes = begin_[kNumParts] * sizeof(std::int32_t);
+  if (bytes > device_.size()) {
+    gpu::device().synchronize(stream);  // the step before may still read the smaller block
+    device_ = Buffer(pinned_[last_pinned_].words * sizeof(std::int32_t), "the inputs of a step",
+                     Place::kDevice);
+    ++generation_;
+  }
+  block_ = device_.as<std::int32_t>();
+  gpu::device().copy(device_.data(), filled_, bytes, gpu::Copy::kToDevice, stream);
 }
 
 TokenPlaces StepInputs::places(KvCache::Kind kind) const {

@@ -19,6 +19,7 @@ namespace moebench {
 // One step: any mix of prompt chunks and single decoded tokens. Tokens of one sequence stand in
 // ascending order of position, and all earlier positions of it are in the cache.
 struct Step {
+  // -1 - r is the token that row r of the step enqueued before draws: see Model::enqueue_step.
   std::vector<std::int32_t> tokens;
   std::vector<std::int64_t> positions;   // same length
   std::vector<std::int32_t> sequences;   // same length; handles of the cache
@@ -48,12 +49,13 @@ class StepInputs {
  public:
   explicit StepInputs(Place place) : place_(place) {}
 
-  // Fills the host's block. On the device, table_pages is rounded up to a power of two, so that
-  // steps of similar contexts have one shape; the device's block may move when it must grow.
-  // `draws` has one entry per row of logits, or none: logits only.
+  // Fills one of the host's two blocks in turn: the other may still be on its way to the device. On
+  // the device, table_pages is rounded up to a power of two, so that steps of similar contexts have
+  // one shape. `draws` has one entry per row of logits, or none: logits only.
   void pack(const Step& step, const KvCache& cache, std::span<const sample::RowParams> draws);
-  // Sends the block to where the ops read it. Nothing to do on the host.
-  void upload(gpu::Stream stream) const;
+  // Enqueues the block's copy to where the ops read it, which moves when it must grow. There is one
+  // such place: steps run one after the other. Nothing to do on the host.
+  void upload(gpu::Stream stream);
 
   const StepShape& shape() const { return shape_; }
   // Counts the moves of the device's block: graphs of an older block are of no use.
@@ -71,6 +73,11 @@ class StepInputs {
   // Parts: tokens, positions, sequences, full page tables, sliding page tables, logit rows, draws.
   static constexpr std::size_t kNumParts = 7;
 
+  struct Pinned {
+    gpu::PinnedMemory memory;
+    std::size_t words = 0;
+  };
+
   const std::int32_t* at(std::size_t part) const { return block_ + begin_[part]; }
   void reserve(std::size_t words);
 
@@ -80,9 +87,9 @@ class StepInputs {
   std::vector<std::int32_t> handles_;               // of the step's sequences
   std::vector<std::int32_t> numbers_;               // by handle: where in handles_, or -1
   Buffer host_;
-  gpu::PinnedMemory pinned_;
+  std::array<Pinned, 2> pinned_;
+  std::size_t last_pinned_ = 0;  // the one filled last
   Buffer device_;
-  std::size_t capacity_ = 0;  // words of pinned_ and device_
   std::int32_t* filled_ = nullptr;
   const std::int32_t* block_ = nullptr;
   std::int64_t generation_ = 0;

@@ -115,6 +115,19 @@ TEST_CASE("plan: fuse=yes puts several ops in one launch") {
   CHECK_THROWS_WITH(parse_plan("fuse=true"), Catch::Contains("fuse is yes or no, not 'true'"));
 }
 
+TEST_CASE("plan: overlap=no reads each step before the next, and is another plan") {
+  const Plan plan = parse_plan("backend=cuda,overlap=no");
+  CHECK_FALSE(plan.overlaps);
+  CHECK(plan.describe() == "as stored, fast ops on the GPU, one step at a time");
+  CHECK(plan.canonical_text() != parse_plan("cuda").canonical_text());
+  CHECK_FALSE(plan_from_json(plan_to_json(plan), "plan").overlaps);
+  CHECK(parse_plan("cuda").overlaps);
+  CHECK(parse_plan("backend=cuda,overlap=yes").canonical_text() ==
+        parse_plan("cuda").canonical_text());
+  CHECK_FALSE(plan_to_json(parse_plan("cuda")).contains("overlap"));
+  CHECK_THROWS_WITH(parse_plan("overlap=1"), Catch::Contains("overlap is yes or no, not '1'"));
+}
+
 TEST_CASE("plan: groups, cache and ops can be chosen one by one") {
   const std::string text =
       "experts=int4,attention=bf16,embedding=f16,unembedding=stored,kv=fp8_e4m3,linear=reference";

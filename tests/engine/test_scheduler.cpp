@@ -19,6 +19,7 @@ struct Setup {
   std::int64_t batch = 16;
   std::int64_t kv_tokens = 4096;
   std::int64_t max_context = 256;
+  bool overlaps = false;
 };
 
 struct Fixture {
@@ -30,7 +31,9 @@ struct Fixture {
         cache(model.config(), {.page_size = 4,
                                .max_sequences = setup.batch + 1,
                                .max_tokens = setup.kv_tokens,
-                               .max_step = setup.step_tokens}) {}
+                               .max_step = setup.step_tokens}) {
+    model.set_overlap(setup.overlaps);
+  }
 
   ThreadPool pool;
   Model model;
@@ -98,7 +101,9 @@ void check_same(const RequestResult& got, const RequestResult& want) {
 TEST_CASE("scheduler: batches and prompt chunks of any size give each request its answer alone") {
   const auto [step_tokens, batch] =
       GENERATE(table<std::int64_t, std::int64_t>({{64, 16}, {7, 3}, {1, 1}, {16, 8}, {3, 16}}));
-  Fixture fixture({.step_tokens = step_tokens, .batch = batch});
+  const bool overlaps = GENERATE(false, true);  // CPU plans do not, but can
+  CAPTURE(step_tokens, batch, overlaps);
+  Fixture fixture({.step_tokens = step_tokens, .batch = batch, .overlaps = overlaps});
   Scheduler scheduler(fixture.model, fixture.cache);
   const auto requests = mixed_requests();
   for (std::size_t i = 0; i < requests.size(); ++i) {
@@ -113,8 +118,9 @@ TEST_CASE("scheduler: batches and prompt chunks of any size give each request it
 
 TEST_CASE("scheduler: with prompts first none decodes before all are computed, nor differs") {
   const std::vector<Request> requests = mixed_requests();
+  const bool overlaps = GENERATE(false, true);
   for (const std::int64_t step_tokens : {3, 64}) {
-    Fixture fixture({.step_tokens = step_tokens});
+    Fixture fixture({.step_tokens = step_tokens, .overlaps = overlaps});
     Scheduler scheduler(fixture.model, fixture.cache);
     scheduler.compute_prompts_first();
     for (const Request& request : requests) scheduler.submit(request);
@@ -157,7 +163,8 @@ TEST_CASE("scheduler: equal requests with different seeds differ, with equal see
 }
 
 TEST_CASE("scheduler: a cache with room for one request at a time still serves them all") {
-  Fixture fixture({.step_tokens = 16, .batch = 4, .kv_tokens = 72});
+  const bool overlaps = GENERATE(false, true);
+  Fixture fixture({.step_tokens = 16, .batch = 4, .kv_tokens = 72, .overlaps = overlaps});
   const std::int64_t free_pages = fixture.cache.free_full_pages();
   Scheduler scheduler(fixture.model, fixture.cache);
   const auto requests = mixed_requests();
@@ -171,7 +178,8 @@ TEST_CASE("scheduler: a cache with room for one request at a time still serves t
 TEST_CASE("scheduler: a shared prefix is not computed again, and changes no answer") {
   const std::int64_t prefix_length = GENERATE(3, 4, 17, 40);  // within, at and beyond pages
   const auto prefix = random_tokens(prefix_length, 9);
-  Fixture fixture({.step_tokens = 7, .batch = 4});
+  const bool overlaps = GENERATE(false, true);
+  Fixture fixture({.step_tokens = 7, .batch = 4, .overlaps = overlaps});
   const std::int64_t free_pages = fixture.cache.free_full_pages();
   {
     Scheduler scheduler(fixture.model, fixture.cache);
@@ -228,8 +236,35 @@ TEST_CASE("scheduler: a stop token ends the answer and is part of it") {
   CHECK(finish_reason_name(run_alone(request).finish) == "length");
 }
 
+TEST_CASE("scheduler: a step under way when some of its sequences end changes no answer") {
+  std::vector<Request> requests = mixed_requests();
+  Results want;
+  for (Request& request : requests) {
+    if (request.id % 3 != 2) {
+      const auto whole = run_alone(request).tokens;
+      request.stop_tokens = {whole[whole.size() / 2]};
+    }
+    want[request.id] = run_alone(request);
+  }
+  const auto [step_tokens, batch, kv_tokens] =
+      GENERATE(table<std::int64_t, std::int64_t, std::int64_t>(
+          {{64, 16, 4096}, {7, 3, 4096}, {1, 1, 4096}, {16, 4, 72}}));
+  CAPTURE(step_tokens, batch, kv_tokens);
+  Fixture fixture(
+      {.step_tokens = step_tokens, .batch = batch, .kv_tokens = kv_tokens, .overlaps = true});
+  const std::int64_t free_pages = fixture.cache.free_full_pages();
+  Scheduler scheduler(fixture.model, fixture.cache);
+  for (const Request& request : requests) scheduler.submit(request);
+  const Results results = run(scheduler);
+  REQUIRE(results.size() == requests.size());
+  for (const auto& [id, result] : results) check_same(result, want.at(id));
+  CHECK(fixture.cache.free_full_pages() == free_pages);
+}
+
 TEST_CASE("scheduler: an answer ends where the context does") {
-  Fixture fixture({.step_tokens = 64, .batch = 2, .kv_tokens = 512, .max_context = 40});
+  const bool overlaps = GENERATE(false, true);
+  Fixture fixture(
+      {.step_tokens = 64, .batch = 2, .kv_tokens = 512, .max_context = 40, .overlaps = overlaps});
   Scheduler scheduler(fixture.model, fixture.cache);
   scheduler.submit(request_of(1, random_tokens(30, 1), 1000));
   scheduler.submit(request_of(2, random_tokens(39, 2), std::numeric_limits<std::int64_t>::max()));
@@ -270,7 +305,7 @@ TEST_CASE("scheduler: a model that repeats itself is stopped and said to loop") 
   TensorSpecs tensors = synthetic_tensors({}, 1);
   find_tensor(tensors, "lm_head.weight") = random_tensor("lm_head.weight", {128, 64}, 1, 0, 0);
   write_checkpoint(directory.path(), synthetic_config({}), tensors);
-  Fixture fixture({}, directory.path());
+  Fixture fixture({.overlaps = GENERATE(false, true)}, directory.path());
   Scheduler scheduler(fixture.model, fixture.cache);
   Request request = request_of(1, {5, 6}, 200);
   scheduler.submit(request);
@@ -292,7 +327,7 @@ TEST_CASE("scheduler: a NaN fails the request it belongs to, and no other") {
   values[5 * 64 + 3] = std::nanf("");
   embedding = tensor_of_floats(embedding.name, "BF16", embedding.shape, values);
   write_checkpoint(directory.path(), synthetic_config({}), tensors);
-  Fixture fixture({}, directory.path());
+  Fixture fixture({.overlaps = GENERATE(false, true)}, directory.path());
   const auto answers = [&](bool with_nan) {
     Scheduler scheduler(fixture.model, fixture.cache);
     scheduler.submit(request_of(1, {1, 2, 3}, 8));
@@ -312,7 +347,7 @@ TEST_CASE("scheduler: a NaN fails the request it belongs to, and no other") {
 }
 
 TEST_CASE("scheduler: cancelling keeps what was said, and frees everything") {
-  Fixture fixture({.step_tokens = 64, .batch = 2});
+  Fixture fixture({.step_tokens = 64, .batch = 2, .overlaps = GENERATE(false, true)});
   const std::int64_t free_pages = fixture.cache.free_full_pages();
   Scheduler scheduler(fixture.model, fixture.cache);
   for (std::uint64_t id = 0; id < 3; ++id) {
@@ -333,7 +368,7 @@ TEST_CASE("scheduler: cancelling keeps what was said, and frees everything") {
 }
 
 TEST_CASE("scheduler: tokens are told one by one, as they come") {
-  Fixture fixture;
+  Fixture fixture({.overlaps = GENERATE(false, true)});
   Scheduler scheduler(fixture.model, fixture.cache);
   std::vector<std::int32_t> told;
   Request request = request_of(1, random_tokens(4, 1), 6);

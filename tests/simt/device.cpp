@@ -1,10 +1,12 @@
-// The SIMT machine as a device: its memory is the host's, its streams run everything at once, and a
-// capture keeps what is enqueued to run it later, again and again.
+// The SIMT machine as a device: its memory is the host's, its streams run everything at once (or as
+// late as can be: late_streams.h), and a capture keeps what is enqueued to run it later, again and
+// again.
 #include "kernels/core/device.h"
 
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "kernels/core/error.h"
+#include "tests/simt/late_streams.h"
 #include "tests/simt/machine.h"
 
 namespace moebench::gpu {
@@ -22,6 +25,8 @@ struct GraphHandle {
 };
 struct EventHandle {
   std::chrono::steady_clock::time_point reached;
+  Stream stream = nullptr;   // where it was recorded last
+  std::int64_t pending = 0;  // records that the stream has not come to
 };
 
 namespace {
@@ -75,6 +80,8 @@ class EmulatedDevice : public Device {
   void synchronize(Stream stream) override {
     require_or(ErrorCode::kDevice, captures_.count(stream) == 0,
                "synchronize: the stream is being captured");
+    while (run_next(stream)) {
+    }
   }
 
   void begin_capture(Stream stream) override {
@@ -93,7 +100,9 @@ class EmulatedDevice : public Device {
   void launch_graph(GraphHandle* graph, Stream stream) override {
     require_or(ErrorCode::kDevice, captures_.count(stream) == 0,
                "launch a graph: the stream is being captured");
-    for (const auto& step : graph->steps) step();
+    enqueue(stream, [graph] {
+      for (const auto& step : graph->steps) step();
+    });
   }
   void destroy_graph(GraphHandle* graph) noexcept override { delete graph; }
 
@@ -108,7 +117,19 @@ class EmulatedDevice : public Device {
   EventHandle* create_event() override { return new EventHandle; }
   void destroy_event(EventHandle* event) noexcept override { delete event; }
   void record_event(EventHandle* event, Stream stream) override {
-    enqueue(stream, [event] { event->reached = std::chrono::steady_clock::now(); });
+    event->stream = stream;
+    ++event->pending;
+    enqueue(stream, [event] {
+      event->reached = std::chrono::steady_clock::now();
+      --event->pending;
+    });
+  }
+  void wait_for(EventHandle* event) override {
+    while (event->pending > 0 && run_next(event->stream)) {
+    }
+    require_or(ErrorCode::kDevice, event->pending == 0, "wait for an event: it is being captured");
+    ++waits_;
+    if (!late_[event->stream].empty()) ++waits_with_work_left_;
   }
   double milliseconds_between(EventHandle* first, EventHandle* second) override {
     return std::chrono::duration<double, std::milli>(second->reached - first->reached).count();
@@ -118,14 +139,40 @@ class EmulatedDevice : public Device {
     const auto found = captures_.find(stream);
     if (found != captures_.end()) {
       found->second->steps.push_back(std::move(step));
+    } else if (runs_late_ && stream != nullptr) {
+      late_[stream].push_back(std::move(step));
     } else {
       step();
     }
   }
 
+  // What is enqueued from now on waits, or does not; all that waited has run.
+  void run_late(bool on) {
+    for (auto& [stream, steps] : late_) synchronize(stream);
+    runs_late_ = on;
+    waits_ = 0;
+    waits_with_work_left_ = 0;
+  }
+  std::int64_t waits() const { return waits_; }
+  std::int64_t waits_with_work_left() const { return waits_with_work_left_; }
+
  private:
+  // False if the stream has nothing left.
+  bool run_next(Stream stream) {
+    std::deque<std::function<void()>>& steps = late_[stream];
+    if (steps.empty()) return false;
+    const std::function<void()> step = std::move(steps.front());
+    steps.pop_front();
+    step();
+    return true;
+  }
+
   DeviceInfo info_;
   std::size_t num_streams_ = 0;
+  bool runs_late_ = false;
+  std::map<Stream, std::deque<std::function<void()>>> late_;
+  std::int64_t waits_ = 0;
+  std::int64_t waits_with_work_left_ = 0;
   std::map<Stream, std::unique_ptr<GraphHandle>> captures_;
 };
 
@@ -149,6 +196,13 @@ std::vector<std::string>& launch_names() {
 }  // namespace
 
 const std::vector<std::string>& launches() { return launch_names(); }
+
+LateStreams::LateStreams() { gpu::emulated().run_late(true); }
+LateStreams::~LateStreams() { gpu::emulated().run_late(false); }
+std::int64_t LateStreams::waits() const { return gpu::emulated().waits(); }
+std::int64_t LateStreams::waits_with_work_left() const {
+  return gpu::emulated().waits_with_work_left();
+}
 
 void enqueue(const gpu::LaunchConfig& config, const char* name, std::function<void()> kernel) {
   launch_names().emplace_back(name);
