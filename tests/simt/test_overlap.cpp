@@ -1,5 +1,6 @@
 // A step enqueued before the last one is read: nothing that anybody sees may change, however fast
 // or slow the device is, and the device must have something to go on with.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <map>
 #include <memory>
@@ -206,6 +207,41 @@ TEST_CASE("overlap: what is cancelled or dropped with a step under way leaves no
   }
   CHECK(engine.cache->free_full_pages() == free_pages);
   check_same(answers(engine, requests), want);
+}
+
+TEST_CASE("overlap: a prefix is copied into pages behind the step that still writes them") {
+  ThreadPool pool(1);
+  Engine engine = nano("cuda_invariant", pool);
+  const auto shared = random_tokens(24, 1);  // a page, and 8 positions of another
+  Request ends = request_of(0, 10, 12);
+  ends.sampling = {.temperature = 2, .seed = 3};
+  const Request goes_on = request_of(1, 3, 16);
+  Request begins = request_of(2, 2, 3);
+  begins.prompt.insert(begins.prompt.begin(), shared.begin(), shared.end());
+  const Results want = answers(engine, {ends, begins}, shared);
+  // It ends with a token whose keys and values go to one of those 8 positions of its own page.
+  const auto& tokens = want.at(0).tokens;
+  auto last = tokens.begin() + 6;
+  while (last < tokens.end() && std::find(tokens.begin(), last, *last) != last) ++last;
+  REQUIRE(last < tokens.begin() + 11);
+  ends.stop_tokens = {*last};
+
+  const simt::LateStreams slow;
+  Scheduler scheduler(*engine.model, *engine.cache);
+  scheduler.share_prefix(shared);
+  scheduler.submit(ends);
+  scheduler.submit(goes_on);
+  while (scheduler.num_unfinished() == 2) scheduler.step();
+  CHECK(scheduler.take_results().at(0).tokens.size() ==
+        static_cast<std::size_t>(last - tokens.begin()) + 1);
+  scheduler.submit(begins);
+  while (scheduler.step()) {
+  }
+  const RequestResult result = scheduler.take_results().at(0);
+  CHECK(result.id == 2);
+  CHECK(result.cached_tokens == 24);
+  CHECK(result.tokens == want.at(2).tokens);
+  CHECK(result.log_probabilities == want.at(2).log_probabilities);
 }
 
 TEST_CASE("overlap: a traced model finishes each step before the next") {
