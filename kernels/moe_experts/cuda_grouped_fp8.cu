@@ -588,34 +588,35 @@ class Float8Products {
     read_scales(0);
     gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
     read_codes(ring.stage, 0);
-    Taken taken{};
     MOEBENCH_NO_UNROLL
-    for (int chunk = 0; chunk < num_chunks_; ++chunk) {
-      const int part = chunk % kStageChunks;
-      if (part == 0) taken = take_stage(ring);
-      const std::uint64_t inputs =
-          taken.inputs + static_cast<std::uint64_t>(part) * (kInputBytes / 16);
+    for (int step = 0; step < num_steps_; ++step) {
+      const auto [stage, inputs] = take_stage(ring);
       MOEBENCH_UNROLL
-      for (int i = 0; i < kProducts; ++i) {
-        auto& weights = a[i % 2];
-        decode_row(low[i], weights[0], weights[2]);
-        decode_row(high[i], weights[1], weights[3]);
-        gpu::wgmma_wait<0>(d);
-        add(d, i == 0 ? before : scales[i - 1], totals);  // the first time zeros
-        if (i == 0 && part == 0) release_before(taken.stage, chunk > 0);
-        gpu::wgmma_fence(weights, d);
-        multiply_digits(d, weights, inputs + i * (kProductBytes / 16), false);
-      }
-      before = scales[kProducts - 1];
-      // What takes long, while products run.
-      read_scales(chunk + 1);
-      if (chunk + 1 < num_chunks_) {
-        const int next_part = (chunk + 1) % kStageChunks;
-        if (next_part == 0) {
-          gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
-          read_codes(ring.stage, 0);
-        } else {
-          read_codes(taken.stage, next_part);
+      for (int part = 0; part < kStageChunks; ++part) {
+        const int chunk = step * kStageChunks + part;
+        if (part > 0 && chunk == num_chunks_) break;
+        MOEBENCH_UNROLL
+        for (int i = 0; i < kProducts; ++i) {
+          auto& weights = a[i % 2];
+          decode_row(low[i], weights[0], weights[2]);
+          decode_row(high[i], weights[1], weights[3]);
+          gpu::wgmma_wait<0>(d);
+          add(d, i == 0 ? before : scales[i - 1], totals);  // the first time zeros
+          if (i == 0 && part == 0) release_before(stage, step > 0);
+          gpu::wgmma_fence(weights, d);
+          multiply_digits(d, weights, inputs + (part * kInputBytes + i * kProductBytes) / 16,
+                          false);
+        }
+        before = scales[kProducts - 1];
+        // What takes long, while products run.
+        read_scales(chunk + 1);
+        if (chunk + 1 < num_chunks_) {
+          if (part + 1 == kStageChunks) {
+            gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
+            read_codes(ring.stage, 0);
+          } else {
+            read_codes(stage, part + 1);
+          }
         }
       }
     }
