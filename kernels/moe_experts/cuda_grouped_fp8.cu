@@ -629,6 +629,9 @@ class Float8Products {
   MOEBENCH_DEVICE void sum_folded(Rows rows, Ring& ring, float (&totals)[kCount]) const {
     // Fragments of products under way: with many sums there are no registers for a chunk's.
     constexpr int kFragments = kCount > 32 ? 2 : kProducts;
+    // With few tokens there are registers for the next chunk's scales, too: they are folded while
+    // this one's products run, and not between a chunk's products and the next one's.
+    constexpr bool kFoldsAhead = kMostTokens <= 32;
     float d[kCount] = {};
     std::uint32_t a[kFragments][4];
     // Chunks' scales: of the next products, and of those under way.
@@ -638,9 +641,23 @@ class Float8Products {
     uint2 of_high{};
     uint4 low{};
     uint4 high{};
+    std::uint32_t own = 0;  // ahead: of the lane's block, of the chunk after the next
+    std::uint32_t next_base = 0;
+    uint2 next_low{};
+    uint2 next_high{};
+    const auto fold_ahead = [&](int chunk) {
+      next_base = fold_scales(own, s_.tables, next_low, next_high);
+      own = rows.read_scales(chunk + 1);
+    };
     const auto read_scales = [&](int chunk) {
       base_under_way = base;
-      base = fold_scales(rows.read_scales(chunk), s_.tables, of_low, of_high);
+      if constexpr (kFoldsAhead) {
+        base = next_base;
+        of_low = next_low;
+        of_high = next_high;
+      } else {
+        base = fold_scales(rows.read_scales(chunk), s_.tables, of_low, of_high);
+      }
     };
     const auto read_codes = [&] {
       const unsigned char* codes = s_.stages[ring.stage];
@@ -657,6 +674,10 @@ class Float8Products {
       odd = gpu::byte_permute(first, second, 0x7531U) | (codes & 0x80808080U);
     };
 
+    if constexpr (kFoldsAhead) {
+      own = rows.read_scales(0);
+      fold_ahead(0);
+    }
     read_scales(0);
     gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
     read_codes();
@@ -679,6 +700,7 @@ class Float8Products {
           gpu::wgmma_fence(weights);
         }
         multiply_digits(d, weights, inputs + i * (kProductBytes / 16), i > 0);
+        if (kFoldsAhead && i == 1) fold_ahead(chunk + 1);
       }
       read_scales(chunk + 1);
       if (chunk + 1 < num_chunks_) {
