@@ -7,11 +7,18 @@ namespace moebench::moe_experts {
 
 constexpr int kCombineThreads = 256;
 
-// out = the sum of a token's slots, in order. `products` is [num_pairs, hidden_size]. A thread does
-// four columns.
-template <int kThreads>
+MOEBENCH_DEVICE float4 four_of(const float* from) { return *reinterpret_cast<const float4*>(from); }
+MOEBENCH_DEVICE float4 four_of(const std::uint16_t* from) {
+  const uint2 four = *reinterpret_cast<const uint2*>(from);
+  return {gpu::low_bf16(four.x), gpu::high_bf16(four.x), gpu::low_bf16(four.y),
+          gpu::high_bf16(four.y)};
+}
+
+// out = the sum of a token's slots, in order. `products` is [num_pairs, hidden_size] of floats, or
+// of the bits of bf16. A thread does four columns.
+template <int kThreads, class Value>
 __global__ void MOEBENCH_BOUNDS(kThreads)
-    combine(Sizes sizes, const float* products, const float* expert_weights, float* out) {
+    combine(Sizes sizes, const Value* products, const float* expert_weights, float* out) {
   gpu::wait_for_previous_kernel();
   gpu::let_next_kernel_start();
   const std::int64_t item =
@@ -24,7 +31,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads)
   for (int k = 0; k < sizes.top_k; ++k) {
     const int pair = token * sizes.top_k + k;
     const float weight = expert_weights[pair];
-    const float4 y = reinterpret_cast<const float4*>(products)[pair * std::int64_t{quads} + column];
+    const float4 y = four_of(products + 4 * (pair * std::int64_t{quads} + column));
     sum.x += weight * y.x;
     sum.y += weight * y.y;
     sum.z += weight * y.z;
@@ -34,10 +41,11 @@ __global__ void MOEBENCH_BOUNDS(kThreads)
 }
 
 // `overlaps`: whether the kernel before lets it start early.
-inline void launch_combine(const Args& args, Context& context, const float* products,
-                           bool overlaps = false) {
+template <class Value>
+void launch_combine(const Args& args, Context& context, const Value* products,
+                    bool overlaps = false) {
   const std::int64_t items = args.out.size() / 4;
-  gpu::launch(combine<kCombineThreads>,
+  gpu::launch(combine<kCombineThreads, Value>,
               {.grid = {static_cast<unsigned>((items + kCombineThreads - 1) / kCombineThreads)},
                .block = kCombineThreads,
                .stream = context.stream,

@@ -28,13 +28,16 @@
 // row; half of the quads take the second first, and the copies exchange 16 bytes of rows (swizzle),
 // so that a warp's lanes meet all banks of shared memory.
 //
+// Of tiles of more than 32 tokens, an expert's outputs go to memory as bf16, half the bytes that
+// are written and read again to be added up: an error of some 2e-6 of their energy.
+//
 // A sum is one over columns in order, the same in all tiles of up to 32 tokens and in all larger
-// ones. In two variants that differ in this alone a token has the same bits in any batch:
-// cuda_grouped_chunks_fp8 folds scales in tiles of all sizes, cuda_grouped_blocks_fp8 in none,
-// which takes more instructions in large ones. cuda_grouped_lines_fp8 has cuda_grouped_fp8's bits,
-// and stages of two chunks in tiles of up to 32 tokens: 128 bytes of a row in a copy, of which the
-// second-level cache looks up each piece of 64. Other formats and other shapes run as
-// cuda_grouped_registers_bf16.
+// ones. In two variants that do not round outputs and differ in how they sum a token has the same
+// bits in any batch: cuda_grouped_chunks_fp8 folds scales in tiles of all sizes,
+// cuda_grouped_blocks_fp8 in none, which takes more instructions in large ones.
+// cuda_grouped_lines_fp8 has cuda_grouped_fp8's bits, and stages of two chunks in tiles of up to 32
+// tokens: 128 bytes of a row in a copy, of which the second-level cache looks up each piece of 64.
+// Other formats and other shapes run as cuda_grouped_registers_bf16.
 #include <algorithm>
 #include <cstddef>
 #include <type_traits>
@@ -791,15 +794,21 @@ struct Activate {
   }
 };
 
+template <class Value>  // float, or the bits of bf16
 struct Project {
   int rows;
-  float* projected;  // [num_pairs, rows]
+  Value* projected;  // [num_pairs, rows]
 
-  MOEBENCH_DEVICE float* begin(const Tile&, int row, int) const { return projected + row; }
-  MOEBENCH_DEVICE void end(float* output, int, int pair, float first, float second) const {
-    *reinterpret_cast<float2*>(output + static_cast<std::int64_t>(pair) * rows) = {first, second};
+  MOEBENCH_DEVICE Value* begin(const Tile&, int row, int) const { return projected + row; }
+  MOEBENCH_DEVICE void end(Value* output, int, int pair, float first, float second) const {
+    Value* to = output + static_cast<std::int64_t>(pair) * rows;
+    if constexpr (std::is_same_v<Value, float>) {
+      *reinterpret_cast<float2*>(to) = {first, second};
+    } else {
+      *reinterpret_cast<std::uint32_t*>(to) = gpu::pack_bf16(first, second);
+    }
   }
-  MOEBENCH_DEVICE void advance(float*) const {}
+  MOEBENCH_DEVICE void advance(Value*) const {}
 };
 
 template <int kMostTokens, bool kFolds, int kStageChunks, int kGroups>
@@ -812,11 +821,11 @@ __global__ void MOEBENCH_BOUNDS(
       .run(codes, activate);
 }
 
-template <int kMostTokens, bool kFolds, int kStageChunks, int kGroups>
+template <int kMostTokens, bool kFolds, int kStageChunks, int kGroups, class Value>
 __global__ void MOEBENCH_BOUNDS(
     Float8Products<kMostTokens, kFolds, kStageChunks, kGroups>::kThreads, 1)
     project_tiles(Groups groups, Stack down, const float* biases, Inputs activated,
-                  MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project project) {
+                  MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project<Value> project) {
   gpu::let_next_kernel_start();
   Float8Products<kMostTokens, kFolds, kStageChunks, kGroups>(down, biases, groups, activated)
       .run(codes, project);
@@ -861,7 +870,7 @@ struct Scratch {
   Groups groups;
   Inputs inputs;             // of gate_up, then of down
   std::uint16_t* activated;  // [num_pairs, intermediate_size] bf16, in sorted order
-  float* projected;          // [num_pairs, hidden_size]
+  float* projected;          // [num_pairs, hidden_size], or half of it as bf16
 };
 Scratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t num_experts,
                      std::int64_t hidden_size, std::int64_t intermediate_size) {
@@ -883,7 +892,8 @@ Scratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t 
       workspace.take<float>(num_pairs * hidden_size)};
 }
 
-template <int kMostTokens, bool kFolds, int kStageChunks>
+// Projected: what the experts' outputs are rounded to.
+template <int kMostTokens, bool kFolds, int kStageChunks, class Projected>
 void launch_all(const Args& args, Context& context) {
   const Sizes sizes = sizes_of(args);
   Workspace workspace(context.workspace);
@@ -915,6 +925,7 @@ void launch_all(const Args& args, Context& context) {
                                           .tile_columns = kStageChunks * kChunkBytes,
                                           .swizzle = kStageChunks * kChunkBytes});
   };
+  auto* projected = reinterpret_cast<Projected*>(scratch.projected);
   launch_sort(args, context, kMostTokens, scratch.groups);
   gpu::launch(write_digits<kFolds, float>, digits_config,
               "moe_experts/cuda_grouped_fp8 (digits of x)", scratch.groups, kMostTokens,
@@ -934,12 +945,12 @@ void launch_all(const Args& args, Context& context) {
               "moe_experts/cuda_grouped_fp8 (digits of activations)", scratch.groups, kMostTokens,
               0, sizes.intermediate_size, scratch.activated, scratch.inputs);
   launch_rows(args.down, [&](auto groups, const gpu::LaunchConfig& rows_config) {
-    gpu::launch(project_tiles<kMostTokens, kFolds, kStageChunks, groups()>, rows_config,
+    gpu::launch(project_tiles<kMostTokens, kFolds, kStageChunks, groups(), Projected>, rows_config,
                 "moe_experts/cuda_grouped_fp8 (down)", scratch.groups, device_stack(args.down),
                 args.down_bias.data, scratch.inputs, codes_of(args.down),
-                Project{sizes.hidden_size, scratch.projected});
+                Project<Projected>{sizes.hidden_size, projected});
   });
-  launch_combine(args, context, scratch.projected, true);
+  launch_combine(args, context, static_cast<const Projected*>(projected), true);
 }
 
 std::uintptr_t address_of(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer); }
@@ -965,18 +976,19 @@ bool takes(const Args& args) {
 }
 
 // Scales are folded in tiles of more than kMostUnfolded tokens. kStageChunks: in tiles of up to 32.
-template <int kMostUnfolded, int kStageChunks = 1>
+// Projected: in larger ones.
+template <int kMostUnfolded, int kStageChunks, class Projected>
 void run(const Args& args, Context& context) {
   if (!takes(args)) return cuda_grouped_registers_bf16.run(args, context);
   switch (tile_tokens(args.expert_ids.size(), args.gate_up.count)) {
     case 96:
-      return launch_all<96, (96 > kMostUnfolded), 1>(args, context);
+      return launch_all<96, (96 > kMostUnfolded), 1, Projected>(args, context);
     case 64:
-      return launch_all<64, (64 > kMostUnfolded), 1>(args, context);
+      return launch_all<64, (64 > kMostUnfolded), 1, Projected>(args, context);
     case 32:
-      return launch_all<32, (32 > kMostUnfolded), kStageChunks>(args, context);
+      return launch_all<32, (32 > kMostUnfolded), kStageChunks, float>(args, context);
     default:
-      return launch_all<16, (16 > kMostUnfolded), kStageChunks>(args, context);
+      return launch_all<16, (16 > kMostUnfolded), kStageChunks, float>(args, context);
   }
 }
 
@@ -1005,13 +1017,13 @@ const Variant cuda_grouped_fp8 = {
         "MXFP4 weights as float8, inputs as two digits of it, pairs sorted by expert (Hopper)",
     .rounds =
         "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits; many "
-        "tokens: of 128, weights: 2^-15 of the largest scale of these",
+        "tokens: of 128, weights: 2^-15 of the largest scale of these, an expert's outputs: bf16",
     .max_nmse = bf16_max_nmse,
     .weight_layout = RowLayout::kRowMajor,
     .unsupported =
         [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
     .workspace_bytes = workspace_bytes,
-    .run = run<32>,
+    .run = run<32, 1, std::uint16_t>,
 };
 
 const Variant cuda_grouped_lines_fp8 = {
@@ -1025,7 +1037,7 @@ const Variant cuda_grouped_lines_fp8 = {
     .unsupported =
         [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
     .workspace_bytes = workspace_bytes,
-    .run = run<32, 2>,
+    .run = run<32, 2, std::uint16_t>,
 };
 
 const Variant cuda_grouped_chunks_fp8 = {
@@ -1040,7 +1052,7 @@ const Variant cuda_grouped_chunks_fp8 = {
     .unsupported =
         [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
     .workspace_bytes = workspace_bytes,
-    .run = run<0>,
+    .run = run<0, 1, float>,
 };
 
 const Variant cuda_grouped_blocks_fp8 = {
@@ -1054,7 +1066,7 @@ const Variant cuda_grouped_blocks_fp8 = {
     .unsupported =
         [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
     .workspace_bytes = workspace_bytes,
-    .run = run<96>,
+    .run = run<96, 1, float>,
 };
 
 }  // namespace moebench::moe_experts

@@ -454,7 +454,9 @@ TEST_CASE("moe_experts: chunks and blocks of float8 have one way to sum for ever
     const auto some = experts_with(variant, gate_up, down, tokens, 2, pool);
     CHECK(same_bits(some, {all.begin(), all.begin() + tokens * 288}));
     const auto of_both = experts_with("cuda_grouped_fp8", gate_up, down, tokens, 2, pool);
-    CHECK(same_bits(some, of_both) == (folds == (tokens > 33)));
+    CHECK(same_bits(some, of_both) == (!folds && tokens <= 33));
+    // But for an expert's outputs, which it rounds to bf16.
+    if (folds && tokens > 33) CHECK(nmse(of_both, some) < 4e-6);
   }
 }
 
