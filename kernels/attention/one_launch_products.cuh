@@ -382,6 +382,7 @@ struct Ahead {
 
   template <int kHeadDim>
   MOEBENCH_DEVICE void take(const Streams<kHeadDim>& streams) {
+    if (streams.out_rows.count == 0) return;
     const int num_steps = streams.out_row_bytes / kStepBytes;
     int places[kOutGroups - 1];
     MOEBENCH_UNROLL

@@ -465,17 +465,12 @@ TEST_CASE("fused or not: whole answers have the same tokens and probabilities") 
 
 TEST_CASE("attention's half of a layer in one launch: whole answers have the same tokens") {
   ThreadPool pool(1);
-  const std::string formats =
-      GENERATE("kv=bf16", "kv=fp8_e4m3,attention=fp8_e4m3,unembedding=fp8_e4m3",
-               "kv=bf16,attention=fp8_e4m3");
-  INFO(formats);
-  const auto load = [&](const char* attention) {
-    Plan plan = parse_plan("backend=cuda," + formats);
-    plan.ops["attention"] = attention;
-    return load_engine("nano", plan, small_options(), pool);
-  };
-  Engine at_once = load("cuda_one_launch_bf16+cuda_flash_mma");
-  Engine apart = load("cuda_decode_stream_mma+cuda_flash_mma");
+  Engine at_once = load_engine(
+      "nano", parse_plan("backend=cuda,kv=bf16,attention=cuda_one_launch_bf16+cuda_flash_mma"),
+      small_options(), pool);
+  Engine apart = load_engine(
+      "nano", parse_plan("backend=cuda,kv=bf16,attention=cuda_decode_stream_mma+cuda_flash_mma"),
+      small_options(), pool);
   // One sequence, as a graph from its second step on.
   constexpr std::size_t kMost = kSanitized ? 12 : 40;
   const auto tokens_of = [](Engine& engine, std::size_t* launches) {
