@@ -155,7 +155,7 @@ TEST_CASE("overlap: after each step's tokens the device has the next step to do"
 
 TEST_CASE("overlap: prompts that arrive are computed beside the decoding, enqueued as early") {
   ThreadPool pool(1);
-  Engine engine = nano("cuda", pool);
+  Engine engine = nano("cuda_invariant", pool);
   const simt::LateStreams slow;
   Scheduler scheduler(*engine.model, *engine.cache);
   scheduler.submit(request_of(0, 3, 12));
@@ -246,7 +246,7 @@ TEST_CASE("overlap: a prefix is copied into pages behind the step that still wri
 
 TEST_CASE("overlap: a traced model finishes each step before the next") {
   ThreadPool pool(1);
-  Engine engine = nano("cuda", pool);
+  Engine engine = nano("cuda_invariant", pool);
   const simt::LateStreams slow;
   Scheduler scheduler(*engine.model, *engine.cache);
   scheduler.submit(request_of(0, 3, 6));
@@ -264,7 +264,7 @@ TEST_CASE("overlap: a traced model finishes each step before the next") {
 
 TEST_CASE("overlap: a model has two steps under way, and finishes them in their order") {
   ThreadPool pool(1);
-  Engine engine = nano("cuda", pool);
+  Engine engine = nano("cuda_invariant", pool);
   const simt::LateStreams slow;
   const std::int32_t sequence = engine.cache->create();
   engine.cache->grow(sequence, 8);
@@ -292,7 +292,7 @@ TEST_CASE("overlap: a model has two steps under way, and finishes them in their 
 
 TEST_CASE("overlap: a step's inputs stay what they were until the device has read them") {
   ThreadPool pool(1);
-  Engine engine = nano("cuda", pool);
+  Engine engine = nano("cuda_invariant", pool);
   const std::int32_t sequence = engine.cache->create();
   engine.cache->grow(sequence, 128);
   const gpu::OwnedStream stream(gpu::device().create_stream());
