@@ -515,16 +515,16 @@ TEST_CASE("attention's half of a layer in one launch: whole answers have the sam
 }
 
 TEST_CASE("attention's half of a layer in one launch: float8 is as near to the CPU as op by op") {
-  // Answers of nano are no measure here: a float8 of the cache that is rounded the other way is 6
-  // %.
+  // Answers of nano are no measure here: a float8 of the cache that is rounded the other way is
+  // 6 % more or less.
   const std::string formats =
       GENERATE("kv=fp8_e4m3,attention=fp8_e4m3,unembedding=fp8_e4m3", "kv=bf16,attention=fp8_e4m3");
   CAPTURE(formats);
   ThreadPool pool(1);
   const auto logits_of = [&](const Plan& plan) {
     Engine engine = load_engine("nano", plan, small_options(), pool);
-    std::vector<std::int32_t> tokens =
-        engine.require_tokenizer().encode("Is 17 odd? What is 7 times 8? Add 12 and 30.");
+    const std::vector<std::int32_t> tokens = engine.require_tokenizer().encode(
+        kSanitized ? "Is 17 odd?" : "Is 17 odd? What is 7 times 8? Add 12 and 30.");
     const std::int32_t sequence = engine.cache->create();
     std::vector<float> all;
     for (std::size_t i = 0; i < tokens.size(); ++i) {
