@@ -12,7 +12,11 @@ namespace moebench::test {
 
 TEST_CASE("verify: every variant agrees with float64 on every shape and format") {
   ThreadPool pool(2);
+#ifdef MOEBENCH_SANITIZE
+  const std::uint64_t seed = 1;  // another finds no other address
+#else
   const std::uint64_t seed = GENERATE(1U, 7U);
+#endif
   const auto results = verify_variants({}, seed, pool);
   CHECK(results.size() > 100);
   const std::string lacking = avx2_unsupported();
