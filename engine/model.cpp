@@ -456,11 +456,6 @@ void Model::take_draws(std::byte* memory, Enqueued& to) const {
   }
 }
 
-std::span<const Model::Draw> Model::forward_and_sample(const Step& step, KvCache& cache,
-                                                       std::span<const sample::RowParams> draws) {
-  return finish_step(enqueue_step(step, cache, draws));
-}
-
 std::vector<Model::OpTime> Model::time_ops(const Step& step, KvCache& cache) {
   OpClock clock(stream_.get());
   clock_ = &clock;

@@ -52,21 +52,18 @@ class Model {
   View<const float, 2> forward(const Step& step, KvCache& cache,
                                const Observer* observer = nullptr);
 
-  // Runs one step and draws a token from each row of logits, where they are: one entry per row of
-  // step.logit_rows, valid until two more steps were enqueued. `draws` likewise; see
-  // kernels/sample/sample.h.
+  // Runs one step, in two halves, and draws a token from each row of logits, where they are. Two
+  // steps may be under way, so that the host prepares one while the GPU computes the other: a token
+  // -1 - r of the second is the one that row r of the first draws, whether or not that has been
+  // finished. enqueue_step takes one entry of `draws` per row of step.logit_rows (see
+  // kernels/sample/sample.h) and returns the step's number; finish_step waits for the older step,
+  // which must have this number, and returns as many entries, valid until two more steps were
+  // enqueued. On the CPU enqueue_step computes.
   struct Draw {
     std::int32_t token = 0;
     std::int32_t status = 0;
     double log_probability = 0;
   };
-  std::span<const Draw> forward_and_sample(const Step& step, KvCache& cache,
-                                           std::span<const sample::RowParams> draws);
-
-  // The two halves of that. Two steps may be under way, so that the host prepares one while the GPU
-  // computes the other: a token -1 - r of the second is the one that row r of the first draws,
-  // whether or not that has been finished. enqueue_step returns the step's number; finish_step
-  // waits for the older step, which must have this number. On the CPU enqueue_step computes.
   static constexpr std::int64_t kMostUnderWay = 2;
   std::int64_t enqueue_step(const Step& step, KvCache& cache,
                             std::span<const sample::RowParams> draws);

@@ -40,6 +40,7 @@
 // Other formats and other shapes run as cuda_grouped_registers_bf16.
 #include <algorithm>
 #include <cstddef>
+#include <string>
 #include <type_traits>
 
 #include "kernels/moe_experts/combine.cuh"
@@ -992,6 +993,10 @@ void run(const Args& args, Context& context) {
   }
 }
 
+std::string unsupported(const Problem& problem) {
+  return cuda_grouped_registers_bf16.unsupported(problem);
+}
+
 std::size_t workspace_bytes(const Problem& problem, int num_threads) {
   Workspace workspace;
   const std::int64_t pairs = problem.num_tokens * problem.top_k;
@@ -1020,8 +1025,7 @@ const Variant cuda_grouped_fp8 = {
         "tokens: of 128, weights: 2^-15 of the largest scale of these, an expert's outputs: bf16",
     .max_nmse = bf16_max_nmse,
     .weight_layout = RowLayout::kRowMajor,
-    .unsupported =
-        [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
+    .unsupported = unsupported,
     .workspace_bytes = workspace_bytes,
     .run = run<32, 1, std::uint16_t>,
 };
@@ -1034,8 +1038,7 @@ const Variant cuda_grouped_lines_fp8 = {
     .rounds = "as cuda_grouped_fp8, bit for bit",
     .max_nmse = bf16_max_nmse,
     .weight_layout = RowLayout::kRowMajor,
-    .unsupported =
-        [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
+    .unsupported = unsupported,
     .workspace_bytes = workspace_bytes,
     .run = run<32, 2, std::uint16_t>,
 };
@@ -1049,8 +1052,7 @@ const Variant cuda_grouped_chunks_fp8 = {
         "2^-15 of the largest scale of these",
     .max_nmse = bf16_max_nmse,
     .weight_layout = RowLayout::kRowMajor,
-    .unsupported =
-        [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
+    .unsupported = unsupported,
     .workspace_bytes = workspace_bytes,
     .run = run<0, 1, float>,
 };
@@ -1063,8 +1065,7 @@ const Variant cuda_grouped_blocks_fp8 = {
     .rounds = "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits",
     .max_nmse = bf16_max_nmse,
     .weight_layout = RowLayout::kRowMajor,
-    .unsupported =
-        [](const Problem& problem) { return cuda_grouped_registers_bf16.unsupported(problem); },
+    .unsupported = unsupported,
     .workspace_bytes = workspace_bytes,
     .run = run<96, 1, float>,
 };

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -60,6 +62,18 @@ const V& cuda_variant(std::span<const V* const> variants, std::string_view name)
 
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+// Of the squared error, by the squares wanted. NaN if any is.
+inline double nmse(const std::vector<float>& out, const std::vector<float>& want) {
+  REQUIRE(out.size() == want.size());
+  double error = 0;
+  double power = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    error += std::pow(static_cast<double>(out[i]) - want[i], 2);
+    power += std::pow(static_cast<double>(want[i]), 2);
+  }
+  return error / power;
 }
 
 inline std::string describe(const simt::Settings& settings) {

@@ -333,13 +333,7 @@ TEST_CASE("ops that are fused give the tokens of the same ops one by one in fewe
   CHECK(streams.size() == fast.size());
   CHECK(std::count(streams.begin(), streams.end(),
                    "moe_experts/cuda_one_launch_stream_int8 (with the router)") > 0);
-  double errors = 0;
-  double squares = 0;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    errors += std::pow(double{near.at(i)} - logits[i], 2);
-    squares += std::pow(double{logits[i]}, 2);
-  }
-  CHECK(errors <= 1e-3 * squares);
+  CHECK(nmse(near, logits) <= 1e-3);
   const auto num_layers =
       static_cast<std::size_t>(load_model_config(resolve_model("nano")).num_layers);
   // Norm, product and choice of the router, and gate and up; the norm before query, key and value;
@@ -545,14 +539,7 @@ TEST_CASE("attention's half of a layer in one launch: float8 is as near to the C
     const auto count = std::count(simt::launches().begin() + static_cast<std::ptrdiff_t>(before),
                                   simt::launches().end(), "attention/cuda_one_launch_bf16");
     CHECK((count > 0) == (std::string_view(attention) == "cuda_one_launch_bf16"));
-    REQUIRE(got.size() == want.size());
-    double error = 0;
-    double power = 0;
-    for (std::size_t i = 0; i < want.size(); ++i) {
-      error += std::pow(static_cast<double>(got[i]) - static_cast<double>(want[i]), 2);
-      power += std::pow(static_cast<double>(want[i]), 2);
-    }
-    return error / power;
+    return nmse(got, want);
   };
   const double at_once = error_of("cuda_one_launch_bf16");
   const double apart = error_of("cuda_decode_stream_mma");

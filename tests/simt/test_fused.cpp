@@ -22,18 +22,6 @@ namespace {
 
 using verify::Operands;
 
-// Of the squared error, by the squares wanted. NaN if any is.
-double nmse(const std::vector<float>& out, const std::vector<float>& want) {
-  REQUIRE(out.size() == want.size());
-  double error = 0;
-  double power = 0;
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    error += std::pow(static_cast<double>(out[i]) - want[i], 2);
-    power += std::pow(static_cast<double>(want[i]), 2);
-  }
-  return error / power;
-}
-
 constexpr Format kFormats[] = {Format::kF32,   Format::kBf16,  Format::kF16,
                                Format::kInt8,  Format::kInt4,  Format::kFp8E4m3,
                                Format::kMxfp8, Format::kMxfp4, Format::kNvfp4};
