@@ -8,11 +8,10 @@
 // depend on activations, and pile up in the ring while blocks wait for each other. What is under
 // way is bounded, since what is asked for early makes later what is asked for late.
 //
-// Arithmetic. Codes become signed bytes, twice their value, by two looks into tables of eight: byte
-// i of byte_permute(table, codes) is table[c], or 0 for codes with a sign; the same with signs
-// turned over is -v for those with a sign, and -1 for the others but zero, so that the first table
-// has v + 1. Both are multiplied, into the same sums. Inputs are 14 bits and a sign of the largest
-// of 32 as two signed bytes. Sums over a block of 32 are exact.
+// Arithmetic. Codes become bytes of 0 to 24, twice their value and 12, by two looks into tables of
+// eight: byte i of byte_permute(table, codes) is table[c], or 0 for codes with a sign; the same
+// with signs turned over has those alone. Sums start at -12 times the inputs'. Inputs are 14 bits
+// and a sign of the largest of 32 as two signed bytes. Sums over a block of 32 are exact.
 //
 // As in cuda_digits_fp8, mma's B has two columns for each of the four lanes of a quad, zeros but
 // for the columns of weights that the lane has: so accumulators are sums of one block of 32, and
@@ -21,12 +20,15 @@
 //
 // A. The first eight warps normalise the whole row; the router's product is dealt out to warps; the
 //    last warp reads all sums and chooses.
-// B. When gate and up are multiplied, a block says so, a little ahead of what it activates.
+// B. When gate and up are multiplied, a block says so, a little ahead of what it activates. While
+// it
+//    waits, it decodes the first tiles of down.
 // C. When all have said it, each warp reads its columns of what they have activated.
 //
 // Where nothing is to be routed, x and the choice are given. What the router's part does not take
 // is refused; other experts run as cuda_digits_fp8.
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/moe_experts/one_launch.cuh"
 
@@ -42,9 +44,12 @@ constexpr int kTileRows = 16;
 constexpr int kMostTiles = 24;  // of a block, in each of the two products
 constexpr int kMostPairRows = kMostTiles / kMostPairs * kTileRows;  // of down, of a block
 static_assert(kMostTiles * kTileRows <= kMultipliers && kMostPairRows * kMostPairs == kMultipliers);
+// In which rows of gate and up are dealt out: those of two activations, which are shown together.
+constexpr int kGateUpUnit = 4;
 constexpr int kMostStages = 8;
 constexpr int kBytesUnderWay = 72 << 10;   // of a block; see row_stream.cuh's
 constexpr int kWaiter = kMultipliers - 1;  // the thread that waits for the grid
+constexpr float kMostF16 = 65504.0F;
 constexpr int kRowWarps = fused::kRowThreads / gpu::kWarp;
 
 // Some neighbouring rows of an expert, in the order in which they are copied.
@@ -63,22 +68,24 @@ struct Tiles {
   int all;
 };
 
-// Twice the values of E2M1 codes, plus one but for zero; and their negatives. In shared memory, as
-// the compiler puts constants and parameters into registers anew for every look.
+// kMiddle and twice the values of E2M1 codes, without and with a sign. In shared memory, as the
+// compiler puts constants and parameters into registers anew for every look.
 struct Table {
   std::uint32_t first;  // of codes 0 to 3
   std::uint32_t last;
 };
 struct Tables {
-  Table plus_one;
+  Table plus;
   Table minus;
 };
+constexpr int kMiddle = 12;
 
 // Dynamic shared memory; the ring follows.
 struct Shared {
   alignas(128) unsigned char digits[kMostPairs][kBlocks][2][32];  // high, low
   float factors[kMostPairs][kBlocks];
   float totals[kMostTiles][kWarps][kTileRows];
+  float2 ends[kMultipliers];  // the bias and the expert's weight of the thread's row of down
   Tiles tiles;
   Tables tables;
 };
@@ -100,6 +107,7 @@ struct Ring {
 
 struct Work : OneLaunch {
   Ring ring;
+  bool shows_f16;  // activations, else bf16
 };
 
 // What a block's warps tell each other.
@@ -122,6 +130,9 @@ struct Place {
 };
 
 MOEBENCH_DEVICE void sync_multipliers() { gpu::sync_named(2, kMultipliers); }
+// The last warp lists the tiles while the others normalise.
+MOEBENCH_DEVICE void say_tiles_are_listed() { gpu::arrive_named(4, kThreads); }
+MOEBENCH_DEVICE void await_tiles() { gpu::sync_named(4, kThreads); }
 // Before a block arrives, its last warp must have seen the turn: in a block without rows of gate
 // and up nothing else says so. By that warp, which goes on; and by the waiter's.
 MOEBENCH_DEVICE void say_turn_is_seen() { gpu::arrive_named(3, 2 * gpu::kWarp); }
@@ -129,24 +140,23 @@ MOEBENCH_DEVICE void await_turn_is_seen() { gpu::sync_named(3, 2 * gpu::kWarp); 
 
 // ---- The warp that chooses, and asks for weights ------------------------------------------------
 
-// The block's tiles, as far as they do not depend on the choice. The whole warp.
+// The block's tiles, as if the first expert were chosen for all pairs. The whole warp.
 MOEBENCH_DEVICE void list_tiles(const Work& work, Tiles& tiles) {
   int count = 0;
-  const auto add = [&](int pair, int row, int rows) {
+  const auto add = [&](const EncodedMatrix& matrix, int pair, int row, int rows) {
     if (count % gpu::kWarp == gpu::lane_id()) {
-      tiles.at[count].pair = pair;
-      tiles.at[count].row = row;
-      tiles.at[count].rows = rows;
+      const gpu::EncodedRow first = row_of(matrix, row);
+      tiles.at[count] = {first.data, first.scales, 0, 0, pair, row, rows};
     }
     ++count;
   };
   const int of_expert = work.gate_up.first.rows;
-  const Share all(work.num_pairs * of_expert);
+  const Share all(work.num_pairs * of_expert, kGateUpUnit);
   int pair = all.begin / of_expert;
   int row = all.begin % of_expert;
   for (int left = all.end - all.begin; left > 0;) {
     const int rows = min(min(left, of_expert - row), kTileRows);
-    add(pair, row, rows);
+    add(work.gate_up.first, pair, row, rows);
     left -= rows;
     row += rows;
     if (row == of_expert) {
@@ -158,7 +168,7 @@ MOEBENCH_DEVICE void list_tiles(const Work& work, Tiles& tiles) {
   const Share each(work.down.first.rows);
   for (pair = 0; pair < work.num_pairs; ++pair) {
     for (row = each.begin; row < each.end; row += kTileRows) {
-      add(pair, row, min(each.end - row, kTileRows));
+      add(work.down.first, pair, row, min(each.end - row, kTileRows));
     }
   }
   if (gpu::lane_id() == 0) {
@@ -167,17 +177,18 @@ MOEBENCH_DEVICE void list_tiles(const Work& work, Tiles& tiles) {
   }
 }
 
-// Of the token's experts, where the tiles' bytes are.
+// Of the token's experts, where the tiles' bytes are; list_tiles has left where those of the first
+// expert are.
 MOEBENCH_DEVICE void locate_tiles(const Work& work, const std::int32_t (&expert_ids)[kMostPairs],
                                   Tiles& tiles) {
   for (int i = gpu::lane_id(); i < tiles.all; i += gpu::kWarp) {
     Tile& tile = tiles.at[i];
-    const EncodedMatrix matrix =
-        matrix_of(i < tiles.gate_up ? work.gate_up : work.down, expert_ids[tile.pair]);
-    const gpu::EncodedRow row = row_of(matrix, tile.row);
-    tile.data = row.data;
-    tile.scale_offset = address_modulo_16(row.scales);
-    tile.scales = row.scales - tile.scale_offset;
+    const EncodedMatrix& matrix = i < tiles.gate_up ? work.gate_up.first : work.down.first;
+    const std::int64_t rows = static_cast<std::int64_t>(expert_ids[tile.pair]) * matrix.rows;
+    const unsigned char* const scales = tile.scales + rows * matrix.row_scale_bytes;
+    tile.data += rows * matrix.row_bytes;
+    tile.scale_offset = address_modulo_16(scales);
+    tile.scales = scales - tile.scale_offset;
     tile.scale_bytes =
         (tile.scale_offset + tile.rows * static_cast<int>(matrix.row_scale_bytes) + 15) / 16 * 16;
   }
@@ -223,6 +234,9 @@ template <bool kRoutes>
 MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
   MOEBENCH_SHARED(float, logits, [kMostExperts]);
   const int lane = gpu::lane_id();
+  Tiles& tiles = shared().tiles;
+  list_tiles(work, tiles);
+  say_tiles_are_listed();
   if constexpr (kRoutes) {
     const Router& router = work.router;
     float bias[kHeldExperts] = {};
@@ -249,7 +263,6 @@ MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
     say_turn_is_seen();
   }
   gpu::sync_warp();
-  Tiles& tiles = shared().tiles;
   locate_tiles(work, told.expert_ids, tiles);
   ask(work, tiles, told);
 }
@@ -272,14 +285,21 @@ MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
   for (int j = 0; j < 8; ++j) most = fmaxf(most, fabsf(x[j]));
   const int exponent = exponent_of(quad_max(most));
   const float factor = power_of_two(13 - exponent);  // the largest goes to 2^13 .. 2^14
-  // Added to a number, leaves it as an integer in the lowest bits.
-  constexpr float kRounder = 12582912.0F;
-  std::uint32_t digits[2][2] = {};  // [high, low][columns 0 to 3, 4 to 7]
+  // Added to a number, leaves it and 128 as an integer in the lowest bits: its second byte is the
+  // high digit, and the first the low one and 128.
+  constexpr float kRounder = 12582912.0F + 128.0F;
+  std::uint32_t digits[2][2];  // [high, low][columns 0 to 3, 4 to 7]
   MOEBENCH_UNROLL
-  for (int j = 0; j < 8; ++j) {
-    const std::uint32_t value = gpu::bits_of(x[j] * factor + kRounder) - gpu::bits_of(kRounder);
-    digits[0][j / 4] |= ((value + 128U) >> 8 & 0xffU) << (j % 4 * 8);
-    digits[1][j / 4] |= (value & 0xffU) << (j % 4 * 8);
+  for (int half = 0; half < 2; ++half) {
+    std::uint32_t pairs[2];  // low and high digit of a column, and of the next
+    MOEBENCH_UNROLL
+    for (int j = 0; j < 2; ++j) {
+      const float* const two = x + 4 * half + 2 * j;
+      pairs[j] = gpu::byte_permute(gpu::bits_of(two[0] * factor + kRounder),
+                                   gpu::bits_of(two[1] * factor + kRounder), 0x5410);
+    }
+    digits[0][half] = gpu::byte_permute(pairs[0], pairs[1], 0x7531);
+    digits[1][half] = gpu::byte_permute(pairs[0], pairs[1], 0x6420) ^ 0x80808080U;
   }
   MOEBENCH_UNROLL
   for (int digit = 0; digit < 2; ++digit) {
@@ -290,10 +310,12 @@ MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
   if (unit % 4 == 0) s.factors[pair][unit / 4] = power_of_two(exponent - 14);
 }
 
-// What a lane multiplies weights by: columns of B, and the factors of its blocks.
+// What a lane multiplies weights by: columns of B, and the factors of its blocks. And where sums
+// begin, of the high and the low digits.
 struct Columns {
   std::uint32_t digits[kWarpSteps][8];
   float factors[kWarpSteps];
+  std::int32_t begin[kWarpSteps][2];
 
   // Of digits that the warp has stored.
   MOEBENCH_DEVICE void read(int pair) {
@@ -312,6 +334,15 @@ struct Columns {
         MOEBENCH_UNROLL
         for (int i = 0; i < 4; ++i) digits[j][4 * h + i] = gpu::word_of(some, i);
       }
+      std::int32_t sums[4] = {};
+      MOEBENCH_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        constexpr std::uint32_t kNegativeMiddles = 0x01010101U * (256 - kMiddle);
+        gpu::multiply_int8(sums, {kNegativeMiddles, 0, kNegativeMiddles, 0},
+                           {digits[j][2 * i], digits[j][2 * i + 1]});
+      }
+      begin[j][0] = sums[0];
+      begin[j][1] = sums[1];
     }
   }
 };
@@ -346,103 +377,144 @@ MOEBENCH_DEVICE std::uint32_t bytes_of(const Table& table, std::uint32_t codes) 
   return gpu::byte_permute(table.first, table.last, codes);
 }
 
-// The products of a tile's rows with the warp's columns, to `totals`. `kBoth`: it has more than
-// eight rows. taken() is called as soon as the stage has been read.
-template <bool kBoth, class Taken>
-MOEBENCH_DEVICE void multiply_tile(const Tables& tables, const unsigned char* stage,
-                                   int scale_offset, const LanePlaces& places,
-                                   const Columns& columns, float (&totals)[kTileRows],
-                                   Taken&& taken) {
-  uint4 low[kWarpSteps];
-  uint4 high[kWarpSteps] = {};
-  std::uint32_t low_scales[kWarpSteps];
-  std::uint32_t high_scales[kWarpSteps] = {};
-  MOEBENCH_UNROLL
-  for (int j = 0; j < kWarpSteps; ++j) {
-    const unsigned char* data = stage + places.data[j];
-    const unsigned char* scales = stage + places.scales[j] + scale_offset;
-    low[j] = *reinterpret_cast<const uint4*>(data);
-    low_scales[j] = *scales;
-    if constexpr (kBoth) {
-      high[j] = *reinterpret_cast<const uint4*>(data + places.high_data);
-      high_scales[j] = scales[places.high_scales];
-    }
-  }
-  taken();
-  float low_total = 0;
-  float high_total = 0;
-  MOEBENCH_UNROLL
-  for (int j = 0; j < kWarpSteps; ++j) {
-    std::int32_t sums[4] = {};
-    const std::uint32_t(&digits)[8] = columns.digits[j];
+// Of a tile, what a warp multiplies: the lane's codes and scales of its low row and, `kBoth`, of
+// its high one, if the tile has more than eight.
+template <bool kBoth>
+struct Codes {
+  static constexpr int kRows = kBoth ? 2 : 1;
+  uint4 of[kWarpSteps][kRows];
+  std::uint32_t scales;  // bytes, likewise
+  static_assert(kWarpSteps * kRows <= 4);
+
+  MOEBENCH_DEVICE void load(const unsigned char* stage, int scale_offset,
+                            const LanePlaces& places) {
+    scales = 0;
     MOEBENCH_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      const std::uint32_t b[2] = {digits[2 * i], digits[2 * i + 1]};
-      constexpr std::uint32_t kSigns = 0x88888888U;
-      const std::uint32_t of_low = gpu::word_of(low[j], i);
-      const std::uint32_t of_high = gpu::word_of(high[j], i);
-      const std::uint32_t low_turned = of_low ^ kSigns;
-      const std::uint32_t high_turned = of_high ^ kSigns;
-      const Table& plus = tables.plus_one;
-      const Table& minus = tables.minus;
-      if constexpr (kBoth) {
-        gpu::multiply_int8(sums,
-                           {bytes_of(plus, of_low), bytes_of(plus, of_high),
-                            bytes_of(plus, of_low >> 16), bytes_of(plus, of_high >> 16)},
-                           b);
-        gpu::multiply_int8(sums,
-                           {bytes_of(minus, low_turned), bytes_of(minus, high_turned),
-                            bytes_of(minus, low_turned >> 16), bytes_of(minus, high_turned >> 16)},
-                           b);
-      } else {  // what both tables have of a row is in two rows of A
-        gpu::multiply_int8(sums,
-                           {bytes_of(plus, of_low), bytes_of(minus, low_turned),
-                            bytes_of(plus, of_low >> 16), bytes_of(minus, low_turned >> 16)},
-                           b);
+    for (int j = 0; j < kWarpSteps; ++j) {
+      MOEBENCH_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        of[j][r] = *reinterpret_cast<const uint4*>(stage + places.data[j] + r * places.high_data);
+        const std::uint32_t scale = stage[places.scales[j] + scale_offset + r * places.high_scales];
+        scales |= scale << 8 * (j * kRows + r);
       }
     }
-    if constexpr (!kBoth) {
-      sums[0] += sums[2];
-      sums[1] += sums[3];
+  }
+};
+// The same as mma's A has it.
+template <bool kBoth>
+struct Decoded {
+  static constexpr int kRows = Codes<kBoth>::kRows;
+  std::uint32_t a[kWarpSteps][4][2 * kRows];
+  std::uint32_t scales;
+
+  Decoded() = default;
+  MOEBENCH_DEVICE Decoded(const Tables& tables, const Codes<kBoth>& codes) : scales(codes.scales) {
+    MOEBENCH_UNROLL
+    for (int j = 0; j < kWarpSteps; ++j) {
+      MOEBENCH_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        MOEBENCH_UNROLL
+        for (int i = 0; i < 4; ++i) {
+          const std::uint32_t word = gpu::word_of(codes.of[j][r], i);
+          const std::uint32_t turned = word ^ 0x88888888U;
+          a[j][i][r] = bytes_of(tables.plus, word) | bytes_of(tables.minus, turned);
+          a[j][i][kRows + r] =
+              bytes_of(tables.plus, word >> 16) | bytes_of(tables.minus, turned >> 16);
+        }
+      }
     }
-    const auto scaled = [&](std::int32_t high_digits, std::int32_t low_digits,
-                            std::uint32_t scale) {
-      const float product = static_cast<float>(high_digits * 256 + low_digits) * columns.factors[j];
-      return product * gpu::float_from_bits(scale << 23);
-    };
-    low_total += scaled(sums[0], sums[1], low_scales[j]);
-    if constexpr (kBoth) high_total += scaled(sums[2], sums[3], high_scales[j]);
   }
-  MOEBENCH_UNROLL
-  for (int lanes = 1; lanes < 4; lanes *= 2) {
-    low_total += gpu::shuffle_xor(gpu::kAllLanes, low_total, lanes);
-    if constexpr (kBoth) high_total += gpu::shuffle_xor(gpu::kAllLanes, high_total, lanes);
+  // The products with the warp's columns, to `totals`.
+  MOEBENCH_DEVICE void multiply(const LanePlaces& places, const Columns& columns,
+                                float (&totals)[kTileRows]) const {
+    float sum_of[kRows] = {};
+    MOEBENCH_UNROLL
+    for (int j = 0; j < kWarpSteps; ++j) {
+      const std::int32_t(&begin)[2] = columns.begin[j];
+      std::int32_t sums[4] = {begin[0], begin[1], begin[0], begin[1]};
+      MOEBENCH_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const std::uint32_t b[2] = {columns.digits[j][2 * i], columns.digits[j][2 * i + 1]};
+        if constexpr (kBoth) {
+          gpu::multiply_int8(sums, a[j][i], b);
+        } else {
+          gpu::multiply_int8(sums, {a[j][i][0], 0, a[j][i][1], 0}, b);
+        }
+      }
+      MOEBENCH_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const std::int32_t exact = sums[2 * r] * 256 + sums[2 * r + 1];
+        const std::uint32_t scale = scales >> 8 * (j * kRows + r) & 0xffU;
+        sum_of[r] +=
+            static_cast<float>(exact) * columns.factors[j] * gpu::float_from_bits(scale << 23);
+      }
+    }
+    MOEBENCH_UNROLL
+    for (int lanes = 1; lanes < 4; lanes *= 2) {
+      MOEBENCH_UNROLL
+      for (float& sum : sum_of) sum += gpu::shuffle_xor(gpu::kAllLanes, sum, lanes);
+    }
+    if (gpu::lane_id() % 4 != 0) return;
+    MOEBENCH_UNROLL
+    for (int r = 0; r < kRows; ++r) totals[places.low_row + 8 * r] = sum_of[r];
   }
-  if (gpu::lane_id() % 4 == 0) {
-    totals[places.low_row] = low_total;
-    if constexpr (kBoth) totals[places.low_row + 8] = high_total;
-  }
+};
+
+// The next tile of the ring, whose stage is free then.
+template <bool kBoth>
+MOEBENCH_DEVICE Codes<kBoth> take_tile(const Work& work, const Told& told, const Tile& tile,
+                                       const LanePlaces& places, Place& at) {
+  gpu::mbarrier_wait(&told.full[at.stage], at.parity);
+  Codes<kBoth> codes;
+  codes.load(gpu::dynamic_shared() + kRingAt + at.stage * work.ring.stage_bytes, tile.scale_offset,
+             places);
+  gpu::sync_warp();
+  if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&told.empty[at.stage]);
+  at.move(work.ring);
+  return codes;
 }
 
-// The next tile of the ring, as the block's `tile`-th of its product.
-MOEBENCH_DEVICE void take_tile(const Work& work, const Tables& tables, const Told& told,
-                               const Tile& tile, int number, const LanePlaces& places,
-                               const Columns& columns, Place& at) {
-  const unsigned char* const stage =
-      gpu::dynamic_shared() + kRingAt + at.stage * work.ring.stage_bytes;
-  gpu::mbarrier_wait(&told.full[at.stage], at.parity);
-  float(&totals)[kTileRows] = shared().totals[number][gpu::warp_id()];
-  const auto taken = [&] {
-    gpu::sync_warp();
-    if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&told.empty[at.stage]);
-  };
-  if (tile.rows > 8) {
-    multiply_tile<true>(tables, stage, tile.scale_offset, places, columns, totals, taken);
-  } else {
-    multiply_tile<false>(tables, stage, tile.scale_offset, places, columns, totals, taken);
-  }
-  at.move(work.ring);
+MOEBENCH_DEVICE float (&totals_of(int number))[kTileRows] {
+  return shared().totals[number][gpu::warp_id()];
 }
+// The next tile, multiplied, as the block's `number`-th of its product.
+MOEBENCH_DEVICE void multiply_tile(const Work& work, const Tables& tables, const Told& told,
+                                   const Tile& tile, int number, const LanePlaces& places,
+                                   const Columns& columns, Place& at) {
+  const auto multiply = [&](auto both) {
+    constexpr bool kBoth = decltype(both)::value;
+    const Decoded<kBoth> decoded(tables, take_tile<kBoth>(work, told, tile, places, at));
+    decoded.multiply(places, columns, totals_of(number));
+  };
+  if (tile.rows > 8) return multiply(std::true_type());
+  multiply(std::false_type());
+}
+
+// Two tiles of down at once, of more than eight rows and of not more: what gpt-oss has of an expert
+// on a GPU of 132 multiprocessors. Their chains of products hide each other's latency.
+struct TwoTiles {
+  Decoded<true> first;
+  Decoded<false> second;
+
+  MOEBENCH_DEVICE static bool are_at(const Tiles& tiles, int i) {
+    const Tile* const tile = tiles.at + i;
+    return i + 1 < tiles.all && tile[0].pair == tile[1].pair && tile[0].rows > 8 &&
+           tile[1].rows <= 8;
+  }
+  MOEBENCH_DEVICE void take(const Work& work, const Tables& tables, const Told& told, int i,
+                            const LanePlaces& places, Place& at) {
+    const Tile* const tile = shared().tiles.at + i;
+    const Codes<true> codes = take_tile<true>(work, told, tile[0], places, at);
+    const Codes<false> more = take_tile<false>(work, told, tile[1], places, at);
+    first = {tables, codes};
+    second = {tables, more};
+  }
+  MOEBENCH_DEVICE void multiply(int number, const LanePlaces& places,
+                                const Columns& columns) const {
+    first.multiply(places, columns, totals_of(number));
+    second.multiply(places, columns, totals_of(number + 1));
+  }
+};
 
 // The sum of what the warps have of a row.
 MOEBENCH_DEVICE float total_of(int tile, int row) {
@@ -496,9 +568,20 @@ MOEBENCH_DEVICE Inputs normalise(const Work& work, unsigned (&turn)[1]) {
   return load_inputs(x, cols, own_unit());
 }
 
+// What blocks show each other of activations: pairs of 16 bits, since all read all of it. A zero is
+// negative.
+MOEBENCH_DEVICE std::uint32_t* shown_pairs(const Work& work, unsigned turn, int pair) {
+  return reinterpret_cast<std::uint32_t*>(work.signals->at[turn].activated) +
+         pair * work.down.first.cols / 2;
+}
+MOEBENCH_DEVICE std::uint32_t short_of(const Work& work, float value) {
+  const std::uint32_t bits = work.shows_f16 ? gpu::float_to_f16(value) : gpu::float_to_bf16(value);
+  return bits == 0 ? 0x8000U : bits;
+}
 // Gate and up: activations of the block's rows, for all blocks.
 MOEBENCH_DEVICE void activate(const Work& work, const Told& told, const Columns& columns,
                               const Tables& tables, unsigned turn, Place& at) {
+  await_tiles();
   const Tiles& tiles = shared().tiles;
   const auto thread = static_cast<int>(threadIdx.x);
   const int count = tiles.gate_up;
@@ -517,17 +600,19 @@ MOEBENCH_DEVICE void activate(const Work& work, const Told& told, const Columns&
   const LanePlaces places(work.gate_up.first, work.ring.scales_at);
   MOEBENCH_NO_UNROLL
   for (int i = 0; i < count; ++i)
-    take_tile(work, tables, told, tiles.at[i], i, places, columns, at);
+    multiply_tile(work, tables, told, tiles.at[i], i, places, columns, at);
   sync_multipliers();
   if (gpu::warp_id() == kWaiter / gpu::kWarp) await_turn_is_seen();
   if (thread == kWaiter) gpu::arrive_at_grid(&work.signals->turn);
   const float total = own < count ? total_of(own, row) + bias : 0;
   const float up = gpu::shuffle_down(gpu::kAllLanes, total, 1);
-  if (has_row && row % 2 == 0) {
-    float* const to = work.signals->at[turn].activated + tiles.at[own].pair * work.down.first.cols +
-                      (tiles.at[own].row + row) / 2;
-    gpu::store_relaxed(reinterpret_cast<std::uint32_t*>(to),
-                       gpu::shown(swiglu(total, up, work.alpha, work.limit)));
+  const float activated = swiglu(total, up, work.alpha, work.limit);
+  const float next = gpu::shuffle_down(gpu::kAllLanes, activated, 2);
+  if (has_row && row % kGateUpUnit == 0) {
+    static_assert(kGateUpUnit == 4 && kTileRows % kGateUpUnit == 0);
+    std::uint32_t* const to = shown_pairs(work, turn, tiles.at[own].pair);
+    gpu::store_relaxed(to + (tiles.at[own].row + row) / kGateUpUnit,
+                       short_of(work, activated) | short_of(work, next) << 16);
   }
 }
 
@@ -535,26 +620,43 @@ MOEBENCH_DEVICE void activate(const Work& work, const Told& told, const Columns&
 MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn) {
   const int cols = work.down.first.cols;
   const int unit = own_unit();
-  const float* const activated = work.signals->at[turn].activated;
-  Inputs inputs[kMostPairs];  // all are asked for before the first is used
+  const bool has_unit = 8 * unit < cols;
+  uint4 shorts[kMostPairs] = {};  // all are asked for before the first is used
   bool are_there = false;
   while (!are_there) {
     MOEBENCH_UNROLL
     for (int pair = 0; pair < kMostPairs; ++pair) {
-      inputs[pair] = load_shown(activated + min(pair, work.num_pairs - 1) * cols, cols, unit);
+      if (!has_unit) continue;
+      const std::uint32_t* const from = shown_pairs(work, turn, min(pair, work.num_pairs - 1));
+      shorts[pair] = gpu::load_relaxed(reinterpret_cast<const uint4*>(from) + unit);
     }
     are_there = true;
     MOEBENCH_UNROLL
-    for (const Inputs& some : inputs) {
-      MOEBENCH_UNROLL
-      for (const float x : some.x) are_there &= gpu::bits_of(x) != 0;
+    for (const uint4& some : shorts) {
+      are_there &= some.x != 0 && some.y != 0 && some.z != 0 && some.w != 0;
     }
-    are_there |= 8 * unit >= cols;
+    are_there |= !has_unit;
     if (!are_there) gpu::spin_on();
   }
   gpu::sync_warp();
-  MOEBENCH_UNROLL
-  for (int pair = 0; pair < kMostPairs; ++pair) store_digits(pair, unit, inputs[pair].x);
+  const auto store = [&](auto&& value_of) {
+    MOEBENCH_UNROLL
+    for (int pair = 0; pair < kMostPairs; ++pair) {
+      float x[8];
+      MOEBENCH_UNROLL
+      for (int i = 0; i < 8; ++i) {
+        const std::uint32_t word = gpu::word_of(shorts[pair], i / 2);
+        x[i] = value_of(i % 2 == 0 ? word & 0xffffU : word >> 16);
+      }
+      store_digits(pair, unit, x);
+    }
+  };
+  // Where there are none, zeros of either.
+  if (work.shows_f16) {
+    store([](std::uint32_t bits) { return gpu::f16_to_float(static_cast<std::uint16_t>(bits)); });
+  } else {
+    store([](std::uint32_t bits) { return gpu::float_from_bits(bits << 16); });
+  }
   gpu::sync_warp();
 }
 
@@ -567,36 +669,53 @@ MOEBENCH_DEVICE void project(const Work& work, const Told& told, const Tables& t
   const int pair = thread % kMostPairs;  // of the thread's row at the end
   const int row = share.begin + thread / kMostPairs;
   const bool has_row = pair < work.num_pairs && row < share.end;
-  float bias = 0;
-  float weight = 0;
+  float2 end = {0, 0};
   if (has_row) {
     gpu::mbarrier_wait(&told.full[at.stage], at.parity);  // then the experts are known, too
     const std::int64_t expert = told.expert_ids[pair];
-    weight = told.expert_weights[pair];
-    bias = gpu::load_constant(work.down_bias + expert * work.down.first.rows + row);
+    end = {gpu::load_constant(work.down_bias + expert * work.down.first.rows + row),
+           told.expert_weights[pair]};
   }
+  const LanePlaces places(work.down.first, work.ring.scales_at);
+  int i = tiles.gate_up;
+  TwoTiles ahead;  // decoded while the block waits
+  const bool has_ahead = TwoTiles::are_at(tiles, i);
+  if (has_ahead) ahead.take(work, tables, told, i, places, at);
+  shared().ends[thread] = end;
   if (thread == kWaiter) gpu::wait_for_grid(&work.signals->turn, turn);
   sync_multipliers();
   gpu::let_next_kernel_start();
   read_activations(work, turn);
-  const LanePlaces places(work.down.first, work.ring.scales_at);
   Columns columns;
-  int of_pair = -1;
+  if (has_ahead) {
+    columns.read(tiles.at[i].pair);
+    ahead.multiply(0, places, columns);
+    i += 2;
+  }
   MOEBENCH_NO_UNROLL
-  for (int i = tiles.gate_up; i < tiles.all; ++i) {
+  while (i < tiles.all) {
     const Tile& tile = tiles.at[i];
-    if (tile.pair != of_pair) columns.read(tile.pair);
-    of_pair = tile.pair;
-    take_tile(work, tables, told, tile, i - tiles.gate_up, places, columns, at);
+    const int number = i - tiles.gate_up;
+    if (number == 0 || tile.pair != tiles.at[i - 1].pair) columns.read(tile.pair);
+    if (TwoTiles::are_at(tiles, i)) {
+      TwoTiles two;
+      two.take(work, tables, told, i, places, at);
+      two.multiply(number, places, columns);
+      i += 2;
+    } else {
+      multiply_tile(work, tables, told, tile, number, places, columns, at);
+      ++i;
+    }
   }
   clear<kMultipliers>(work.signals->at[turn ^ 1]);
   sync_multipliers();
   float sum = 0;
   if (has_row) {
+    end = shared().ends[thread];
     const int in_share = row - share.begin;
     const int pair_tiles = (share.end - share.begin + kTileRows - 1) / kTileRows;
     sum =
-        weight * (total_of(pair * pair_tiles + in_share / kTileRows, in_share % kTileRows) + bias);
+        end.y * (total_of(pair * pair_tiles + in_share / kTileRows, in_share % kTileRows) + end.x);
   }
   sum += gpu::shuffle_xor(gpu::kAllLanes, sum, 1);
   sum += gpu::shuffle_xor(gpu::kAllLanes, sum, 2);
@@ -614,9 +733,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CON
   if (!multiplies) {
     if (gpu::lane_id() == 0) gpu::init_ring(told.full, told.empty, work.ring.stages, 1, kWarps);
     if (gpu::lane_id() == 0) {
-      shared().tables = {{0x04030200U, 0x0d090705U}, {0xfdfeff00U, 0xf4f8fafcU}};
+      shared().tables = {{0x0f0e0d0cU, 0x18141210U}, {0x090a0b0cU, 0x00040608U}};
     }
-    list_tiles(work, shared().tiles);
   }
   gpu::sync_threads();
   if (!multiplies) {
@@ -661,24 +779,24 @@ bool takes(const Problem& problem) {
     return false;
   }
   const int num_sms = gpu::device_info().num_sms;
-  const auto of_block = [&](std::int64_t rows) {
-    return ((rows + kUnitRows - 1) / kUnitRows + num_sms - 1) / num_sms * kUnitRows;
+  const auto of_block = [&](std::int64_t rows, int unit) {
+    return ((rows + unit - 1) / unit + num_sms - 1) / num_sms * unit;
   };
-  const auto fits = [&](std::int64_t rows, std::int64_t cols) {
+  const auto fits = [&](std::int64_t rows, std::int64_t cols, int unit) {
     const auto scale_bytes = static_cast<std::int64_t>(codec(Format::kMxfp4).row_scale_bytes(cols));
     // Copies of scales take whole 16 bytes.
-    return cols <= kMostCols && cols % 32 == 0 && rows % kUnitRows == 0 &&
+    return cols <= kMostCols && cols % 32 == 0 && rows % unit == 0 &&
            problem.num_experts * rows * scale_bytes % 16 == 0;
   };
   const std::int64_t gate_up_rows = 2 * problem.intermediate_size;
   // Rows begin anywhere, and may be of several experts: each but the last can end inside a tile.
-  const std::int64_t gate_up = of_block(problem.top_k * gate_up_rows);
+  const std::int64_t gate_up = of_block(problem.top_k * gate_up_rows, kGateUpUnit);
   const std::int64_t tiles =
       gate_up / kTileRows + 1 +
       std::min(gate_up / std::max<std::int64_t>(gate_up_rows, 1) + 1, problem.top_k - 1);
-  return tiles <= kMostTiles && of_block(problem.hidden_size) <= kMostPairRows &&
-         fits(gate_up_rows, problem.hidden_size) &&
-         fits(problem.hidden_size, problem.intermediate_size) &&
+  return tiles <= kMostTiles && of_block(problem.hidden_size, kUnitRows) <= kMostPairRows &&
+         fits(gate_up_rows, problem.hidden_size, kGateUpUnit) &&
+         fits(problem.hidden_size, problem.intermediate_size, kUnitRows) &&
          ring_for(problem.hidden_size, problem.intermediate_size).stages >= 2;
 }
 bool takes(const Args& args) {
@@ -690,8 +808,10 @@ bool takes(const Args& args) {
 void run(const Args& args, Context& context) {
   const bool routes = has_router(args);
   if (!routes && !takes(args)) return cuda_digits_fp8.run(args, context);
+  // The largest activation: a gate far below zero gives less than 1 / alpha.
+  const float most = std::max(args.swiglu_limit, 1 / args.swiglu_alpha) * (args.swiglu_limit + 1);
   const Work work{one_launch_of(args, context, takes(args)),
-                  ring_for(args.gate_up.cols, args.down.cols)};
+                  ring_for(args.gate_up.cols, args.down.cols), most < kMostF16};
   const std::size_t bytes = kRingAt + static_cast<std::size_t>(work.ring.stages) *
                                           static_cast<std::size_t>(work.ring.stage_bytes);
   gpu::launch(routes ? one_launch_stream<true> : one_launch_stream<false>,
@@ -715,7 +835,8 @@ const Variant cuda_one_launch_stream_int8 = {
     .summary =
         "one token: norm, router and experts in one launch that streams MXFP4 codes through "
         "shared memory, decoded to int8 (Hopper)",
-    .rounds = "activations: 14 bits of the largest of 32, accumulate: exact in blocks of 32, f32",
+    .rounds =
+        "activations: f16, 14 bits of the largest of 32, accumulate: exact in blocks of 32, f32",
     .max_nmse = bf16_max_nmse,
     .weight_layout = RowLayout::kRowMajor,
     .unsupported = [](const Problem& problem) { return cuda_digits_fp8.unsupported(problem); },

@@ -19,7 +19,7 @@ constexpr int kHeldGroups = 3;  // of a row's quarter, of a lane: 3072 columns
 
 // What the blocks of a launch leave for each other: zeros where there is nothing yet.
 struct Shown {
-  std::uint32_t sums[kMostExperts][gpu::kMostSplits];
+  alignas(16) std::uint32_t sums[kMostExperts][gpu::kMostSplits];
   alignas(16) float activated[kMostPairs * kMostCols];
 };
 struct Signals {
@@ -85,25 +85,24 @@ struct RowSplit : fused::HeldRows<kRouterFormat, 1, kHeldGroups> {
 // biases of experts l, l + 32, ...
 MOEBENCH_DEVICE void await_logits(const Router& router, const Shown& shown,
                                   const float (&bias)[kHeldExperts], float* logits) {
-  std::uint32_t sums[kHeldExperts][gpu::kMostSplits];
-  bool is_there = false;
+  static_assert(sizeof(shown.sums[0]) == sizeof(uint4));
+  uint4 sums[kHeldExperts];
   while (true) {
-    is_there = true;
     MOEBENCH_UNROLL
     for (int h = 0; h < kHeldExperts; ++h) {
       const int expert = gpu::lane_id() + h * gpu::kWarp;
-      MOEBENCH_UNROLL
-      for (int split = 0; split < gpu::kMostSplits; ++split) {
-        sums[h][split] = 1;
-        if (expert < router.num_experts && split < router.splits) {
-          sums[h][split] = gpu::load_relaxed(&shown.sums[expert][split]);
-        }
+      sums[h] = {1, 1, 1, 1};
+      if (expert < router.num_experts) {
+        sums[h] = gpu::load_relaxed(reinterpret_cast<const uint4*>(shown.sums[expert]));
       }
     }
+    bool is_there = true;
     MOEBENCH_UNROLL
-    for (int h = 0; h < kHeldExperts; ++h) {
+    for (const uint4& some : sums) {
       MOEBENCH_UNROLL
-      for (const std::uint32_t sum : sums[h]) is_there &= sum != 0;
+      for (int split = 0; split < gpu::kMostSplits; ++split) {
+        is_there &= gpu::word_of(some, split) != 0 || split >= router.splits;
+      }
     }
     if (gpu::all(gpu::kAllLanes, is_there)) break;
     gpu::spin_on();
@@ -113,7 +112,7 @@ MOEBENCH_DEVICE void await_logits(const Router& router, const Shown& shown,
     float logit = 0;  // in finish_row's order
     MOEBENCH_UNROLL
     for (int split = 0; split < gpu::kMostSplits; ++split) {
-      if (split < router.splits) logit += gpu::float_from_bits(sums[h][split]);
+      if (split < router.splits) logit += gpu::float_from_bits(gpu::word_of(sums[h], split));
     }
     if (router.bias != nullptr) logit += bias[h];
     const int expert = gpu::lane_id() + h * gpu::kWarp;
