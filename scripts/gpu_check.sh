@@ -24,7 +24,7 @@ cd "$(dirname "$0")/.." || exit 2
 # plan=largest mean KL divergence from the reference plan, in nats, on the golden model and on nano
 PLANS="cuda_reference=1e-6 cuda_accurate=1e-6 cuda=1e-2 cuda_invariant=1e-2"
 # What the suites time: gpt-oss as published engines run it (bf16 cache); the same with more ops in one
-# launch, which plans ask for, with each step finished before the next, and with experts' codes in longer
+# launch, which plans ask for, with each step finished before the next, and with experts' codes in shorter
 # copies; with one order of sums for every batch (by two kernels of experts); and with dense layers and
 # cache in 8 bits, with attention's half of a layer in one launch and apart. What `fast` took before
 # (experts launch by launch, or by cuda_direct_bf16) is in the published runs.
@@ -40,7 +40,7 @@ INVARIANT_BLOCKS="$(plan_of "invariant, blocks" \
   '"default": "invariant", "moe_experts": "cuda_grouped_blocks_fp8"' '"kv": "bf16"')"
 FUSED="$(plan_of "as shipped, fused" '"default": "fast"' '"kv": "bf16", "fuse": true')"
 WAITS="$(plan_of "as shipped, no overlap" '"default": "fast"' '"kv": "bf16", "overlap": false')"
-LINES="$(plan_of "as shipped, lines" '"default": "fast", "moe_experts": "cuda_grouped_lines_fp8"' '"kv": "bf16"')"
+SHORT="$(plan_of "as shipped, short copies" '"default": "fast", "moe_experts": "cuda_grouped_short_fp8"' '"kv": "bf16"')"
 FP8_DENSE='"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"'
 LOAD_PLANS="$AS_SHIPPED"
 SUITE_PLANS="$AS_SHIPPED,
@@ -48,14 +48,14 @@ SUITE_PLANS="$AS_SHIPPED,
 SUITE_PLANS_20B="$SUITE_PLANS,
            $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
            $WAITS,
-           $LINES,
+           $SHORT,
            $INVARIANT_BLOCKS,
            $(plan_of "fp8 dense" '"default": "fast"' "$FP8_DENSE"),
            $(plan_of "fp8 dense, launches apart" \
              '"default": "fast", "attention": "cuda_decode_stream_mma+cuda_flash_wgmma"' "$FP8_DENSE")"
 PROMPT_ATTENTION="cuda_flash_mma cuda_flash_wgmma"
 # Experts of MXFP4 that differ in how a tile is summed, or in how it comes from memory.
-FLOAT8_EXPERTS="cuda_grouped_fp8 cuda_grouped_chunks_fp8 cuda_grouped_blocks_fp8 cuda_grouped_lines_fp8"
+FLOAT8_EXPERTS="cuda_grouped_fp8 cuda_grouped_chunks_fp8 cuda_grouped_blocks_fp8 cuda_grouped_short_fp8"
 # compute-sanitizer's tools, in the order of what they alone can find here: bounds are checked on every
 # shape, the rest on small ones. The first two come before anything is timed, the others at the end.
 TOOLS_FIRST=${TOOLS_FIRST-memcheck racecheck}

@@ -79,13 +79,27 @@ MOEBENCH_DEVICE void group_pairs(const Sizes& sizes, const std::int32_t* expert_
   gpu::sync_threads();
   const int steps = (sizes.num_pairs + kGroupingThreads - 1) / kGroupingThreads;
   const int part = gpu::warp_id() * steps * gpu::kWarp;
+  // Calls visit(pair, its expert; -1 past the end) for the warp's pairs in order, by whole warps.
+  const auto for_each_pair = [&](auto&& visit) {
+    constexpr int kAhead = 8;  // loads before the first is used: their latency is all the time
+    for (int first = 0; first < steps; first += kAhead) {
+      std::int32_t experts[kAhead];
+      MOEBENCH_UNROLL
+      for (int s = 0; s < kAhead; ++s) {
+        const int pair = part + (first + s) * gpu::kWarp + gpu::lane_id();
+        experts[s] = first + s < steps && pair < sizes.num_pairs ? expert_ids[pair] : -1;
+      }
+      MOEBENCH_UNROLL
+      for (int s = 0; s < kAhead; ++s) {
+        visit(part + (first + s) * gpu::kWarp + gpu::lane_id(), experts[s]);
+      }
+    }
+  };
   int mine = 0;
-  for (int s = 0; s < steps; ++s) {
-    const int pair = part + s * gpu::kWarp + gpu::lane_id();
-    if (pair >= sizes.num_pairs) continue;
-    gpu::atomic_add(&counts[expert_ids[pair]], 1);
-    mine += expert_ids[pair] == expert ? 1 : 0;
-  }
+  for_each_pair([&](int, std::int32_t of_pair) {
+    if (of_pair >= 0) gpu::atomic_add(&counts[of_pair], 1);
+    mine += of_pair == expert ? 1 : 0;
+  });
   mine = warp_sum(mine);
   if (gpu::lane_id() == 0) found[gpu::warp_id()] = mine;
   gpu::sync_threads();
@@ -115,15 +129,14 @@ MOEBENCH_DEVICE void group_pairs(const Sizes& sizes, const std::int32_t* expert_
 
   int position = begin;
   for (int w = 0; w < gpu::warp_id(); ++w) position += found[w];
-  for (int s = 0; s < steps; ++s) {
-    const int pair = part + s * gpu::kWarp + gpu::lane_id();
-    const bool is_mine = pair < sizes.num_pairs && expert_ids[pair] == expert;
+  for_each_pair([&](int pair, std::int32_t of_pair) {
+    const bool is_mine = of_pair == expert;
     const unsigned all = gpu::ballot(gpu::kAllLanes, is_mine);
     if (is_mine) {
       groups.pairs[position + gpu::count_bits(all & ((1U << gpu::lane_id()) - 1))] = pair;
     }
     position += gpu::count_bits(all);
-  }
+  });
 }
 
 template <int kThreads>
