@@ -135,7 +135,7 @@ void run(const Args& args, Context& context) {
   const Scratch scratch = take_scratch(workspace, problem);
   const GroupedScratch& grouped = scratch.grouped;
   const std::int64_t num_activated = problem.num_tokens * problem.intermediate_size;
-  launch_sort(args, context, sizes.num_pairs, grouped.groups);
+  launch_sort(args, context, {sizes.num_pairs}, grouped.groups);
   gpu::launch(
       round_inputs,
       {.grid = {blocks_for(args.x.size() / 8)}, .block = kThreads, .stream = context.stream},

@@ -299,7 +299,7 @@ void launch_all(const Args& args, Context& context) {
                                  ((rows + kRows - 1) / kRows));
   };
   constexpr std::size_t kBytes = TileProduct<kFormat, kTokens>::kBytes;
-  launch_sort(args, context, kTokens, scratch.groups);
+  launch_sort(args, context, {kTokens}, scratch.groups);
   launch_gather<kFormat>(args, context, scratch.groups, scratch.x);
   gpu::launch(activate_tiles<kFormat, kFormat, kTokens>,
               {.grid = {blocks(args.gate_up.rows)},

@@ -498,7 +498,7 @@ void launch_all(const Args& args, Context& context) {
                                           .tile_columns = Products::kBoxBytes,
                                           .swizzle = 0});
   };
-  launch_sort(args, context, kMostTokens, scratch.groups);
+  launch_sort(args, context, {kMostTokens}, scratch.groups);
   launch_gather_columns<kFormat>(args, context, scratch);
   gpu::launch(activate_tiles<kFormat, kMostTokens, kMultipliers>, config(args.gate_up.rows),
               "moe_experts/cuda_grouped_registers_bf16 (gate, up)", scratch.groups,

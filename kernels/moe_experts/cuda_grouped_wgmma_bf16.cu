@@ -384,7 +384,7 @@ void launch_all(const Args& args, Context& context) {
                                           .tile_rows = kTokens,
                                           .tile_columns = kCols});
   };
-  launch_sort(args, context, kTokens, scratch.groups);
+  launch_sort(args, context, {kTokens}, scratch.groups);
   launch_gather<kFormat>(args, context, scratch.groups, scratch.x);
   gpu::launch(activate_tiles<kFormat, kFormat, kTokens>,
               {.grid = {blocks(args.gate_up.rows)},

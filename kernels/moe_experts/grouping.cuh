@@ -70,9 +70,26 @@ MOEBENCH_DEVICE int warp_sum(int value) {
   return value;
 }
 
+// How an expert's pairs are cut into tiles: of `tokens` each. If the last one would have up to
+// `shift`, the one before gives it as many again: two smaller products take less than a large one
+// and a small one.
+struct TileCut {
+  int tokens;
+  int shift = 0;
+
+  MOEBENCH_DEVICE int count(int pairs) const { return (pairs + tokens - 1) / tokens; }
+  // Where the i-th of `pairs` begins; of the one behind the last, their end.
+  MOEBENCH_DEVICE int begin(int pairs, int i) const {
+    const int last = count(pairs) - 1;
+    if (i > last) return pairs;
+    const bool shifts = i == last && last > 0 && pairs - last * tokens <= shift;
+    return i * tokens - (shifts ? shift : 0);
+  }
+};
+
 // A block's part: the pairs of `expert`. `counts` is shared memory for a number per expert.
 MOEBENCH_DEVICE void group_pairs(const Sizes& sizes, const std::int32_t* expert_ids, int expert,
-                                 int tile_tokens, int* counts, const Groups& groups) {
+                                 const TileCut& cut, int* counts, const Groups& groups) {
   MOEBENCH_SHARED(int, found, [kGroupingWarps]);  // the expert's pairs in each warp's part
   const int thread = static_cast<int>(threadIdx.x);
   for (int e = thread; e < sizes.num_experts; e += kGroupingThreads) counts[e] = 0;
@@ -108,16 +125,15 @@ MOEBENCH_DEVICE void group_pairs(const Sizes& sizes, const std::int32_t* expert_
   int first_tile = 0;
   for (int e = gpu::lane_id(); e < expert; e += gpu::kWarp) {
     begin += counts[e];
-    first_tile += (counts[e] + tile_tokens - 1) / tile_tokens;
+    first_tile += cut.count(counts[e]);
   }
   begin = warp_sum(begin);
   first_tile = warp_sum(first_tile);
   const int count = counts[expert];
-  const int num_tiles = (count + tile_tokens - 1) / tile_tokens;
+  const int num_tiles = cut.count(count);
   for (int i = thread; i < num_tiles; i += kGroupingThreads) {
-    const int left = count - i * tile_tokens;
-    groups.tiles[first_tile + i] = {expert, begin + i * tile_tokens,
-                                    left < tile_tokens ? left : tile_tokens};
+    const int first = cut.begin(count, i);
+    groups.tiles[first_tile + i] = {expert, begin + first, cut.begin(count, i + 1) - first};
   }
   if (thread == 0) {
     groups.begin[expert] = begin;
@@ -141,19 +157,20 @@ MOEBENCH_DEVICE void group_pairs(const Sizes& sizes, const std::int32_t* expert_
 
 template <int kThreads>
 __global__ void MOEBENCH_BOUNDS(kThreads)
-    sort_pairs(Sizes sizes, const std::int32_t* expert_ids, int tile_tokens, Groups groups) {
-  group_pairs(sizes, expert_ids, static_cast<int>(blockIdx.x), tile_tokens,
+    sort_pairs(Sizes sizes, const std::int32_t* expert_ids, TileCut cut, Groups groups) {
+  group_pairs(sizes, expert_ids, static_cast<int>(blockIdx.x), cut,
               reinterpret_cast<int*>(gpu::dynamic_shared()), groups);
 }
 
-inline void launch_sort(const Args& args, Context& context, int tile_tokens, const Groups& groups) {
+inline void launch_sort(const Args& args, Context& context, const TileCut& cut,
+                        const Groups& groups) {
   const Sizes sizes = sizes_of(args);
   gpu::launch(sort_pairs<kGroupingThreads>,
               {.grid = {static_cast<unsigned>(sizes.num_experts)},
                .block = kGroupingThreads,
                .shared_bytes = sizeof(int) * static_cast<std::size_t>(sizes.num_experts),
                .stream = context.stream},
-              "moe_experts (sort by expert)", sizes, args.expert_ids.data, tile_tokens, groups);
+              "moe_experts (sort by expert)", sizes, args.expert_ids.data, cut, groups);
 }
 
 // gathered: for every sorted pair its token's x as bf16, in the order in which kFormat's weights
