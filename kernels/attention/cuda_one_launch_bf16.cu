@@ -16,9 +16,11 @@
 // C. The blocks of a key/value head share out its columns and join the splits, each some columns.
 // D. Every block reads what all heads found, and multiplies its rows, which have arrived.
 //
-// What multiplies has the bits of rms_norm/cuda_block, linear/cuda_stream_bf16, rope and kv_write;
-// attention is float32, with the exponentials of cuda_split_kv and other splits: they depend on the
-// position and the GPU alone. Where nothing is around it, it runs as cuda_decode_stream_mma.
+// What multiplies has the bits of rms_norm/cuda_block, linear/cuda_stream_bf16, rope and kv_write.
+// Attention is done by tensor cores with queries and weights as two bf16 each, which hold 16 bits;
+// keys, values, sums and exponentials lose nothing (NMSE of the layer's half beside that of
+// cuda_split_kv: up to 1.1e-8, what a bf16 of the heads differs by now and then). Its splits depend
+// on the position and the GPU alone. Where nothing is around it, it runs as cuda_decode_stream_mma.
 #include <algorithm>
 #include <string>
 #include <type_traits>
@@ -151,13 +153,13 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   Chunk<kCache, kHeadDim> chunk = {};
   if (block < num_items) {
     const Item item(work, token, block);
-    chunk.load(work.kv, token, item, item.begin);
+    chunk.load(work.kv, chunk.place(work.kv, token, item, item.begin));
   }
   multiply_pairs<kWeights, kCache>(work, streams, token, x, partial[0], shown);
 
   for (int i = block; i < num_items; i += blocks) {
     const Item item(work, token, i);
-    if (i > block) chunk.load(work.kv, token, item, item.begin);
+    if (i > block) chunk.load(work.kv, chunk.place(work.kv, token, item, item.begin));
     attend(work, token, item, chunk, attending[0], shown);
   }
   if (token.splits > 1) {

@@ -2,7 +2,6 @@
 // they are joined.
 #pragma once
 
-#include "kernels/attention/add_halves.cuh"
 #include "kernels/attention/one_launch.cuh"
 #include "kernels/attention/query_rows.cuh"
 #include "kernels/formats/device_encode.cuh"
@@ -19,11 +18,12 @@ MOEBENCH_DEVICE std::uint32_t e4m3_pair(std::uint32_t codes, int pair) {
 template <int kHeadDim>
 struct Attending {
   float sinks[kMostQuery / kHeadDim];  // of all heads, in powers of two
-  float query[kHeads][kHeadDim];
-  std::uint32_t key_value[2][kHeadDim / 2];  // this token's: pairs of bf16
-  float scales[2];                           // of float8, likewise
-  float sums[kWarps][kHeads][kHeadDim];
+  // Pairs of bf16: what is nearest, then what is left; of 32 columns each.
+  std::uint32_t query[2][kHeadDim / 32][kHeads][16];
+  std::uint32_t key_value[2][kHeadDim / 2];          // this token's: pairs of bf16
+  alignas(16) float sums[kWarps][kHeads][kHeadDim];  // columns as place_of_sum has them
   float2 stats[kWarps][kHeads];
+  float scales[2];  // of this token's float8
 };
 
 // A key/value head and a split of the positions [begin, end).
@@ -40,191 +40,234 @@ struct Item {
   }
 };
 
-// Keys and values of a chunk of positions, four of the lane's slot, as they are stored.
+// How a warp multiplies, with g = lane / 4 and t = lane % 4: scores are queries [heads, columns] by
+// keys [columns, positions], eight positions at a time, and sums are weights [heads, positions] by
+// values [positions, columns]. Queries and weights are two bf16 each, which hold 16 bits; the rows
+// of the second ones are those behind the eight of the heads, so that one mma does both and a lane
+// adds what it has of rows g and g + 8. The order of columns is free: a lane has eight neighbouring
+// ones of every 32 of a key, position g, and kHeadDim / 8 neighbouring ones of values, those of
+// group g, at the four positions whose scores it will have.
+MOEBENCH_DEVICE int lane_group() { return gpu::lane_id() / 4; }
+MOEBENCH_DEVICE int lane_in_group() { return gpu::lane_id() % 4; }
+// Of the warp's positions, the lane's: the key of its i-th, and the value and score of its r-th.
+MOEBENCH_DEVICE int key_position(int i) { return 8 * i + lane_group(); }
+MOEBENCH_DEVICE int value_position(int r) { return 2 * lane_in_group() + r % 2 + r / 2 * 8; }
+
+// Keys and values of a warp's positions of a chunk, as they are stored.
 template <Format kCache, int kHeadDim>
 struct Chunk {
-  static constexpr int kColumns = kHeadDim / kLanes;
-  using Columns = KvColumns<kCache, kColumns>;
+  static constexpr int kOfWord = kCache == Format::kBf16 ? 2 : 4;
+  static constexpr int kKeyWords = 8 / kOfWord;  // of 32 columns
+  static constexpr int kValueWords = kHeadDim / 8 / kOfWord;
 
-  Columns keys[kBatch];
-  Columns values[kBatch];
+  std::uint32_t keys[2][kHeadDim / 32][kKeyWords];
+  std::uint32_t values[4][kValueWords];
+  std::uint32_t key_scales[4];  // of float8, as those of values
+  std::uint32_t value_scales[4];
 
-  // Of chunk `begin`, the lane's b-th position.
-  MOEBENCH_DEVICE static int position(int begin, int b) {
-    return begin + b * kStride + gpu::warp_id() * kSlots + gpu::lane_id() / kLanes;
+  // Where lane % 16 finds its position of chunk `begin`; below zero, in all lanes: no position of
+  // the warp is before the token. Lanes behind the last such position have that one, whose weight
+  // they will not have.
+  MOEBENCH_DEVICE static std::int64_t place(const DeviceKv& kv, const Token& token,
+                                            const Item& item, int begin) {
+    const int first = begin + gpu::warp_id() * kOfWarp;
+    const int behind = item.end < token.position ? item.end : token.position;
+    if (first >= behind) return -1;
+    const int at = first + gpu::lane_id() % kOfWarp;
+    return kv_offset(kv, token.sequence, at < behind ? at : behind - 1, item.kv_head);
   }
-  MOEBENCH_DEVICE static int column() { return gpu::lane_id() % kLanes * kColumns; }
-
-  // Those before the token.
-  MOEBENCH_DEVICE void load(const DeviceKv& kv, const Token& token, const Item& item, int begin) {
+  MOEBENCH_DEVICE void load(const DeviceKv& kv, std::int64_t place) {
     *this = {};
+    if (place < 0) return;
     MOEBENCH_UNROLL
-    for (int b = 0; b < kBatch; ++b) {
-      const int at = position(begin, b);
-      if (at >= item.end || at >= token.position) continue;
-      const std::int64_t offset = kv_offset(kv, token.sequence, at, item.kv_head);
-      load(keys[b], kv.keys + offset);
-      load(values[b], kv.values + offset);
+    for (int i = 0; i < 2; ++i) {
+      const unsigned char* row = kv.keys + gpu::shuffle(gpu::kAllLanes, place, key_position(i)) +
+                                 4 * kKeyWords * lane_in_group();
+      MOEBENCH_UNROLL
+      for (int h = 0; h < kHeadDim / 32; ++h) load(row + 16 * kKeyWords * h, keys[i][h]);
     }
-  }
-  MOEBENCH_DEVICE static void load(Columns& to, const unsigned char* row) {
-    if constexpr (kCache == Format::kBf16 && kColumns == 8) {
-      // Not where the compiler would like to have it: later.
-      const uint4 words = gpu::load_streaming(row + 2 * column());
-      to.words[0] = words.x;
-      to.words[1] = words.y;
-      to.words[2] = words.z;
-      to.words[3] = words.w;
-    } else {
-      to.load(row, static_cast<int>(kHeadDim * sizeof(to.words) / kColumns), column());
-    }
-  }
-};
-
-// The columns of a key or value as pairs of bf16, still to be multiplied with `scale`, which those
-// of bf16 have not.
-template <Format kCache, int kColumns>
-struct Pairs {
-  std::uint32_t of[kColumns / 2];
-  float scale;
-
-  MOEBENCH_DEVICE void take(const KvColumns<kCache, kColumns>& stored) {
     MOEBENCH_UNROLL
-    for (int i = 0; i < kColumns / 2; ++i) {
-      if constexpr (kCache == Format::kBf16) {
-        of[i] = stored.words[i];
-      } else {
-        of[i] = e4m3_pair(stored.words[i / 2], i % 2);
+    for (int r = 0; r < 4; ++r) {
+      const std::int64_t offset = gpu::shuffle(gpu::kAllLanes, place, value_position(r));
+      load(kv.values + offset + 4 * kValueWords * lane_group(), values[r]);
+      if constexpr (kCache != Format::kBf16) {
+        key_scales[r] =
+            gpu::load_constant(reinterpret_cast<const std::uint32_t*>(kv.keys + offset + kHeadDim));
+        value_scales[r] = gpu::load_constant(
+            reinterpret_cast<const std::uint32_t*>(kv.values + offset + kHeadDim));
       }
     }
-    if constexpr (kCache != Format::kBf16) scale = stored.decoded_scale();
   }
-  MOEBENCH_DEVICE void decode(float (&values)[kColumns]) const {
-    MOEBENCH_UNROLL
-    for (int i = 0; i < kColumns; i += 2) {
-      values[i] = gpu::low_bf16(of[i / 2]);
-      values[i + 1] = gpu::high_bf16(of[i / 2]);
+  template <int kWords>
+  MOEBENCH_DEVICE static void load(const unsigned char* from, std::uint32_t (&to)[kWords]) {
+    if constexpr (kWords == 4) {
+      // Not where the compiler would like to have it: later.
+      const uint4 words = gpu::load_streaming(from);
+      to[0] = words.x;
+      to[1] = words.y;
+      to[2] = words.z;
+      to[3] = words.w;
+    } else {
+      load_words<4 * kWords, kCache == Format::kBf16>(from, to);
     }
-  }
-  MOEBENCH_DEVICE float scaled(float value) const {
-    return kCache == Format::kBf16 ? value : value * scale;
   }
 };
 
-// A chunk, so.
+// A chunk as pairs of bf16, the scales still to be multiplied with, which a cache of bf16 has not.
 template <Format kCache, int kHeadDim>
 struct Decoded {
   using Stored = Chunk<kCache, kHeadDim>;
-  Pairs<kCache, Stored::kColumns> keys[kBatch];
-  Pairs<kCache, Stored::kColumns> values[kBatch];
+  static constexpr int kColumns = kHeadDim / 8;  // of values
 
+  std::uint32_t keys[2][kHeadDim / 32][4];  // of neighbouring columns
+  std::uint32_t values[kColumns][2];        // of two positions
+  float key_scales[4];
+  float value_scales[4];
+
+  template <int kWords>
+  MOEBENCH_DEVICE static void decode(const std::uint32_t (&words)[kWords],
+                                     std::uint32_t (&pairs)[kWords * Stored::kOfWord / 2]) {
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kWords * Stored::kOfWord / 2; ++i) {
+      if constexpr (kCache == Format::kBf16) {
+        pairs[i] = words[i];
+      } else {
+        pairs[i] = e4m3_pair(words[i / 2], i % 2);
+      }
+    }
+  }
   MOEBENCH_DEVICE void take(const Stored& chunk) {
     MOEBENCH_UNROLL
-    for (int b = 0; b < kBatch; ++b) {
-      keys[b].take(chunk.keys[b]);
-      values[b].take(chunk.values[b]);
+    for (int i = 0; i < 2; ++i) {
+      MOEBENCH_UNROLL
+      for (int h = 0; h < kHeadDim / 32; ++h) decode(chunk.keys[i][h], keys[i][h]);
+    }
+    MOEBENCH_UNROLL
+    for (int p = 0; p < 2; ++p) {
+      std::uint32_t first[kColumns / 2];
+      std::uint32_t second[kColumns / 2];
+      decode(chunk.values[2 * p], first);
+      decode(chunk.values[2 * p + 1], second);
+      MOEBENCH_UNROLL
+      for (int i = 0; i < kColumns / 2; ++i) {
+        values[2 * i][p] = gpu::byte_permute(first[i], second[i], 0x5410);
+        values[2 * i + 1][p] = gpu::byte_permute(first[i], second[i], 0x7632);
+      }
+    }
+    MOEBENCH_UNROLL
+    for (int r = 0; r < 4; ++r) {
+      key_scales[r] = gpu::float_from_bits(chunk.key_scales[r]);
+      value_scales[r] = gpu::float_from_bits(chunk.value_scales[r]);
     }
   }
   // And the token's own, if it is among them.
   MOEBENCH_DEVICE void add_own(const Token& token, const Item& item, int begin,
                                const Attending<kHeadDim>& shared) {
+    const int own = token.position - begin - gpu::warp_id() * kOfWarp;
+    if (token.position >= item.end || own < 0 || own >= kOfWarp) return;
     MOEBENCH_UNROLL
-    for (int b = 0; b < kBatch; ++b) {
-      const int at = Stored::position(begin, b);
-      if (at >= item.end || at != token.position) continue;
+    for (int i = 0; i < 2; ++i) {
+      if (key_position(i) != own) continue;
       MOEBENCH_UNROLL
-      for (int i = 0; i < Stored::kColumns / 2; ++i) {
-        keys[b].of[i] = shared.key_value[0][Stored::column() / 2 + i];
-        values[b].of[i] = shared.key_value[1][Stored::column() / 2 + i];
+      for (int h = 0; h < kHeadDim / 32; ++h) {
+        MOEBENCH_UNROLL
+        for (int w = 0; w < 4; ++w) {
+          keys[i][h][w] = shared.key_value[0][16 * h + 4 * lane_in_group() + w];
+        }
+      }
+    }
+    MOEBENCH_UNROLL
+    for (int r = 0; r < 4; ++r) {
+      if (value_position(r) != own) continue;
+      MOEBENCH_UNROLL
+      for (int i = 0; i < kColumns / 2; ++i) {
+        const std::uint32_t pair = shared.key_value[1][kColumns / 2 * lane_group() + i];
+        std::uint32_t& low = values[2 * i][r / 2];
+        std::uint32_t& high = values[2 * i + 1][r / 2];
+        low = gpu::byte_permute(low, pair, r % 2 == 0 ? 0x3254 : 0x5410);
+        high = gpu::byte_permute(high, pair, r % 2 == 0 ? 0x3276 : 0x7610);
       }
       if constexpr (kCache != Format::kBf16) {
-        keys[b].scale = shared.scales[0];
-        values[b].scale = shared.scales[1];
+        key_scales[r] = shared.scales[0];
+        value_scales[r] = shared.scales[1];
       }
     }
   }
 };
 
-// Adds a chunk to what the warp has found: `largest` (of all its slots) and `total` (of the lane's)
-// of head lane % 8, `sum` of [head, column].
+// Two numbers as pairs of bf16: the nearest, and what is left.
+struct TwoParts {
+  std::uint32_t high, low;
+
+  MOEBENCH_DEVICE TwoParts(float first, float second) : high(gpu::pack_bf16(first, second)) {
+    low = gpu::pack_bf16(first - gpu::low_bf16(high), second - gpu::high_bf16(high));
+  }
+};
+
+// Adds a chunk to what the warp has found of head g: `largest` and, of the lane's positions,
+// `total`; sum[j] of column j of groups 2t and 2t + 1, in the two parts of the weights.
 template <Format kCache, int kHeadDim>
 MOEBENCH_DEVICE void attend_chunk(const Decoded<kCache, kHeadDim>& chunk, int begin, int end,
-                                  const float (&query)[kHeads][kHeadDim], float& largest,
-                                  float& total, float (&sum)[kHeads * kHeadDim / kLanes]) {
-  using Stored = Chunk<kCache, kHeadDim>;
-  constexpr int kColumns = Stored::kColumns;
-  float weight[kBatch];  // first: the score of head lane % 8
+                                  bool is_first, const Attending<kHeadDim>& shared, float& largest,
+                                  float& total, float (&sum)[kHeadDim / 8][4]) {
+  float scores[2][2][4] = {};  // two chains each
+  MOEBENCH_UNROLL
+  for (int h = 0; h < kHeadDim / 32; ++h) {
+    const int at = 4 * lane_in_group();
+    const auto high = *reinterpret_cast<const uint4*>(&shared.query[0][h][lane_group()][at]);
+    const auto low = *reinterpret_cast<const uint4*>(&shared.query[1][h][lane_group()][at]);
+    MOEBENCH_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const auto& key = chunk.keys[i][h];
+      gpu::multiply_bf16(scores[i][0], {high.x, low.x, high.y, low.y}, {key[0], key[1]});
+      gpu::multiply_bf16(scores[i][1], {high.z, low.z, high.w, low.w}, {key[2], key[3]});
+    }
+  }
+  const int first = begin + gpu::warp_id() * kOfWarp;
+  float weight[4];  // first: the score
   float most = largest;
   MOEBENCH_UNROLL
-  for (int b = 0; b < kBatch; ++b) weight[b] = kLowest;
-  MOEBENCH_UNROLL
-  for (int first = 0; first < kBatch; first += 2) {
-    if (begin + first * kStride >= end) break;
-    float key[2][kColumns];
+  for (int r = 0; r < 4; ++r) {
+    const auto& of = scores[r / 2];
+    const int c = r % 2;
+    weight[r] = of[0][c] + of[1][c] + (of[0][c + 2] + of[1][c + 2]);
+    if constexpr (kCache != Format::kBf16) weight[r] *= chunk.key_scales[r];
+    if (first + value_position(r) >= end) weight[r] = kLowest;
+    most = fmaxf(most, weight[r]);
+  }
+  most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 1));
+  most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
+  if (!is_first) {
+    const float factor = gpu::exp2_fast(largest - most);
+    total *= factor;
     MOEBENCH_UNROLL
-    for (int b = 0; b < 2; ++b) chunk.keys[first + b].decode(key[b]);
-    float score[2][kHeads];
-    MOEBENCH_UNROLL
-    for (int h = 0; h < kHeads; ++h) {
-      float q[kColumns];
+    for (auto& of_column : sum) {
       MOEBENCH_UNROLL
-      for (int c = 0; c < kColumns; c += 4) {
-        const auto four = *reinterpret_cast<const float4*>(&query[h][Stored::column() + c]);
-        q[c] = four.x;
-        q[c + 1] = four.y;
-        q[c + 2] = four.z;
-        q[c + 3] = four.w;
-      }
-      MOEBENCH_UNROLL
-      for (int b = 0; b < 2; ++b) {
-        score[b][h] = 0;
-        MOEBENCH_UNROLL
-        for (int c = 0; c < kColumns; ++c) score[b][h] += q[c] * key[b][c];
-      }
-    }
-    MOEBENCH_UNROLL
-    for (int b = 0; b < 2; ++b) {
-      add_halves<4>(score[b], 4);
-      add_halves<2>(score[b], 2);
-      add_halves<1>(score[b], 1);
-      if (Stored::position(begin, first + b) < end) {
-        weight[first + b] = chunk.keys[first + b].scaled(score[b][0]);
-      }
-      most = fmaxf(most, weight[first + b]);
+      for (float& part : of_column) part *= factor;
     }
   }
-  MOEBENCH_UNROLL
-  for (int offset = kLanes; offset < gpu::kWarp; offset *= 2) {
-    most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, offset));
-  }
-  const float factor = gpu::exp2_fast(largest - most);
   largest = most;
-  total *= factor;
   MOEBENCH_UNROLL
-  for (int b = 0; b < kBatch; ++b) {
-    weight[b] = Stored::position(begin, b) < end ? gpu::exp2_fast(weight[b] - most) : 0;
-    total += weight[b];
+  for (int r = 0; r < 4; ++r) {
+    weight[r] = first + value_position(r) < end ? gpu::exp2_fast(weight[r] - most) : 0;
+    total += weight[r];
+    if constexpr (kCache != Format::kBf16) weight[r] *= chunk.value_scales[r];
   }
+  const TwoParts near(weight[0], weight[1]);
+  const TwoParts far(weight[2], weight[3]);
   MOEBENCH_UNROLL
-  for (int h = 0; h < kHeads; ++h) {
-    const float of_head = gpu::shuffle(gpu::kAllLanes, factor, h);
-    MOEBENCH_UNROLL
-    for (int c = 0; c < kColumns; ++c) sum[h * kColumns + c] *= of_head;
+  for (int j = 0; j < kHeadDim / 8; ++j) {
+    gpu::multiply_bf16(sum[j], {near.high, near.low, far.high, far.low}, chunk.values[j]);
   }
-  MOEBENCH_UNROLL
-  for (int b = 0; b < kBatch; ++b) {
-    if (begin + b * kStride >= end) break;
-    float value[kColumns];
-    chunk.values[b].decode(value);
-    const float scaled = chunk.values[b].scaled(weight[b]);
-    MOEBENCH_UNROLL
-    for (int h = 0; h < kHeads; ++h) {
-      const float of_head =
-          gpu::shuffle(gpu::kAllLanes, scaled, gpu::lane_id() / kLanes * kLanes + h);
-      MOEBENCH_UNROLL
-      for (int c = 0; c < kColumns; ++c) sum[h * kColumns + c] += of_head * value[c];
-    }
-  }
+}
+
+// Where columns 4 quad .. 4 quad + 3 of a head's sums lie, in units of four: what eight lanes store
+// together meets all banks.
+template <int kHeadDim>
+MOEBENCH_DEVICE int place_of_sum(int head, int quad) {
+  constexpr int kQuads = kHeadDim / 16;  // of a lane
+  const int other = kQuads == 4 ? (quad / kQuads / 2 | (head & 1) << 1) : (head & 1);
+  return quad ^ other;
 }
 
 // This token's key and value, of a head: by a warp, four columns a lane.
@@ -286,7 +329,12 @@ MOEBENCH_DEVICE void await_queries(const Work& work, const Token& token, const I
           gpu::float_from_bits(words.x) * work.scale, gpu::float_from_bits(words.y) * work.scale,
           gpu::float_from_bits(words.z) * work.scale, gpu::float_from_bits(words.w) * work.scale};
     }
-    *reinterpret_cast<float4*>(&to.query[head][4 * thread % kHeadDim]) = four;
+    const TwoParts first(four.x, four.y);
+    const TwoParts second(four.z, four.w);
+    const int column = 4 * thread % kHeadDim;
+    const int at = column % 32 / 2;
+    *reinterpret_cast<uint2*>(&to.query[0][column / 32][head][at]) = {first.high, second.high};
+    *reinterpret_cast<uint2*>(&to.query[1][column / 32][head][at]) = {first.low, second.low};
   } else if (item.end == token.position + 1 && gpu::warp_id() == kThreadsOfQueries / gpu::kWarp) {
     await_key_value<kCache>(work, token, item, shown, to);
   }
@@ -312,11 +360,7 @@ template <Format kCache, int kHeadDim>
 MOEBENCH_DEVICE void attend(const Work& work, const Token& token, const Item& item,
                             Chunk<kCache, kHeadDim>& stored, Attending<kHeadDim>& shared,
                             Shown& shown) {
-  using Stored = Chunk<kCache, kHeadDim>;
-  constexpr int kColumns = Stored::kColumns;
   const int warp = gpu::warp_id();
-  const int lane = gpu::lane_id();
-  const int slot = lane / kLanes;
   Decoded<kCache, kHeadDim> chunk;
   chunk.take(stored);
   // Of an item before this one, all have read the queries.
@@ -324,43 +368,64 @@ MOEBENCH_DEVICE void attend(const Work& work, const Token& token, const Item& it
   sync_consumers();
   float largest = kLowest;
   float total = 0;
-  float sum[kHeads * kColumns] = {};
+  float sum[kHeadDim / 8][4] = {};
   MOEBENCH_NO_UNROLL
-  for (int begin = item.begin; begin < item.end; begin += kChunk) {
-    Stored next = {};
-    if (begin + kChunk < item.end) next.load(work.kv, token, item, begin + kChunk);
+  for (int begin = item.begin; begin + warp * kOfWarp < item.end; begin += kChunk) {
+    Chunk<kCache, kHeadDim> next = {};
+    if (begin + kChunk < item.end) {
+      next.load(work.kv, stored.place(work.kv, token, item, begin + kChunk));
+    }
     chunk.add_own(token, item, begin, shared);
-    attend_chunk(chunk, begin, item.end, shared.query, largest, total, sum);
+    attend_chunk(chunk, begin, item.end, begin == item.begin, shared, largest, total, sum);
     stored = next;
     chunk.take(stored);
   }
-  MOEBENCH_UNROLL
-  for (int offset = kLanes; offset < gpu::kWarp; offset *= 2) {
-    total += gpu::shuffle_xor(gpu::kAllLanes, total, offset);
+  const int warps = (item.end - item.begin + kOfWarp - 1) / kOfWarp;  // that have found something
+  if (warp < warps) {
+    total += gpu::shuffle_xor(gpu::kAllLanes, total, 1);
+    total += gpu::shuffle_xor(gpu::kAllLanes, total, 2);
+    const int head = lane_group();
+    constexpr int kQuads = kHeadDim / 16;
+    MOEBENCH_UNROLL
+    for (int q = 0; q < kQuads; ++q) {
+      float four[4];
+      MOEBENCH_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const auto& parts = sum[4 * q % (kHeadDim / 8) + i];
+        const int group = q / (kQuads / 2);
+        four[i] = parts[group] + parts[group + 2];
+      }
+      const int place = place_of_sum<kHeadDim>(head, kQuads * lane_in_group() + q);
+      *reinterpret_cast<float4*>(&shared.sums[warp][head][4 * place]) = {four[0], four[1], four[2],
+                                                                         four[3]};
+    }
+    if (lane_in_group() == 0) shared.stats[warp][head] = {largest, total};
   }
-  // The slots' sums: a lane is left with two heads.
-  add_halves<4 * kColumns>(sum, kLanes);
-  add_halves<2 * kColumns>(sum, 2 * kLanes);
-  const int head = (slot & 1) * 4 + (slot & 2);
-  MOEBENCH_UNROLL
-  for (int i = 0; i < 2 * kColumns; ++i) {
-    shared.sums[warp][head + i / kColumns][Stored::column() + i % kColumns] = sum[i];
-  }
-  if (slot == 0) shared.stats[warp][lane] = {largest, total};
   sync_consumers();
   const int group = work.num_heads / work.kv.num_kv_heads;
   for (int i = static_cast<int>(threadIdx.x); i < group * kHeadDim / 2; i += kConsumers) {
     const int h = 2 * i / kHeadDim;
     const int column = 2 * i % kHeadDim;
+    const int place = 4 * place_of_sum<kHeadDim>(h, column / 4) + column % 4;
     Found found{kLowest, 0, {0, 0}};
-    MOEBENCH_UNROLL
-    for (int w = 0; w < kWarps; ++w) found.largest = fmaxf(found.largest, shared.stats[w][h].x);
+    float2 of_warp[kWarps];
+    float2 two[kWarps];
     MOEBENCH_UNROLL
     for (int w = 0; w < kWarps; ++w) {
-      const float factor = gpu::exp2_fast(shared.stats[w][h].x - found.largest);
-      found.total += factor * shared.stats[w][h].y;
-      MOEBENCH_UNROLL
-      for (int c = 0; c < 2; ++c) found.sum[c] += factor * shared.sums[w][h][column + c];
+      of_warp[w] = {kLowest, 0};
+      two[w] = {0, 0};
+      if (w >= warps) continue;
+      of_warp[w] = shared.stats[w][h];
+      two[w] = *reinterpret_cast<const float2*>(&shared.sums[w][h][place]);
+    }
+    MOEBENCH_UNROLL
+    for (int w = 0; w < kWarps; ++w) found.largest = fmaxf(found.largest, of_warp[w].x);
+    MOEBENCH_UNROLL
+    for (int w = 0; w < kWarps; ++w) {
+      const float factor = gpu::exp2_fast(of_warp[w].x - found.largest);
+      found.total += factor * of_warp[w].y;
+      found.sum[0] += factor * two[w].x;
+      found.sum[1] += factor * two[w].y;
     }
     if (token.splits == 1) {
       const int of_all = item.kv_head * group + h;
