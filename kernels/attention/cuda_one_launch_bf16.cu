@@ -69,6 +69,18 @@ MOEBENCH_DEVICE void await_found(const Work& work, int words, const Shown& shown
   sync_consumers();
 }
 
+// By two producer warps, a thread each: a barrier's address is the same for a whole warp, so lanes
+// would take turns.
+MOEBENCH_DEVICE void init_barriers(gpu::Mbarrier* full, gpu::Mbarrier* empty,
+                                   gpu::Mbarrier* out_full) {
+  const auto producer = static_cast<int>(threadIdx.x) - kConsumers;
+  if (producer == 0) gpu::init_ring(full, empty, kStages, kProducers, kWarps);
+  if (producer != gpu::kWarp) return;
+  MOEBENCH_UNROLL
+  for (int i = 0; i < kMostOutPieces; ++i) gpu::mbarrier_init(&out_full[i], kProducers);
+  gpu::fence_mbarrier_init();
+}
+
 // What the launch before has left, so that the next finds nothing. The consumers of all blocks.
 MOEBENCH_DEVICE void clear(Shown& shown) {
   auto* words = reinterpret_cast<uint4*>(&shown);
@@ -88,28 +100,37 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   MOEBENCH_SHARED(Partial, partial, [1]);
   MOEBENCH_SHARED(unsigned, turn, [1]);
   const auto thread = static_cast<int>(threadIdx.x);
-  if (thread == 0) {
-    gpu::init_ring(full, empty, kStages, kProducers, kWarps);
-    for (gpu::Mbarrier& piece : out_full) gpu::mbarrier_init(&piece, kProducers);
-    gpu::fence_mbarrier_init();
-  }
-  gpu::sync_threads();
-  const int query_size = work.num_heads * kHeadDim;
   const int cols = work.hidden_size;
+  using Row = fused::RowPart<4>;
+  Row row;
+  float sink = kLowest / 2;  // still to be multiplied with log2 e
+  if (thread < kConsumers) {
+    // Of memory: the first thing to do.
+    row.load_weights(work.norm.weight, cols);
+    if (work.sinks != nullptr && thread < work.num_heads) {
+      sink = gpu::load_constant(work.sinks + thread);
+    }
+  } else {
+    init_barriers(full, empty, out_full);
+  }
+  const int query_size = work.num_heads * kHeadDim;
   const int row_bytes = bytes_of(cols, kRun<kWeights>);
   const int out_row_bytes = bytes_of(query_size, kRun<kWeights>);
-  const auto most_out_rows = static_cast<int>((cols + gridDim.x - 1) / gridDim.x);
+  const int most_out_rows = work.out_rows_of_block.each + (work.out_rows_of_block.more > 0 ? 1 : 0);
   const Streams<kHeadDim> streams{gpu::dynamic_shared(),
                                   full,
                                   empty,
                                   out_full,
-                                  share_of_block(work.pairs[0] + work.pairs[1] + work.pairs[2]),
-                                  share_of_block(cols),
+                                  share_of_block(work.pairs_of_block),
+                                  share_of_block(work.out_rows_of_block),
                                   row_bytes,
                                   out_row_bytes,
                                   (row_bytes + kPieceBytes - 1) / kPieceBytes,
                                   out_stage_bytes(most_out_rows)};
   if (thread >= kConsumers) {
+    // They wait for their barriers, and not for the consumers, who see them behind theirs.
+    gpu::sync_named(kProducersBarrier, kThreads - kConsumers);
+    gpu::arrive_named(kStartBarrier, kThreads);
     gpu::lower_max_registers<kProducerRegisters>();
     ask_for_pairs(work, streams);
     ask_for_out_rows(work, streams);
@@ -123,50 +144,50 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   auto* found = reinterpret_cast<uint4*>(streams.memory + places.found);
   float out_factor[kOutPasses] = {};
   float out_bias[kOutPasses] = {};
-  using Row = fused::RowPart<4>;
-  Row row;
-  row.load_weights(work.norm.weight, cols);
   gpu::wait_for_previous_kernel();
+  // All that is asked for here is on its way together.
+  const int position = work.kv.position[0];
+  const int sequence = work.kv.sequence[0];
+  const bool takes_turn = thread == kConsumers - 1;
+  unsigned turn_of_grid = 0;
+  if (takes_turn) turn_of_grid = gpu::grid_turn(&work.signals->turn);
   row.load_row(work.norm.x, work.norm.addend, cols);
-  const Token token(work);
-  if (thread == kConsumers - 1) {
-    turn[0] = gpu::grid_turn(&work.signals->turn);
+  if (blockIdx.x == gridDim.x - 1) row.store_row(work.norm.sum, cols);
+  const float squares = gpu::warp_sum(row.squares());
+  if (gpu::lane_id() == 0) partial[0].of[0][0][gpu::warp_id()] = squares;
+  if (takes_turn) {
+    turn[0] = turn_of_grid;
     gpu::arrive_at_grid(&work.signals->turn);
   }
-  if (blockIdx.x == gridDim.x - 1) row.store_row(work.norm.sum, cols);
   if (thread < work.num_heads) {
-    attending[0].sinks[thread] =
-        work.sinks != nullptr ? gpu::load_constant(work.sinks + thread) * kLog2E : kLowest;
+    attending[0].sinks[thread] = sink;
   }
-  row.normalise(
-      fused::row_scale(gpu::block_sum<kConsumers>(row.squares(), [] { sync_consumers(); }), cols,
-                       work.norm.epsilon));
-  fused::for_each_unit(row, cols / 8, [&](int unit, const float4& first, const float4& second) {
-    x[place_of<kWeights>(unit)] = gpu::pack_inputs<kWeights>(first, second);
-  });
-  sync_consumers();
-  Shown& shown = work.signals->at[turn[0]];
+  const Token token(work, position, sequence);
   const int num_items = work.kv.num_kv_heads * token.splits;
   const auto blocks = static_cast<int>(gridDim.x);
   const auto block = static_cast<int>(blockIdx.x);
-  // What is there of the block's first item comes while the weights do.
   Chunk<kCache, kHeadDim> chunk = {};
+  std::int64_t place = -1;
   if (block < num_items) {
     const Item item(work, token, block);
-    chunk.load(work.kv, chunk.place(work.kv, token, item, item.begin));
+    place = chunk.place(work.kv, token, item);
   }
+  sync_consumers();
+  // In the order of gpu::block_sum.
+  float sum_of_squares = 0;
+  MOEBENCH_UNROLL
+  for (int w = 0; w < kWarps; ++w) sum_of_squares += partial[0].of[0][0][w];
+  row.normalise(fused::row_scale(sum_of_squares, cols, work.norm.epsilon));
+  fused::for_each_unit(row, cols / 8, [&](int unit, const float4& first, const float4& second) {
+    x[place_of<kWeights>(unit)] = gpu::pack_inputs<kWeights>(first, second);
+  });
+  // What is there of the block's first item comes while the weights do.
+  chunk.load_first(work.kv, place);
+  gpu::sync_named(kStartBarrier, kThreads);
+  Shown& shown = work.signals->at[turn[0]];
   multiply_pairs<kWeights, kCache>(work, streams, token, x, partial[0], shown);
 
-  for (int i = block; i < num_items; i += blocks) {
-    const Item item(work, token, i);
-    if (i > block) chunk.load(work.kv, chunk.place(work.kv, token, item, item.begin));
-    attend(work, token, item, chunk, attending[0], shown);
-  }
-  if (token.splits > 1) {
-    for (int i = block; i < num_items; i += blocks) {
-      join_splits<kHeadDim>(work, token, Item(work, token, i), attending[0].sinks, shown);
-    }
-  }
+  // While queries come.
   MOEBENCH_UNROLL
   for (int pass = 0; pass < kOutPasses; ++pass) {
     const int r = (pass * kOutTiles + gpu::warp_id()) * kTileRows + gpu::lane_id();
@@ -178,6 +199,17 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
     out_bias[pass] = gpu::load_constant(work.output.bias + streams.out_rows.begin + r);
   }
   clear(work.signals->at[turn[0] ^ 1]);
+
+  for (int i = block; i < num_items; i += blocks) {
+    const Item item(work, token, i);
+    if (i > block) chunk.load_first(work.kv, chunk.place(work.kv, token, item));
+    attend(work, token, item, chunk, attending[0], shown);
+  }
+  if (token.splits > 1) {
+    for (int i = block; i < num_items; i += blocks) {
+      join_splits<kHeadDim>(work, token, Item(work, token, i), attending[0].sinks, shown);
+    }
+  }
   Ahead<kWeights> ahead;
   ahead.take(streams);
   await_found<kWeights>(work, query_size / 2, shown, found);
@@ -297,6 +329,7 @@ void run(const Args& args, Context& context) {
   work.norm = fused::device_norm(around.norm);
   work.hidden_size = static_cast<int>(hidden_size);
   work.num_heads = static_cast<int>(num_heads);
+  work.group = static_cast<int>(num_heads / args.kv.num_kv_heads);
   work.kv = device_kv(args.kv, args.places);
   work.cos = around.cos.data;
   work.sin = around.sin.data;
@@ -304,6 +337,9 @@ void run(const Args& args, Context& context) {
   work.scale = args.scale * kLog2E;
   work.window = static_cast<int>(args.window);
   const auto blocks = static_cast<std::int64_t>(gpu::device_info().num_sms);
+  work.pairs_of_block =
+      shared_by(static_cast<int>(blocks), work.pairs[0] + work.pairs[1] + work.pairs[2]);
+  work.out_rows_of_block = shared_by(static_cast<int>(blocks), work.hidden_size);
   work.most_splits = static_cast<int>(std::clamp<std::int64_t>(
       std::min<std::int64_t>(blocks, kMostItems) / args.kv.num_kv_heads, 1, kMostSplits));
   work.out = around.out.data;

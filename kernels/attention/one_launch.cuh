@@ -56,6 +56,13 @@ struct DeviceProduct {
   const float* bias;    // null: none
 };
 
+// How blocks share something out: so many each, and the first `more` blocks one more. The host
+// divides: for a block it would be among the first hundred instructions.
+struct Shared {
+  int each, more;
+};
+inline Shared shared_by(int blocks, int count) { return {count / blocks, count % blocks}; }
+
 struct Work {
   fused::DeviceNorm norm;
   DeviceProduct parts[3];  // query, key, value
@@ -63,6 +70,7 @@ struct Work {
   DeviceProduct output;
   int hidden_size;
   int num_heads;
+  int group;  // heads that share a key/value head
   DeviceKv kv;
   const float* cos;
   const float* sin;
@@ -70,21 +78,24 @@ struct Work {
   float scale;         // the contract's times log2 e
   int window;
   int most_splits;
+  Shared pairs_of_block;
+  Shared out_rows_of_block;
   float* out;
   Signals* signals;
 };
 
-// The block's share of `count`.
 struct Share {
   int begin, count;
 };
-MOEBENCH_DEVICE Share share_of_block(int count) {
-  const auto begin = static_cast<int>(static_cast<std::int64_t>(count) * blockIdx.x / gridDim.x);
-  const auto end =
-      static_cast<int>(static_cast<std::int64_t>(count) * (blockIdx.x + 1) / gridDim.x);
-  return {begin, end - begin};
+MOEBENCH_DEVICE Share share_of_block(const Shared& shared) {
+  const auto block = static_cast<int>(blockIdx.x);
+  const bool has_more = block < shared.more;
+  return {block * shared.each + (has_more ? block : shared.more), shared.each + (has_more ? 1 : 0)};
 }
 
+// Barrier 1 is that of the consumers.
+constexpr int kProducersBarrier = 2;
+constexpr int kStartBarrier = 3;  // the ring, and the inputs of the first products, are there
 MOEBENCH_DEVICE void sync_consumers() { gpu::sync_named(1, kConsumers); }
 
 // Words that others write meanwhile, as soon as none is zero.
@@ -111,13 +122,18 @@ struct Token {
   int split_size;
   int splits;
 
-  MOEBENCH_DEVICE Token(const Work& work)
-      : position(work.kv.position[0]), sequence(work.kv.sequence[0]) {
+  MOEBENCH_DEVICE Token(const Work& work, int at, int of_sequence)
+      : position(at), sequence(of_sequence) {
     first = work.window > 0 && position >= work.window ? position - work.window + 1 : 0;
-    const int count = position - first + 1;
-    const int most = kSplitStep * work.most_splits;
-    split_size = count <= kChunk ? kChunk : (count + most - 1) / most * kSplitStep;
-    splits = (count + split_size - 1) / split_size;
+    split_size = kChunk;
+    splits = 1;
+    // Unsigned: a division that many instructions shorter.
+    const auto count = static_cast<unsigned>(position - first + 1);
+    if (count <= kChunk) return;
+    const unsigned most = kSplitStep * static_cast<unsigned>(work.most_splits);
+    const unsigned size = (count + most - 1) / most * kSplitStep;
+    split_size = static_cast<int>(size);
+    splits = static_cast<int>((count + size - 1) / size);
   }
 };
 

@@ -17,7 +17,7 @@ MOEBENCH_DEVICE std::uint32_t e4m3_pair(std::uint32_t codes, int pair) {
 // What attention needs of shared memory.
 template <int kHeadDim>
 struct Attending {
-  float sinks[kMostQuery / kHeadDim];  // of all heads, in powers of two
+  float sinks[kMostQuery / kHeadDim];  // of all heads, in powers of e
   // Pairs of bf16: what is nearest, then what is left; of 32 columns each.
   std::uint32_t query[2][kHeadDim / 32][kHeads][16];
   std::uint32_t key_value[2][kHeadDim / 2];          // this token's: pairs of bf16
@@ -32,11 +32,15 @@ struct Item {
   int at;  // in Shown
 
   MOEBENCH_DEVICE Item(const Work& work, const Token& token, int item)
-      : kv_head(item % work.kv.num_kv_heads), split(item / work.kv.num_kv_heads) {
+      : kv_head(static_cast<int>(static_cast<unsigned>(item) % heads(work))),
+        split(static_cast<int>(static_cast<unsigned>(item) / heads(work))) {
     begin = token.first + split * token.split_size;
     const int behind = token.position + 1;
     end = begin + token.split_size < behind ? begin + token.split_size : behind;
     at = kv_head * work.most_splits + split;
+  }
+  MOEBENCH_DEVICE static unsigned heads(const Work& work) {
+    return static_cast<unsigned>(work.kv.num_kv_heads);
   }
 };
 
@@ -53,6 +57,36 @@ MOEBENCH_DEVICE int lane_in_group() { return gpu::lane_id() % 4; }
 MOEBENCH_DEVICE int key_position(int i) { return 8 * i + lane_group(); }
 MOEBENCH_DEVICE int value_position(int r) { return 2 * lane_in_group() + r % 2 + r / 2 * 8; }
 
+// So many words of a key or value, as they are loaded.
+template <Format kCache, int kCount>
+struct Words {
+  std::uint32_t of[kCount];
+
+  MOEBENCH_DEVICE std::uint32_t operator[](int i) const { return of[i]; }
+  template <bool kAlways>
+  MOEBENCH_DEVICE void load(bool wanted, const unsigned char* from) {
+    if (kAlways || wanted) load_words<4 * kCount, kCache == Format::kBf16>(from, of);
+  }
+};
+// Without a branch and in neighbouring registers: else the compiler moves the words to others right
+// behind the load, and so waits for it. Nor loads later, where it would like to.
+template <Format kCache>
+struct Words<kCache, 4> {
+  uint4 of;
+
+  MOEBENCH_DEVICE std::uint32_t operator[](int i) const {
+    return i == 0 ? of.x : i == 1 ? of.y : i == 2 ? of.z : of.w;
+  }
+  template <bool kAlways>
+  MOEBENCH_DEVICE void load(bool wanted, const unsigned char* from) {
+    if constexpr (kAlways) {
+      of = gpu::load_streaming(from);
+    } else {
+      gpu::load_streaming_if(wanted, from, of);
+    }
+  }
+};
+
 // Keys and values of a warp's positions of a chunk, as they are stored.
 template <Format kCache, int kHeadDim>
 struct Chunk {
@@ -60,55 +94,55 @@ struct Chunk {
   static constexpr int kKeyWords = 8 / kOfWord;  // of 32 columns
   static constexpr int kValueWords = kHeadDim / 8 / kOfWord;
 
-  std::uint32_t keys[2][kHeadDim / 32][kKeyWords];
-  std::uint32_t values[4][kValueWords];
+  Words<kCache, kKeyWords> keys[2][kHeadDim / 32];
+  Words<kCache, kValueWords> values[4];
   std::uint32_t key_scales[4];  // of float8, as those of values
   std::uint32_t value_scales[4];
 
-  // Where lane % 16 finds its position of chunk `begin`; below zero, in all lanes: no position of
-  // the warp is before the token. Lanes behind the last such position have that one, whose weight
-  // they will not have.
+  // Where lane % 16 finds its position of an item's first chunk; below zero, in all lanes: no
+  // position of the warp is before the token. Lanes behind the last such position have that one,
+  // whose weight they will not have.
   MOEBENCH_DEVICE static std::int64_t place(const DeviceKv& kv, const Token& token,
-                                            const Item& item, int begin) {
-    const int first = begin + gpu::warp_id() * kOfWarp;
+                                            const Item& item) {
+    const int first = item.begin + gpu::warp_id() * kOfWarp;
+    if (first >= item.end || first >= token.position) return -1;
+    return place_of_next(kv, token, item, item.begin);
+  }
+  // Of a later chunk that is to have something for the warp: some position is before the token.
+  MOEBENCH_DEVICE static std::int64_t place_of_next(const DeviceKv& kv, const Token& token,
+                                                    const Item& item, int begin) {
+    const int at = begin + gpu::warp_id() * kOfWarp + gpu::lane_id() % kOfWarp;
     const int behind = item.end < token.position ? item.end : token.position;
-    if (first >= behind) return -1;
-    const int at = first + gpu::lane_id() % kOfWarp;
     return kv_offset(kv, token.sequence, at < behind ? at : behind - 1, item.kv_head);
   }
-  MOEBENCH_DEVICE void load(const DeviceKv& kv, std::int64_t place) {
+  MOEBENCH_DEVICE void load_first(const DeviceKv& kv, std::int64_t place) {
     *this = {};
-    if (place < 0) return;
+    load<false>(place >= 0, kv, place);
+  }
+  MOEBENCH_DEVICE void load_next(const DeviceKv& kv, std::int64_t place) {
+    load<true>(true, kv, place);
+  }
+  template <bool kAlways>
+  MOEBENCH_DEVICE void load(bool wanted, const DeviceKv& kv, std::int64_t place) {
     MOEBENCH_UNROLL
     for (int i = 0; i < 2; ++i) {
       const unsigned char* row = kv.keys + gpu::shuffle(gpu::kAllLanes, place, key_position(i)) +
                                  4 * kKeyWords * lane_in_group();
       MOEBENCH_UNROLL
-      for (int h = 0; h < kHeadDim / 32; ++h) load(row + 16 * kKeyWords * h, keys[i][h]);
+      for (int h = 0; h < kHeadDim / 32; ++h)
+        keys[i][h].template load<kAlways>(wanted, row + 16 * kKeyWords * h);
     }
     MOEBENCH_UNROLL
     for (int r = 0; r < 4; ++r) {
       const std::int64_t offset = gpu::shuffle(gpu::kAllLanes, place, value_position(r));
-      load(kv.values + offset + 4 * kValueWords * lane_group(), values[r]);
+      values[r].template load<kAlways>(wanted, kv.values + offset + 4 * kValueWords * lane_group());
       if constexpr (kCache != Format::kBf16) {
+        if (!kAlways && !wanted) continue;
         key_scales[r] =
             gpu::load_constant(reinterpret_cast<const std::uint32_t*>(kv.keys + offset + kHeadDim));
         value_scales[r] = gpu::load_constant(
             reinterpret_cast<const std::uint32_t*>(kv.values + offset + kHeadDim));
       }
-    }
-  }
-  template <int kWords>
-  MOEBENCH_DEVICE static void load(const unsigned char* from, std::uint32_t (&to)[kWords]) {
-    if constexpr (kWords == 4) {
-      // Not where the compiler would like to have it: later.
-      const uint4 words = gpu::load_streaming(from);
-      to[0] = words.x;
-      to[1] = words.y;
-      to[2] = words.z;
-      to[3] = words.w;
-    } else {
-      load_words<4 * kWords, kCache == Format::kBf16>(from, to);
     }
   }
 };
@@ -125,7 +159,7 @@ struct Decoded {
   float value_scales[4];
 
   template <int kWords>
-  MOEBENCH_DEVICE static void decode(const std::uint32_t (&words)[kWords],
+  MOEBENCH_DEVICE static void decode(const Words<kCache, kWords>& words,
                                      std::uint32_t (&pairs)[kWords * Stored::kOfWord / 2]) {
     MOEBENCH_UNROLL
     for (int i = 0; i < kWords * Stored::kOfWord / 2; ++i) {
@@ -319,7 +353,7 @@ MOEBENCH_DEVICE void await_queries(const Work& work, const Token& token, const I
   static_assert(kThreadsOfQueries % gpu::kWarp == 0 && 2 * kMostHeadDim / 4 <= gpu::kWarp);
   static_assert(kThreadsOfQueries + gpu::kWarp <= kConsumers);
   const auto thread = static_cast<int>(threadIdx.x);
-  const int group = work.num_heads / work.kv.num_kv_heads;
+  const int group = work.group;
   if (thread < kThreadsOfQueries) {
     const int head = 4 * thread / kHeadDim;
     float4 four = {0, 0, 0, 0};
@@ -347,7 +381,8 @@ struct Found {
   float sum[2];
 };
 // With the head's sink: the two columns.
-MOEBENCH_DEVICE void show_head(float sink, const Found& found, std::uint32_t* to) {
+MOEBENCH_DEVICE void show_head(float of_head, const Found& found, std::uint32_t* to) {
+  const float sink = of_head * kLog2E;
   const float most = fmaxf(found.largest, sink);
   const float weight = gpu::exp2_fast(found.largest - most);
   const float total = found.total * weight + gpu::exp2_fast(sink - most);
@@ -369,19 +404,18 @@ MOEBENCH_DEVICE void attend(const Work& work, const Token& token, const Item& it
   float largest = kLowest;
   float total = 0;
   float sum[kHeadDim / 8][4] = {};
-  MOEBENCH_NO_UNROLL
-  for (int begin = item.begin; begin + warp * kOfWarp < item.end; begin += kChunk) {
-    Chunk<kCache, kHeadDim> next = {};
-    if (begin + kChunk < item.end) {
-      next.load(work.kv, stored.place(work.kv, token, item, begin + kChunk));
+  const int warps = (item.end - item.begin + kOfWarp - 1) / kOfWarp;  // that find something
+  if (warp < warps) {
+    int begin = item.begin;
+    MOEBENCH_NO_UNROLL
+    for (int next = begin + kChunk; next + warp * kOfWarp < item.end; next += kChunk) {
+      stored.load_next(work.kv, stored.place_of_next(work.kv, token, item, next));
+      attend_chunk(chunk, begin, item.end, begin == item.begin, shared, largest, total, sum);
+      chunk.take(stored);
+      begin = next;
     }
     chunk.add_own(token, item, begin, shared);
     attend_chunk(chunk, begin, item.end, begin == item.begin, shared, largest, total, sum);
-    stored = next;
-    chunk.take(stored);
-  }
-  const int warps = (item.end - item.begin + kOfWarp - 1) / kOfWarp;  // that have found something
-  if (warp < warps) {
     total += gpu::shuffle_xor(gpu::kAllLanes, total, 1);
     total += gpu::shuffle_xor(gpu::kAllLanes, total, 2);
     const int head = lane_group();
@@ -402,43 +436,43 @@ MOEBENCH_DEVICE void attend(const Work& work, const Token& token, const Item& it
     if (lane_in_group() == 0) shared.stats[warp][head] = {largest, total};
   }
   sync_consumers();
-  const int group = work.num_heads / work.kv.num_kv_heads;
-  for (int i = static_cast<int>(threadIdx.x); i < group * kHeadDim / 2; i += kConsumers) {
-    const int h = 2 * i / kHeadDim;
-    const int column = 2 * i % kHeadDim;
-    const int place = 4 * place_of_sum<kHeadDim>(h, column / 4) + column % 4;
-    Found found{kLowest, 0, {0, 0}};
-    float2 of_warp[kWarps];
-    float2 two[kWarps];
-    MOEBENCH_UNROLL
-    for (int w = 0; w < kWarps; ++w) {
-      of_warp[w] = {kLowest, 0};
-      two[w] = {0, 0};
-      if (w >= warps) continue;
-      of_warp[w] = shared.stats[w][h];
-      two[w] = *reinterpret_cast<const float2*>(&shared.sums[w][h][place]);
-    }
-    MOEBENCH_UNROLL
-    for (int w = 0; w < kWarps; ++w) found.largest = fmaxf(found.largest, of_warp[w].x);
-    MOEBENCH_UNROLL
-    for (int w = 0; w < kWarps; ++w) {
-      const float factor = gpu::exp2_fast(of_warp[w].x - found.largest);
-      found.total += factor * of_warp[w].y;
-      found.sum[0] += factor * two[w].x;
-      found.sum[1] += factor * two[w].y;
-    }
-    if (token.splits == 1) {
-      const int of_all = item.kv_head * group + h;
-      show_head(shared.sinks[of_all], found, shown.found + (of_all * kHeadDim + column) / 2);
-      continue;
-    }
-    std::uint32_t* sums = shown.sums[item.at] + h * kHeadDim + column;
-    gpu::store_relaxed(sums, gpu::shown(found.sum[0]));
-    gpu::store_relaxed(sums + 1, gpu::shown(found.sum[1]));
-    if (column == 0) {
-      gpu::store_relaxed(&shown.stats[item.at][h][0], gpu::shown(found.largest));
-      gpu::store_relaxed(&shown.stats[item.at][h][1], gpu::shown(found.total));
-    }
+  const int group = work.group;
+  static_assert(kHeads * kHeadDim / 2 <= kConsumers);
+  const int h = static_cast<int>(threadIdx.x / (kHeadDim / 2));
+  const int column = static_cast<int>(2 * threadIdx.x % kHeadDim);
+  if (h >= group) return;
+  const int place = 4 * place_of_sum<kHeadDim>(h, column / 4) + column % 4;
+  Found found{kLowest, 0, {0, 0}};
+  float2 of_warp[kWarps];
+  float2 two[kWarps];
+  MOEBENCH_UNROLL
+  for (int w = 0; w < kWarps; ++w) {
+    of_warp[w] = {kLowest, 0};
+    two[w] = {0, 0};
+    if (w >= warps) continue;
+    of_warp[w] = shared.stats[w][h];
+    two[w] = *reinterpret_cast<const float2*>(&shared.sums[w][h][place]);
+  }
+  MOEBENCH_UNROLL
+  for (int w = 0; w < kWarps; ++w) found.largest = fmaxf(found.largest, of_warp[w].x);
+  MOEBENCH_UNROLL
+  for (int w = 0; w < kWarps; ++w) {
+    const float factor = gpu::exp2_fast(of_warp[w].x - found.largest);
+    found.total += factor * of_warp[w].y;
+    found.sum[0] += factor * two[w].x;
+    found.sum[1] += factor * two[w].y;
+  }
+  if (token.splits == 1) {
+    const int of_all = item.kv_head * group + h;
+    show_head(shared.sinks[of_all], found, shown.found + (of_all * kHeadDim + column) / 2);
+    return;
+  }
+  std::uint32_t* sums = shown.sums[item.at] + h * kHeadDim + column;
+  gpu::store_relaxed(sums, gpu::shown(found.sum[0]));
+  gpu::store_relaxed(sums + 1, gpu::shown(found.sum[1]));
+  if (column == 0) {
+    gpu::store_relaxed(&shown.stats[item.at][h][0], gpu::shown(found.largest));
+    gpu::store_relaxed(&shown.stats[item.at][h][1], gpu::shown(found.total));
   }
 }
 
@@ -446,12 +480,15 @@ MOEBENCH_DEVICE void attend(const Work& work, const Token& token, const Item& it
 template <int kHeadDim>
 MOEBENCH_DEVICE void join_splits(const Work& work, const Token& token, const Item& item,
                                  const float* sinks, Shown& shown) {
-  const int group = work.num_heads / work.kv.num_kv_heads;
+  const int group = work.group;
   const int units = group * kHeadDim / 4;
   const int split = static_cast<int>(threadIdx.x) % kMostSplits;
-  const int last = units * (item.split + 1) / token.splits;
-  for (int begin = units * item.split / token.splits; begin < last;
-       begin += kConsumers / kMostSplits) {
+  const auto part = [&](int split_of) {
+    return static_cast<int>(static_cast<unsigned>(units * split_of) /
+                            static_cast<unsigned>(token.splits));
+  };
+  const int last = part(item.split + 1);
+  for (int begin = part(item.split); begin < last; begin += kConsumers / kMostSplits) {
     const int unit = begin + static_cast<int>(threadIdx.x) / kMostSplits;
     const int h = 4 * unit / kHeadDim;
     float largest = kLowest;
