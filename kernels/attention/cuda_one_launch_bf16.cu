@@ -37,33 +37,47 @@ namespace moebench::attention {
 namespace {
 
 // What all heads found, as soon as it is there, into `to`.
-template <Format kWeights>
-MOEBENCH_DEVICE void await_found(const Work& work, int words, const Shown& shown, uint4* to) {
-  // Until some is there, one warp asks for a word of each key/value head: asking for all of them
-  // all the time would be as much as the weights.
-  if (gpu::warp_id() == 0) {
-    const int of_head = words / work.kv.num_kv_heads;
-    while (true) {
-      const bool is_there = gpu::lane_id() < work.kv.num_kv_heads &&
-                            gpu::load_relaxed(&shown.found[gpu::lane_id() * of_head]) != 0;
-      if (gpu::any(gpu::kAllLanes, is_there)) break;
-      gpu::spin_on();
+template <Format kWeights, int kHeadDim>
+MOEBENCH_DEVICE void await_found(const Work& work, int words, bool has_attended, const Shown& shown,
+                                 uint4* to) {
+  // All threads ask for theirs until they have them: to wait for a first word and then to ask for
+  // the rest would be one way to the second-level cache and back more. But not for long, as that is
+  // as much as the weights: where a block has nothing to attend to, one warp waits for queries
+  // first.
+  if (!has_attended) {
+    if (gpu::warp_id() == 0) {
+      const int of_head = work.group * kHeadDim;
+      while (true) {
+        const bool is_there = gpu::lane_id() >= work.kv.num_kv_heads ||
+                              gpu::load_relaxed(&shown.query[gpu::lane_id() * of_head]) != 0;
+        if (gpu::all(gpu::kAllLanes, is_there)) break;
+        gpu::spin_on();
+      }
     }
+    sync_consumers();
   }
-  sync_consumers();
   constexpr int kLoads = kMostQuery / 2 / 4 / kConsumers;
   uint4 mine[kLoads] = {};
-  MOEBENCH_UNROLL
-  for (int i = 0; i < kLoads; ++i) {
-    const int at = static_cast<int>(threadIdx.x) + i * kConsumers;
-    if (4 * at < words)
+  const auto is_missing = [&](int i) {
+    return 4 * (static_cast<int>(threadIdx.x) + i * kConsumers) < words && !are_there(mine[i]);
+  };
+  bool are_missing = true;
+  while (are_missing) {
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kLoads; ++i) {
+      const int at = static_cast<int>(threadIdx.x) + i * kConsumers;
+      if (!is_missing(i)) continue;
       mine[i] = gpu::load_relaxed(reinterpret_cast<const uint4*>(shown.found) + at);
+    }
+    are_missing = false;
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kLoads; ++i) are_missing |= is_missing(i);
+    if (are_missing) gpu::spin_on();
   }
   MOEBENCH_UNROLL
   for (int i = 0; i < kLoads; ++i) {
     const int at = static_cast<int>(threadIdx.x) + i * kConsumers;
     if (4 * at >= words) continue;
-    if (!are_there(mine[i])) mine[i] = await_words(shown.found + 4 * at);
     to[place_of<kWeights>(at)] = mine[i];
   }
   sync_consumers();
@@ -212,7 +226,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   }
   Ahead<kWeights> ahead;
   ahead.take(streams);
-  await_found<kWeights>(work, query_size / 2, shown, found);
+  await_found<kWeights, kHeadDim>(work, query_size / 2, block < num_items, shown, found);
   gpu::let_next_kernel_start();
   multiply_out_rows<kWeights>(work, streams, out_factor, out_bias, ahead, found, partial[0]);
 }
