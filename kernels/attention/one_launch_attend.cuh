@@ -312,6 +312,12 @@ MOEBENCH_DEVICE void await_key_value(const Work& work, const Token& token, const
   const int which = i / kHeadDim;
   const int column = i % kHeadDim;
   const bool is_inside = which < 2;
+  // Of float8, where they are stored: looked up before they are there.
+  unsigned char* row = nullptr;
+  if constexpr (kCache != Format::kBf16) {
+    row = (which == 0 ? work.kv.keys : work.kv.values) +
+          kv_offset(work.kv, token.sequence, token.position, item.kv_head);
+  }
   uint4 words = {0, 0, 0, 0};
   if (is_inside) words = await_words(&shown.key_value[which][item.kv_head * kHeadDim + column]);
   if constexpr (kCache == Format::kBf16) {
@@ -336,11 +342,9 @@ MOEBENCH_DEVICE void await_key_value(const Work& work, const Token& token, const
     for (int c = 0; c < 4; ++c) codes |= gpu::element_code<kCache>(v[c], scale) << 8 * c;
     to.key_value[which][column / 2] = e4m3_pair(codes, 0);
     to.key_value[which][column / 2 + 1] = e4m3_pair(codes, 1);
-    unsigned char* row = (which == 0 ? work.kv.keys : work.kv.values) +
-                         kv_offset(work.kv, token.sequence, token.position, item.kv_head);
+    if (column == 0) to.scales[which] = scale;
     *reinterpret_cast<std::uint32_t*>(row + column) = codes;
     if (column > 0) return;
-    to.scales[which] = scale;
     *reinterpret_cast<float*>(row + kHeadDim) = scale;
   }
 }
@@ -453,8 +457,15 @@ MOEBENCH_DEVICE void attend(const Work& work, const Token& token, const Item& it
     of_warp[w] = shared.stats[w][h];
     two[w] = *reinterpret_cast<const float2*>(&shared.sums[w][h][place]);
   }
+  float largest_of[kWarps];
   MOEBENCH_UNROLL
-  for (int w = 0; w < kWarps; ++w) found.largest = fmaxf(found.largest, of_warp[w].x);
+  for (int w = 0; w < kWarps; ++w) largest_of[w] = of_warp[w].x;
+  MOEBENCH_UNROLL
+  for (int half = kWarps / 2; half > 0; half /= 2) {
+    MOEBENCH_UNROLL
+    for (int w = 0; w < half; ++w) largest_of[w] = fmaxf(largest_of[w], largest_of[w + half]);
+  }
+  found.largest = largest_of[0];
   MOEBENCH_UNROLL
   for (int w = 0; w < kWarps; ++w) {
     const float factor = gpu::exp2_fast(of_warp[w].x - found.largest);

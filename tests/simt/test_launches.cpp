@@ -889,11 +889,14 @@ TEST_CASE("attention: cuda_one_launch_bf16 on many multiprocessors") {
     check_same(run_half(s, weights, formats.cache, true, signals, pool), want);
   };
   // Rows of several pieces, more of them than the ring holds; splits of one chunk, of one and a
-  // half, of several; fewer than there are lanes to join them, and as many.
+  // half, of several; fewer than there are lanes to join them, and as many; the token alone in its
+  // split, in its warp, and in its warp's part of a second chunk.
   for (const HalfShape& shape :
        {HalfShape{16, 2, 64, 1504, 0, 1100, true}, HalfShape{8, 1, 64, 864, 0, 1023, true},
-        HalfShape{8, 1, 64, 96, 0, 2300, true}, HalfShape{8, 1, 64, 96, 0, 5000, false},
-        HalfShape{64, 8, 64, 480, 128, 200, true}, HalfShape{64, 8, 64, 480, 0, 1023, true}}) {
+        HalfShape{8, 1, 64, 96, 0, 2300, true}, HalfShape{8, 1, 64, 96, 0, 2304, false},
+        HalfShape{8, 1, 64, 96, 0, 2320, true}, HalfShape{8, 1, 64, 96, 0, 2432, true},
+        HalfShape{8, 1, 64, 96, 0, 5000, false}, HalfShape{64, 8, 64, 480, 128, 200, true},
+        HalfShape{64, 8, 64, 480, 0, 1023, true}}) {
     for (const HalfFormats& formats : {kHalfFormats[0], kHalfFormats[1]}) {
       check(shape, formats, 24);
     }
