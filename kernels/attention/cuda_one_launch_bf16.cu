@@ -16,7 +16,9 @@
 // C. The blocks of a key/value head share out its columns and join the splits, each some columns.
 // D. Every block reads what all heads found, and multiplies its rows, which have arrived.
 //
-// What multiplies has the bits of rms_norm/cuda_block, linear/cuda_stream_bf16, rope and kv_write.
+// With bf16 weights, norm, query, key, value and cache have the bits of rms_norm/cuda_block,
+// linear/cuda_stream_bf16, rope and kv_write; the last product adds in another order. Float8 is
+// multiplied by f16 inputs, which are rounded less (one_launch_products.cuh says how little).
 // Attention is done by tensor cores with queries and weights as two bf16 each, which hold 16 bits;
 // keys, values, sums and exponentials lose nothing (NMSE of the layer's half beside that of
 // cuda_split_kv: up to 1.1e-8, what a bf16 of the heads differs by now and then). Its splits depend
@@ -166,9 +168,11 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   unsigned turn_of_grid = 0;
   if (takes_turn) turn_of_grid = gpu::grid_turn(&work.signals->turn);
   row.load_row(work.norm.x, work.norm.addend, cols);
+  const TileEnd<kWeights, kHeadDim> tile_end(work, streams, gpu::warp_id());
   if (blockIdx.x == gridDim.x - 1) row.store_row(work.norm.sum, cols);
   const float squares = gpu::warp_sum(row.squares());
   if (gpu::lane_id() == 0) partial[0].of[0][0][gpu::warp_id()] = squares;
+  if constexpr (kWeights == Format::kFp8E4m3) RowPower::show(row, partial[0].largest);
   if (takes_turn) {
     turn[0] = turn_of_grid;
     gpu::arrive_at_grid(&work.signals->turn);
@@ -192,14 +196,16 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   MOEBENCH_UNROLL
   for (int w = 0; w < kWarps; ++w) sum_of_squares += partial[0].of[0][0][w];
   row.normalise(fused::row_scale(sum_of_squares, cols, work.norm.epsilon));
+  RowPower power;
+  if constexpr (kWeights == Format::kFp8E4m3) power = RowPower(partial[0].largest);
   fused::for_each_unit(row, cols / 8, [&](int unit, const float4& first, const float4& second) {
-    x[place_of<kWeights>(unit)] = gpu::pack_inputs<kWeights>(first, second);
+    x[place_of<kWeights>(unit)] = packed<kWeights>(first, second, power);
   });
   // What is there of the block's first item comes while the weights do.
   chunk.load_first(work.kv, place);
   gpu::sync_named(kStartBarrier, kThreads);
   Shown& shown = work.signals->at[turn[0]];
-  multiply_pairs<kWeights, kCache>(work, streams, token, x, partial[0], shown);
+  multiply_pairs<kWeights, kCache>(work, streams, token, tile_end, x, power, partial[0], shown);
 
   // While queries come.
   MOEBENCH_UNROLL
@@ -377,7 +383,9 @@ const Variant cuda_one_launch_bf16 = {
     .summary =
         "one token's norm, query, key, value, cache, attention and product behind it in one launch "
         "(Hopper); else cuda_decode_stream_mma",
-    .rounds = "inputs of products: bf16; of attention, alone: queries, keys, values, weights: bf16",
+    .rounds =
+        "inputs of products: bf16, of float8 weights' first: f16; of attention, alone: "
+        "queries, keys, values, weights: bf16",
     .max_nmse = [](const Problem&) { return 2e-5; },
     .unsupported =
         [](const Problem& problem) { return cuda_decode_stream_mma.unsupported(problem); },

@@ -1,5 +1,6 @@
 // The products of attention's half of a layer in one launch: how weights come, and what multiplies
-// them. Lanes, runs and the order of every sum are those of row_stream.cuh.
+// them. Lanes and runs are those of row_stream.cuh, and of query, key and value in bf16 the order
+// of every sum.
 #pragma once
 
 #include "kernels/attention/one_launch.cuh"
@@ -103,10 +104,17 @@ struct Streams {
   int out_stage_bytes;
 
   MOEBENCH_DEVICE int tiles() const { return (pairs.count + kTilePairs - 1) / kTilePairs; }
-  // The pairs of a tile, as even as can be: what is under way is counted in pieces.
+  // The pairs of a tile, as even as can be: what is under way is counted in pieces. Tiles lack
+  // fewer pairs together than one has, which needs no division: that takes as long as a product.
   MOEBENCH_DEVICE Share pairs_of(int tile) const {
-    const int begin = pairs.count * tile / tiles();
-    return {pairs.begin + begin, pairs.count * (tile + 1) / tiles() - begin};
+    const int lacking = tiles() * kTilePairs - pairs.count;
+    int of_each = 0;
+    MOEBENCH_UNROLL
+    for (int each = 1; each < kTilePairs; ++each) of_each += lacking >= each * tiles() ? 1 : 0;
+    const int size = kTilePairs - of_each;
+    const int shorter = lacking - of_each * tiles();  // the first ones, by a pair
+    return {pairs.begin + tile * size - (tile < shorter ? tile : shorter),
+            size - (tile < shorter ? 1 : 0)};
   }
   MOEBENCH_DEVICE unsigned char* stage(int piece) const {
     return memory + piece % kStages * kStageBytes;
@@ -209,12 +217,96 @@ MOEBENCH_DEVICE void ask_for_out_rows(const Work& work, const Streams<kHeadDim>&
   }
 }
 
-// The lane's inputs of a step.
+// Inputs. Those of bf16 weights are bf16. Of float8, Hopper makes f16 in an instruction for two
+// weights, and nothing else; so its inputs are f16 as well, each times a power of two that keeps
+// the largest below 2^16. f16 has 11 bits down to 2^-14 and steps of 2^-24 below: nothing that was
+// a bf16 changes unless it is less than 2^-31 of the largest.
+MOEBENCH_DEVICE float power_of_two(int exponent) {  // -126 .. 127
+  return gpu::float_from_bits(static_cast<std::uint32_t>(exponent + 127) << 23);
+}
+// Of what is less than 2^-100 nothing needs to be left.
+MOEBENCH_DEVICE int limited_exponent(std::uint32_t biased) {
+  const int exponent = static_cast<int>(biased) - 127;
+  return exponent < -100 ? -100 : exponent;
+}
+
+// The power of two of a normalised row. None of its values is larger than the largest norm weight
+// times the square root of their number, which is known before the row is.
+struct RowPower {
+  int exponent = 0;
+
+  RowPower() = default;
+
+  // By all consumers before a barrier of theirs, behind which it is made.
+  MOEBENCH_DEVICE static void show(const fused::RowPart<4>& row, std::uint32_t (&largest)[kWarps]) {
+    float most = 0;
+    MOEBENCH_UNROLL
+    for (const auto& weights : row.weights) {
+      MOEBENCH_UNROLL
+      for (const float weight : weights.v) most = fmaxf(most, fabsf(weight));
+    }
+    const unsigned of_warp = gpu::reduce_max(gpu::kAllLanes, gpu::bits_of(most));
+    if (gpu::lane_id() == 0) largest[gpu::warp_id()] = of_warp;
+  }
+  MOEBENCH_DEVICE explicit RowPower(const std::uint32_t (&largest)[kWarps]) {
+    static_assert(fused::kMostHeld <= 1 << 12);
+    std::uint32_t most = 0;
+    MOEBENCH_UNROLL
+    for (const std::uint32_t of_warp : largest) most = of_warp > most ? of_warp : most;
+    exponent = 15 - 6 - (limited_exponent(most >> 23) + 1);
+  }
+};
+// Eight neighbouring inputs.
+template <Format kWeights>
+MOEBENCH_DEVICE uint4 packed(const float4& a, const float4& b, const RowPower& power) {
+  if constexpr (kWeights == Format::kBf16) return gpu::pack_inputs<kWeights>(a, b);
+  const float factor = power_of_two(power.exponent);
+  return {gpu::pack_f16(a.x * factor, a.y * factor), gpu::pack_f16(a.z * factor, a.w * factor),
+          gpu::pack_f16(b.x * factor, b.y * factor), gpu::pack_f16(b.z * factor, b.w * factor)};
+}
+
+// By a warp: of its steps, pairs of bf16 become pairs of f16. What sums are to be multiplied with.
+MOEBENCH_DEVICE float make_f16(uint4* x, int num_steps) {
+  constexpr int kUnitsOfStep = 4 * kUnits<Format::kFp8E4m3>;
+  constexpr int kLoads = kMostQuery / 8 / kConsumers;
+  static_assert(gpu::kWarp % kUnitsOfStep == 0);
+  constexpr int kStepsOfLoad = gpu::kWarp / kUnitsOfStep * kWarps;
+  const int first = gpu::lane_id() / kUnitsOfStep * kWarps + gpu::warp_id();
+  uint4* const units = x + first * kUnitsOfStep + gpu::lane_id() % kUnitsOfStep;
+  uint4 mine[kLoads] = {};
+  std::uint32_t most = 0;
+  MOEBENCH_UNROLL
+  for (int i = 0; i < kLoads; ++i) {
+    if (first + i * kStepsOfLoad < num_steps) mine[i] = units[i * kStepsOfLoad * kUnitsOfStep];
+    MOEBENCH_UNROLL
+    for (int w = 0; w < 4; ++w) {
+      most = gpu::max_u16x2(most, gpu::word_of(mine[i], w) & 0x7fff7fffU);
+    }
+  }
+  gpu::sync_warp();
+  most = gpu::reduce_max(gpu::kAllLanes, gpu::max_u16x2(most, most >> 16) & 0xffffU);
+  const int exponent = limited_exponent(most >> 7);
+  const float factor = power_of_two(14 - exponent);
+  const auto made = [&](std::uint32_t pair) {
+    return gpu::pack_f16(gpu::low_bf16(pair) * factor, gpu::high_bf16(pair) * factor);
+  };
+  MOEBENCH_UNROLL
+  for (int i = 0; i < kLoads; ++i) {
+    if (first + i * kStepsOfLoad < num_steps) {
+      units[i * kStepsOfLoad * kUnitsOfStep] = {made(mine[i].x), made(mine[i].y), made(mine[i].z),
+                                                made(mine[i].w)};
+    }
+  }
+  gpu::sync_warp();
+  return power_of_two(exponent - 14);
+}
+
+// The lane's inputs of a step; zeros where there is none.
 template <Format kWeights>
 struct Inputs {
-  uint4 units[kUnits<kWeights>];
+  uint4 units[kUnits<kWeights>] = {};
 
-  MOEBENCH_DEVICE Inputs(const uint4* x, int step) {
+  MOEBENCH_DEVICE void take(const uint4* x, int step) {
     MOEBENCH_UNROLL
     for (int u = 0; u < kUnits<kWeights>; ++u) {
       units[u] = x[(step * kUnits<kWeights> + u) * 4 + gpu::lane_id() % 4];
@@ -222,30 +314,40 @@ struct Inputs {
   }
 };
 
-// The lane's run of a row in a step, as pairs of bf16.
+// Sums of two rows: [0] is the lower row's, in the first lane of its quad, and [2] the higher
+// one's. Of float8, of which a step has as many products again, two of each that do not wait for
+// each other.
 template <Format kWeights>
-struct RowRun {
-  std::uint32_t pairs[kRun<kWeights> / 2];
+struct Sums {
+  float of[kUnits<kWeights>][4] = {};
 
-  MOEBENCH_DEVICE void take(const unsigned char* row) {
-    gpu::DeviceFormat<kWeights>::decode_bf16(*reinterpret_cast<const uint4*>(row), 0, pairs);
+  // The rows' 16 bytes of a step by the inputs.
+  MOEBENCH_DEVICE void add(const uint4& low, const uint4& high, const Inputs<kWeights>& x) {
+    if constexpr (kWeights == Format::kBf16) {
+      const uint4& in = x.units[0];
+      gpu::multiply_bf16(of[0], {low.x, high.x, low.y, high.y}, {in.x, in.y});
+      gpu::multiply_bf16(of[0], {low.z, high.z, low.w, high.w}, {in.z, in.w});
+    } else {
+      const auto multiply = [](float(&sums)[4], std::uint32_t low, std::uint32_t high,
+                               std::uint32_t first, std::uint32_t second) {
+        gpu::multiply_f16(sums,
+                          {gpu::e4m3_to_f16x2(low, 0), gpu::e4m3_to_f16x2(high, 0),
+                           gpu::e4m3_to_f16x2(low, 1), gpu::e4m3_to_f16x2(high, 1)},
+                          {first, second});
+      };
+      multiply(of[0], low.x, high.x, x.units[0].x, x.units[0].y);
+      multiply(of[1], low.z, high.z, x.units[1].x, x.units[1].y);
+      multiply(of[0], low.y, high.y, x.units[0].z, x.units[0].w);
+      multiply(of[1], low.w, high.w, x.units[1].z, x.units[1].w);
+    }
+  }
+  MOEBENCH_DEVICE float total(int i) const {
+    float sum = of[0][i];
+    MOEBENCH_UNROLL
+    for (int u = 1; u < kUnits<kWeights>; ++u) sum += of[u][i];
+    return sum;
   }
 };
-// Two rows' runs by the inputs: sums[0] is the lower row's, in the first lane of its quad, and
-// sums[2] the higher one's.
-template <Format kWeights>
-MOEBENCH_DEVICE void multiply_step(const RowRun<kWeights>& low, const RowRun<kWeights>& high,
-                                   const Inputs<kWeights>& x, float (&sums)[4]) {
-  const auto& a = low.pairs;
-  const auto& b = high.pairs;
-  MOEBENCH_UNROLL
-  for (int u = 0; u < kUnits<kWeights>; ++u) {
-    const uint4& in = x.units[u];
-    const int i = 4 * u;
-    gpu::multiply_bf16(sums, {a[i], b[i], a[i + 1], b[i + 1]}, {in.x, in.y});
-    gpu::multiply_bf16(sums, {a[i + 2], b[i + 2], a[i + 3], b[i + 3]}, {in.z, in.w});
-  }
-}
 // What a row's sum is multiplied with.
 template <Format kWeights>
 MOEBENCH_DEVICE float load_factor(const DeviceProduct& product, int row) {
@@ -261,11 +363,11 @@ MOEBENCH_DEVICE float times_factor(float sum, float factor) {
 // Of the rows of two tiles, by warp: added in their order.
 struct Partial {
   float of[2][kWarps][kTileRows];
+  std::uint32_t largest[kWarps];  // see RowPower
 
-  MOEBENCH_DEVICE void store(int tile, const float (&sums)[4]) {
-    if (gpu::lane_id() % 4 != 0) return;
-    of[tile][gpu::warp_id()][gpu::lane_id() / 4] = sums[0];
-    of[tile][gpu::warp_id()][gpu::lane_id() / 4 + kTilePairs] = sums[2];
+  // The warp's sums of eight rows, each in the first lane of its quad.
+  MOEBENCH_DEVICE void store(int tile, int first, float sum) {
+    if (gpu::lane_id() % 4 == 0) of[tile][gpu::warp_id()][first + gpu::lane_id() / 4] = sum;
   }
   MOEBENCH_DEVICE float total(int tile, int row) const {
     float sum = 0;
@@ -275,11 +377,58 @@ struct Partial {
   }
 };
 
-// A. The consumers: query, key and value.
+// What the end of a tile of query, key and value takes from memory, by a warp, a lane a row: the
+// warps take turns, and load what they need long before.
+template <Format kWeights, int kHeadDim>
+struct TileEnd {
+  bool has_row;
+  int part = 0;
+  int row = 0;  // of the part
+  float factor[2] = {1, 1};
+  float bias[2] = {-0.0F, -0.0F};  // what leaves a sum as it is
+  float cos = 1;
+  float sin = 0;
+
+  MOEBENCH_DEVICE TileEnd(const Work& work, const Streams<kHeadDim>& streams, int tile)
+      : has_row(false) {
+    if (tile >= streams.tiles()) return;
+    const Share pairs = streams.pairs_of(tile);
+    const int i = gpu::lane_id() % kTilePairs;
+    has_row = gpu::lane_id() < kTileRows && i < pairs.count;
+    if (!has_row) return;
+    const Pair<kHeadDim> pair(work, pairs.begin + i);
+    part = pair.part;
+    row = pair.row(gpu::lane_id() >= kTilePairs);
+    const DeviceProduct& product = work.parts[part];
+    MOEBENCH_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      factor[h] = load_factor<kWeights>(product, pair.row(h == 1));
+      if (product.bias != nullptr) bias[h] = gpu::load_constant(product.bias + pair.row(h == 1));
+    }
+    if (part == 2) return;
+    cos = gpu::load_constant(work.cos + pair.column);
+    sin = gpu::load_constant(work.sin + pair.column);
+  }
+  MOEBENCH_DEVICE float result(const float (&sums)[2]) const {
+    float value[2];
+    MOEBENCH_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      value[h] = times_factor<kWeights>(sums[h], factor[h]) + bias[h];
+    }
+    const bool is_high = gpu::lane_id() >= kTilePairs;
+    if (part == 2) return is_high ? value[1] : value[0];
+    return is_high ? fused::rotated_high(value[0], value[1], cos, sin)
+                   : fused::rotated_low(value[0], value[1], cos, sin);
+  }
+};
+
+// A. The consumers: query, key and value. `end` is of tile warp_id(); x was multiplied by `power`.
 template <Format kWeights, Format kCache, int kHeadDim>
 MOEBENCH_DEVICE void multiply_pairs(const Work& work, const Streams<kHeadDim>& streams,
-                                    const Token& token, const uint4* x, Partial& partial,
+                                    const Token& token, TileEnd<kWeights, kHeadDim> end,
+                                    const uint4* x, const RowPower& power, Partial& partial,
                                     Shown& shown) {
+  constexpr int kRounds = kPieceSteps / kWarps;
   const int warp = gpu::warp_id();
   const int lane = gpu::lane_id();
   const int num_steps = streams.row_bytes / kStepBytes;
@@ -287,190 +436,243 @@ MOEBENCH_DEVICE void multiply_pairs(const Work& work, const Streams<kHeadDim>& s
   int piece = 0;
   for (int tile = 0; tile < streams.tiles(); ++tile) {
     const Share pairs = streams.pairs_of(tile);
-    // The warps take turns to end a tile, a lane a row.
-    const bool is_high = lane >= kTilePairs;
-    const int i = lane % kTilePairs;
-    const bool ends = warp == tile % kWarps && lane < kTileRows && i < pairs.count;
-    const Pair<kHeadDim> pair(work, pairs.begin + (i < pairs.count ? i : 0));
-    float factor[2] = {1, 1};
-    float bias[2] = {};
-    float cos = 1;
-    float sin = 0;
-    const DeviceProduct& product = work.parts[pair.part];
-    const float* const biases = product.bias;
-    if (ends) {
-      factor[0] = load_factor<kWeights>(product, pair.row(false));
-      factor[1] = load_factor<kWeights>(product, pair.row(true));
-    }
-    if (ends && biases != nullptr) {
-      bias[0] = gpu::load_constant(biases + pair.row(false));
-      bias[1] = gpu::load_constant(biases + pair.row(true));
-    }
-    if (ends && pair.part < 2) {
-      cos = gpu::load_constant(work.cos + pair.column);
-      sin = gpu::load_constant(work.sin + pair.column);
-    }
-
     const int row = lane / 4 < pairs.count ? lane / 4 : pairs.count - 1;
     const int low = row_offset(row, kPieceBytes) + lane % 4 * 16;
     const int high = row_offset(kTilePairs + row, kPieceBytes) + lane % 4 * 16;
-    float sums[4] = {};
+    Sums<kWeights> sums;
     MOEBENCH_NO_UNROLL
     for (int p = 0; p < streams.num_pieces; ++p, ++piece) {
-      const int begin = p * kPieceSteps;
+      const int begin = p * kPieceSteps + warp;
       streams.await(piece);
-      const unsigned char* rows = streams.stage(piece);
+      const unsigned char* rows = streams.stage(piece) + warp * kStepBytes;
+      // All loads first, and no branch between them.
+      uint4 runs[kRounds][2] = {};
+      Inputs<kWeights> in[kRounds];
       MOEBENCH_UNROLL
-      for (int s = warp; s < kPieceSteps; s += kWarps) {
-        if (begin + s >= num_steps) break;
-        RowRun<kWeights> runs[2];
-        runs[0].take(rows + low + s * kStepBytes);
-        runs[1].take(rows + high + s * kStepBytes);
-        multiply_step(runs[0], runs[1], Inputs<kWeights>(x, begin + s), sums);
+      for (int r = 0; r < kRounds; ++r) {
+        const int step = begin + r * kWarps;
+        if (step >= num_steps) continue;
+        runs[r][0] = *reinterpret_cast<const uint4*>(rows + low + r * kWarps * kStepBytes);
+        runs[r][1] = *reinterpret_cast<const uint4*>(rows + high + r * kWarps * kStepBytes);
+        in[r].take(x, step);
       }
+      MOEBENCH_UNROLL
+      for (int r = 0; r < kRounds; ++r) sums.add(runs[r][0], runs[r][1], in[r]);
       gpu::sync_warp();
       if (lane == 0) gpu::mbarrier_arrive(&streams.empty[piece % kStages]);
     }
-    partial.store(tile % 2, sums);
+    const float input_factor = kWeights == Format::kBf16 ? 1 : power_of_two(-power.exponent);
+    partial.store(tile % 2, 0, sums.total(0) * input_factor);
+    partial.store(tile % 2, kTilePairs, sums.total(2) * input_factor);
     // Who writes these sums again has passed the next tile's barrier, and so has who reads them
     // now.
     sync_consumers();
-    if (!ends) continue;
-    float value[2];
-    MOEBENCH_UNROLL
-    for (int h = 0; h < 2; ++h) {
-      value[h] = times_factor<kWeights>(partial.total(tile % 2, i + h * kTilePairs), factor[h]);
-      if (biases != nullptr) value[h] += bias[h];
+    if (warp != tile % kWarps) continue;
+    if (end.has_row) {
+      const int i = lane % kTilePairs;
+      const float totals[2] = {partial.total(tile % 2, i), partial.total(tile % 2, i + kTilePairs)};
+      const float result = end.result(totals);
+      if (end.part == 0) {
+        gpu::store_relaxed(&shown.query[end.row], gpu::shown(result));
+      } else if constexpr (kCache == Format::kFp8E4m3) {
+        // 0 for one NaN alone, which no instruction makes.
+        gpu::store_relaxed(&shown.key_value[end.part - 1][end.row], gpu::bits_of(result) + 1);
+      } else {
+        const std::uint16_t bits = gpu::float_to_bf16(result);
+        gpu::store_relaxed(&shown.key_value[end.part - 1][end.row], kIsThere | bits);
+        unsigned char* to = (end.part == 1 ? work.kv.keys : work.kv.values) + place;
+        reinterpret_cast<std::uint16_t*>(to)[end.row] = bits;
+      }
     }
-    float result = is_high ? value[1] : value[0];
-    if (pair.part < 2) {
-      result = is_high ? fused::rotated_high(value[0], value[1], cos, sin)
-                       : fused::rotated_low(value[0], value[1], cos, sin);
-    }
-    const int at = pair.row(is_high);
-    if (pair.part == 0) {
-      gpu::store_relaxed(&shown.query[at], gpu::shown(result));
-    } else if constexpr (kCache == Format::kFp8E4m3) {
-      // 0 for one NaN alone, which no instruction makes.
-      gpu::store_relaxed(&shown.key_value[pair.part - 1][at], gpu::bits_of(result) + 1);
-    } else {
-      const std::uint16_t bits = gpu::float_to_bf16(result);
-      gpu::store_relaxed(&shown.key_value[pair.part - 1][at], kIsThere | bits);
-      unsigned char* to = (pair.part == 1 ? work.kv.keys : work.kv.values) + place;
-      reinterpret_cast<std::uint16_t*>(to)[at] = bits;
-    }
+    end = TileEnd<kWeights, kHeadDim>(work, streams, tile + kWarps);
   }
 }
 
-// Rows of the last product are multiplied in groups of eight. Where in a piece the lane's row of
-// one lies.
-constexpr int kOutGroups = 2 * kOutTiles;
-MOEBENCH_DEVICE int place_of_out_row(int group, int count) {
-  const int row = group * kTilePairs + gpu::lane_id() / 4;
-  return row_offset(row < count ? row : count - 1, kOutPieceBytes) + gpu::lane_id() % 4 * 16;
-}
+// The last product. Its rows are multiplied in groups of eight, each lane's 16 bytes of a row as
+// they lie: of the sixteen rows of A, the first eight are the first and third pair of a lane's
+// four, the others the second and fourth. So even columns of B have the inputs of the former, odd
+// ones those of the latter, and a row's sum is that of two, on the diagonal, in the first lane of
+// its quad. Nothing is moved between registers, and no group waits for another.
+constexpr int kOutGroups = 2 * kOutTiles;  // of a pass
+constexpr int kAheadGroups = 3;            // gpt-oss has no more on a GPU of 132 SMs
+constexpr int kPieceRounds = kOutPieceSteps / kWarps;
+// A round is a step of each warp.
+template <Format kWeights>
+constexpr int kOutRounds = kMostQuery / (4 * kRun<kWeights>) / kWarps;
+static_assert(kOutRounds<Format::kBf16> == kMostOutPieces * kPieceRounds);
 
-// What is decoded of them while the block waits for what all heads found, as much as registers
-// hold: of most pieces all groups but the last, which gpt-oss has not on a GPU of 132 SMs. Nothing
-// of bf16, which needs no decoding.
-constexpr int kRounds = kOutPieceSteps / kWarps;  // of a piece: steps of a warp
-template <Format kWeights>
-constexpr int kAheadPieces = kWeights == Format::kBf16 ? 0 : 3;
-template <Format kWeights>
-struct Ahead {
-  RowRun<kWeights> runs[kAheadPieces<kWeights>][kRounds][kOutGroups - 1];
+struct OutRows {
+  const unsigned char* memory;
+  int stage_bytes;
+  int num_steps;
+  int places[kOutGroups];  // of the lane's rows in a piece
 
   template <int kHeadDim>
-  MOEBENCH_DEVICE void take(const Streams<kHeadDim>& streams) {
-    if (streams.out_rows.count == 0) return;
-    const int num_steps = streams.out_row_bytes / kStepBytes;
-    int places[kOutGroups - 1];
+  MOEBENCH_DEVICE OutRows(const Streams<kHeadDim>& streams, int first)
+      : memory(streams.memory + gpu::warp_id() * kStepBytes + gpu::lane_id() % 4 * 16),
+        stage_bytes(streams.out_stage_bytes),
+        num_steps(streams.out_row_bytes / kStepBytes) {
     MOEBENCH_UNROLL
-    for (int g = 0; g < kOutGroups - 1; ++g) {
-      places[g] = place_of_out_row(g, streams.out_rows.count);
+    for (int g = 0; g < kOutGroups; ++g) {
+      const int row = first + g * kTilePairs + gpu::lane_id() / 4;
+      const int count = streams.out_rows.count;
+      places[g] = row_offset(row < count ? row : count - 1, kOutPieceBytes);
     }
-    MOEBENCH_UNROLL
-    for (int p = 0; p < kAheadPieces<kWeights>; ++p) {
-      if (p * kOutPieceSteps >= num_steps) break;
-      gpu::mbarrier_wait(&streams.out_full[p], 0);
+  }
+  MOEBENCH_DEVICE static int step(int round) { return round * kWarps + gpu::warp_id(); }
+  MOEBENCH_DEVICE bool has(int round) const { return step(round) < num_steps; }
+  MOEBENCH_DEVICE uint4 run(int round, int group) const {
+    const unsigned char* piece = memory + round / kPieceRounds * stage_bytes;
+    return *reinterpret_cast<const uint4*>(piece + places[group] +
+                                           round % kPieceRounds * (kWarps * kStepBytes));
+  }
+};
+
+// A row's 16 bytes as tensor cores take them.
+template <Format kWeights>
+struct OutRun {
+  uint4 pairs[kUnits<kWeights>];
+
+  MOEBENCH_DEVICE void take(const uint4& bytes) {
+    if constexpr (kWeights == Format::kBf16) {
+      pairs[0] = bytes;
+    } else {
       MOEBENCH_UNROLL
-      for (int r = 0; r < kRounds; ++r) {
-        const int s = r * kWarps + gpu::warp_id();
-        if (p * kOutPieceSteps + s >= num_steps) break;
-        const unsigned char* step = streams.out_stage(p) + s * kStepBytes;
-        MOEBENCH_UNROLL
-        for (int g = 0; g < kOutGroups - 1; ++g) runs[p][r][g].take(step + places[g]);
+      for (int u = 0; u < 2; ++u) {
+        const std::uint32_t low = gpu::word_of(bytes, 2 * u);
+        const std::uint32_t high = gpu::word_of(bytes, 2 * u + 1);
+        pairs[u] = {gpu::e4m3_to_f16x2(low, 0), gpu::e4m3_to_f16x2(low, 1),
+                    gpu::e4m3_to_f16x2(high, 0), gpu::e4m3_to_f16x2(high, 1)};
       }
     }
   }
 };
-template <>
-struct Ahead<Format::kBf16> {
+
+// What is loaded of them while the block waits for what all heads found, as much as registers hold:
+// twelve rounds of bf16. Of float8 all there are, of which the first ones are decoded.
+template <Format kWeights>
+constexpr int kAheadRounds = kWeights == Format::kBf16 ? 12 : kOutRounds<kWeights>;
+template <Format kWeights>
+constexpr int kDecodedRounds = kWeights == Format::kBf16 ? 0 : kOutRounds<kWeights> / 2;
+template <Format kWeights>
+struct Ahead {
+  static constexpr int kRounds = kAheadRounds<kWeights>;
+  static constexpr int kDecoded = kDecodedRounds<kWeights>;
+  OutRun<kWeights> decoded[kDecoded > 0 ? kDecoded : 1][kAheadGroups] = {};
+  uint4 runs[kRounds][kAheadGroups] = {};
+
+  MOEBENCH_DEVICE void take(const OutRows& rows, int round) {
+    if (!rows.has(round)) return;
+    MOEBENCH_UNROLL
+    for (int g = 0; g < kAheadGroups; ++g) {
+      if (round < kDecoded) {
+        decoded[round][g].take(rows.run(round, g));
+      } else {
+        runs[round % kRounds][g] = rows.run(round, g);
+      }
+    }
+  }
   template <int kHeadDim>
-  MOEBENCH_DEVICE void take(const Streams<kHeadDim>&) {}
+  MOEBENCH_DEVICE void take(const Streams<kHeadDim>& streams) {
+    if (streams.out_rows.count == 0) return;
+    const OutRows rows(streams, 0);
+    MOEBENCH_UNROLL
+    for (int r = 0; r < kRounds; ++r) {
+      if (r * kWarps >= rows.num_steps) break;
+      if (r % kPieceRounds == 0) gpu::mbarrier_wait(&streams.out_full[r / kPieceRounds], 0);
+      take(rows, r);
+    }
+  }
+  MOEBENCH_DEVICE OutRun<kWeights> run(int round, int group) const {
+    if (round < kDecoded) return decoded[round][group];
+    OutRun<kWeights> run;
+    run.take(runs[round % kRounds][group]);
+    return run;
+  }
 };
 
-// D. The consumers: rows that have come.
+// The lane's inputs of a round: of its column, which is even or odd; zeros where there is none.
+template <Format kWeights>
+struct OutInputs {
+  std::uint32_t pairs[kUnits<kWeights>][2] = {};
+
+  MOEBENCH_DEVICE OutInputs(const OutRows& rows, const uint4* x, int round) {
+    if (!rows.has(round)) return;
+    const auto* words =
+        reinterpret_cast<const std::uint32_t*>(x) + gpu::lane_id() % 4 * 4 + gpu::lane_id() / 4 % 2;
+    MOEBENCH_UNROLL
+    for (int u = 0; u < kUnits<kWeights>; ++u) {
+      const std::uint32_t* from = words + (OutRows::step(round) * kUnits<kWeights> + u) * 16;
+      pairs[u][0] = from[0];
+      pairs[u][1] = from[2];
+    }
+  }
+};
+
+template <Format kWeights>
+MOEBENCH_DEVICE void add_group(float (&sums)[4], const OutRun<kWeights>& run,
+                               const OutInputs<kWeights>& in) {
+  MOEBENCH_UNROLL
+  for (int u = 0; u < kUnits<kWeights>; ++u) {
+    const std::uint32_t a[4] = {run.pairs[u].x, run.pairs[u].y, run.pairs[u].z, run.pairs[u].w};
+    if constexpr (kWeights == Format::kBf16) {
+      gpu::multiply_bf16(sums, a, in.pairs[u]);
+    } else {
+      gpu::multiply_f16(sums, a, in.pairs[u]);
+    }
+  }
+}
+
+// D. The consumers: rows that have come. `x`: pairs of bf16.
 template <Format kWeights, int kHeadDim>
 MOEBENCH_DEVICE void multiply_out_rows(const Work& work, const Streams<kHeadDim>& streams,
                                        const float (&factor)[kOutPasses],
-                                       const float (&bias)[kOutPasses],
-                                       const Ahead<kWeights>& ahead, const uint4* x,
-                                       Partial& partial) {
+                                       const float (&bias)[kOutPasses], Ahead<kWeights>& ahead,
+                                       uint4* x, Partial& partial) {
+  constexpr int kAhead = kAheadRounds<kWeights>;
   const int warp = gpu::warp_id();
   const int lane = gpu::lane_id();
-  const int num_steps = streams.out_row_bytes / kStepBytes;
   const int count = streams.out_rows.count;
+  if (count == 0) return;
+  float input_factor = 1;
+  if constexpr (kWeights == Format::kFp8E4m3) {
+    input_factor = make_f16(x, streams.out_row_bytes / kStepBytes);
+  }
+  for (int p = kAhead / kPieceRounds; p * kOutPieceBytes < streams.out_row_bytes; ++p) {
+    gpu::mbarrier_wait(&streams.out_full[p], 0);
+  }
   MOEBENCH_UNROLL
   for (int pass = 0; pass < kOutPasses; ++pass) {
     const int first = pass * kOutTiles * kTileRows;
     if (first >= count) break;
-    int places[kOutGroups];
-    MOEBENCH_UNROLL
-    for (int g = 0; g < kOutGroups; ++g) places[g] = place_of_out_row(pass * kOutGroups + g, count);
-    // Decoding rows that are not there takes as long as any.
-    const bool has_last =
-        kWeights == Format::kBf16 || first + (kOutGroups - 1) * kTilePairs < count;
-    float sums[kOutTiles][4] = {};
-    constexpr int kAhead = kAheadPieces<kWeights>;
-    if constexpr (kAhead > 0) {
-      static_assert(kOutTiles == 2);
+    const OutRows rows(streams, first);
+    float sums[kOutGroups][4] = {};
+    if (pass == 0) {
+      // As if all rounds were there, so that no branch is between loads and products: inputs of
+      // others are zeros.
       MOEBENCH_UNROLL
-      for (int i = 0; i < kAhead * kRounds; ++i) {
-        const int p = i / kRounds;
-        const int s = i % kRounds * kWarps + warp;
-        if (pass > 0 || p * kOutPieceSteps + s >= num_steps) break;
-        const auto& runs = ahead.runs[p][i % kRounds];
-        const Inputs<kWeights> in(x, p * kOutPieceSteps + s);
-        RowRun<kWeights> last = {};
-        if (has_last) last.take(streams.out_stage(p) + s * kStepBytes + places[kOutGroups - 1]);
-        multiply_step(runs[0], runs[1], in, sums[0]);
-        multiply_step(runs[2], last, in, sums[1]);
+      for (int r = 0; r < kOutRounds<kWeights>; ++r) {
+        const OutInputs<kWeights> in(rows, x, r);
+        MOEBENCH_UNROLL
+        for (int g = 0; g < kAheadGroups; ++g) add_group(sums[g], ahead.run(r, g), in);
+        if (r + kAhead < kOutRounds<kWeights>) ahead.take(rows, r + kAhead);
       }
     }
-    MOEBENCH_NO_UNROLL
-    for (int p = pass == 0 ? kAhead : 0; p * kOutPieceSteps < num_steps; ++p) {
-      const int begin = p * kOutPieceSteps;
-      gpu::mbarrier_wait(&streams.out_full[p], 0);
-      const unsigned char* rows = streams.out_stage(p);
-      MOEBENCH_UNROLL
-      for (int s = warp; s < kOutPieceSteps; s += kWarps) {
-        if (begin + s >= num_steps) break;
-        const Inputs<kWeights> in(x, begin + s);
-        RowRun<kWeights> runs[kOutGroups] = {};
-        MOEBENCH_UNROLL
-        for (int g = 0; g < kOutGroups; ++g) {
-          if (g + 1 < kOutGroups || has_last) runs[g].take(rows + places[g] + s * kStepBytes);
-        }
-        MOEBENCH_UNROLL
-        for (int t = 0; t < kOutTiles; ++t) {
-          multiply_step(runs[2 * t], runs[2 * t + 1], in, sums[t]);
-        }
+    MOEBENCH_UNROLL
+    for (int g = pass == 0 ? kAheadGroups : 0; g < kOutGroups; ++g) {
+      if (first + g * kTilePairs >= count) break;
+      MOEBENCH_NO_UNROLL
+      for (int r = 0; rows.has(r); ++r) {
+        OutRun<kWeights> run;
+        run.take(rows.run(r, g));
+        add_group(sums[g], run, OutInputs<kWeights>(rows, x, r));
       }
     }
     if (pass > 0) sync_consumers();  // the sums before have been read
     MOEBENCH_UNROLL
-    for (int t = 0; t < kOutTiles; ++t) partial.store(t, sums[t]);
+    for (int g = 0; g < kOutGroups; ++g) {
+      partial.store(g / 2, g % 2 * kTilePairs, (sums[g][0] + sums[g][3]) * input_factor);
+    }
     sync_consumers();
     const int row = first + warp * kTileRows + lane;
     if (warp >= kOutTiles || lane >= kTileRows || row >= count) continue;

@@ -111,6 +111,11 @@ MOEBENCH_DEVICE std::uint16_t float_to_f16(float value) {
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
   return bits;
 }
+MOEBENCH_DEVICE std::uint32_t pack_f16(float first, float second) {
+  std::uint32_t pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+}
 // A product that is rounded before anything is added to it.
 MOEBENCH_DEVICE float multiply(float a, float b) { return __fmul_rn(a, b); }
 // Products of two bf16 pairs, rounded to bf16.
@@ -154,6 +159,22 @@ MOEBENCH_DEVICE std::uint32_t pack_e4m3(float low, float high) {
   return pair;
 #else
   return float_to_e4m3(low) | static_cast<std::uint32_t>(float_to_e4m3(high)) << 8;
+#endif
+}
+// Codes 2 pair, 2 pair + 1 of four of float8 E4M3, as two f16: exact (sm_89).
+MOEBENCH_DEVICE std::uint32_t e4m3_to_f16x2(std::uint32_t codes, int pair) {
+#if __CUDA_ARCH__ >= 890
+  std::uint32_t low;
+  std::uint32_t high;
+  // As halves of a register, so that no shift is needed.
+  asm("{.reg .b16 low, high;\n mov.b32 {low, high}, %2;\n"
+      "cvt.rn.f16x2.e4m3x2 %0, low;\n cvt.rn.f16x2.e4m3x2 %1, high;}"
+      : "=r"(low), "=r"(high)
+      : "r"(codes));
+  return pair == 0 ? low : high;
+#else
+  __trap();
+  return 0;
 #endif
 }
 MOEBENCH_DEVICE float rsqrt(float value) { return rsqrtf(value); }
@@ -327,7 +348,17 @@ MOEBENCH_DEVICE void multiply_bf16(float (&c)[4], const std::uint32_t (&a)[4],
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-// c += a b, with a [16, 32] and b [32, 8] of float8 E4M3 (sm_89), c of float:
+// The same with f16.
+MOEBENCH_DEVICE void multiply_f16(float (&c)[4], const std::uint32_t (&a)[4],
+                                  const std::uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+// c += a b, with a [16, 32] and b [32, 8] of float8 E4M3 (sm_89; Hopper has no such instruction:
+// there its operands are made f16, both, each time), c of float:
 //   a[0], a[1], a[2], a[3]: columns 4t .. 4t + 3 of rows g and g + 8, then columns 4t + 16 ...
 //   b[0], b[1]: rows 4t .. 4t + 3 and rows 4t + 16 ... of column g
 //   c[0..3]: as above

@@ -25,10 +25,10 @@ float decode_e4m3(std::uint8_t code) {
 template <>
 void decode(Element element, const void* bytes, float* numbers, int count) {
   for (int i = 0; i < count; ++i) {
-    if (element == Element::kBf16) {
+    if (element == Element::kBf16 || element == Element::kF16) {
       std::uint16_t bits;
       std::memcpy(&bits, static_cast<const std::byte*>(bytes) + 2 * i, sizeof bits);
-      numbers[i] = to_float(bf16{bits});
+      numbers[i] = element == Element::kF16 ? to_float(f16{bits}) : to_float(bf16{bits});
     } else {
       numbers[i] = decode_e4m3(static_cast<const std::uint8_t*>(bytes)[i]);
     }

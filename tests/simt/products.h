@@ -5,7 +5,7 @@
 
 namespace moebench::simt {
 
-enum class Element { kBf16, kE4m3, kInt8 };
+enum class Element { kBf16, kE4m3, kInt8, kF16 };
 
 // `count` numbers from their encoding.
 template <class T>

@@ -12,6 +12,7 @@
 #include "kernels/linear/linear.h"
 #include "kernels/moe_experts/moe_experts.h"
 #include "kernels/rms_norm/rms_norm.h"
+#include "kernels/rope/rope.h"
 #include "kernels/router/router.h"
 #include "kernels/verify/compare.h"
 #include "tests/simt/support.h"
@@ -390,11 +391,18 @@ std::string describe(const HalfShape& s, const HalfFormats& f) {
 struct Half {
   std::vector<float> sums, out;
   std::vector<std::byte> cache;
+  std::vector<float> norm, biases;
+  KvLayerView kv;  // of the cache, without memory
+};
+// The largest norm weights and biases; and of how much as much every 13th of them is, and of x.
+struct HalfNumbers {
+  float norm = 2, bias = 1, outlier = 1;
 };
 
-// By cuda_one_launch_bf16, or by the ops one by one.
-Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, bool at_once,
-              DeviceArray<std::byte>& signals, ThreadPool& pool) {
+// By cuda_one_launch_bf16, by the ops one by one, or by the references of these.
+enum class HalfBy { kOneLaunch, kOps, kReferences };
+Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, HalfBy by,
+              DeviceArray<std::byte>& signals, ThreadPool& pool, const HalfNumbers& numbers = {}) {
   constexpr std::int64_t kPageSize = 16;
   RandomStream random(62);
   const std::int64_t q_size = s.heads * s.head_dim;
@@ -409,8 +417,12 @@ Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, bool at_on
   kv.row_bytes = row_bytes(kv.format, s.head_dim);
   const std::size_t values_begin = static_cast<std::size_t>(kPageSize * s.kv_heads) * kv.row_bytes;
   kv.page_stride = 2 * values_begin;
-  const std::vector<float> x = verify::random_floats(random, s.hidden, 3.0F);
-  Half result{x, std::vector<float>(x.size(), std::nanf("")), {}};
+  const auto with_outliers = [&](std::vector<float> values) {
+    for (std::size_t i = 5; i < values.size(); i += 13) values[i] *= numbers.outlier;
+    return values;
+  };
+  const std::vector<float> x = with_outliers(verify::random_floats(random, s.hidden, 3.0F));
+  Half result{x, std::vector<float>(x.size(), std::nanf("")), {}, {}, {}, kv};
   result.cache.resize(static_cast<std::size_t>(pages) * kv.page_stride);
   for (std::size_t row = 0; row < result.cache.size() / kv.row_bytes; ++row) {
     kv.encode(result.cache.data() + row * kv.row_bytes,
@@ -421,8 +433,12 @@ Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, bool at_on
   const std::vector<std::int32_t> zero = {0};
   const std::vector<std::int32_t> position = {s.position};
   const std::vector<float> addend = verify::random_floats(random, s.hidden, 1.0F);
-  const std::vector<float> norm = verify::random_floats(random, s.hidden, 2.0F);
-  const std::vector<float> biases = verify::random_floats(random, q_size + 2 * kv_size, 1.0F);
+  const std::vector<float> norm =
+      with_outliers(verify::random_floats(random, s.hidden, numbers.norm));
+  const std::vector<float> biases =
+      with_outliers(verify::random_floats(random, q_size + 2 * kv_size, numbers.bias));
+  result.norm = norm;
+  result.biases = biases;
   const std::vector<float> out_bias = verify::random_floats(random, s.hidden, 1.0F);
   const std::vector<float> sinks = verify::random_floats(random, s.heads, 2.0F);
   const std::vector<float> cos = verify::random_floats(random, half, 1.3F);
@@ -475,8 +491,11 @@ Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, bool at_on
                                    args.max_context,
                                    s.hidden,
                                    products[0].weight.format};
+  const bool at_once = by == HalfBy::kOneLaunch;
   const attention::Variant& variant =
-      cuda_variant(attention::variants(), at_once ? "cuda_one_launch_bf16" : "cuda_split_kv");
+      by == HalfBy::kReferences
+          ? attention::reference
+          : cuda_variant(attention::variants(), at_once ? "cuda_one_launch_bf16" : "cuda_split_kv");
   Context context = o.context(variant, problem, pool);
   context.signals = {signals.data(), signals.size()};
   if (at_once) {
@@ -493,6 +512,25 @@ Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, bool at_on
     const std::size_t begin = simt::launches().size();
     variant.run(args, context);
     CHECK(simt::launches().size() - begin == 1);
+  } else if (by == HalfBy::kReferences) {
+    const View<float, 2> normed_view{o.out(normed), {1, s.hidden}};
+    const View<float, 3> key_view{k, {1, s.kv_heads, s.head_dim}};
+    rms_norm::reference.run({sums, added, norm_view, 1e-5F, normed_view}, context);
+    const auto multiply = [&](const float* from, const attention::Product& product, float* to) {
+      const MatrixView& w = product.weight;
+      const linear::Problem one{w.format, 1, w.rows, w.cols};
+      Context alone = o.context(linear::reference, one, pool);
+      linear::reference.run({{from, {1, w.cols}}, w, product.bias, {to, {1, w.rows}}}, alone);
+    };
+    float* const to[] = {q, k, v};
+    for (std::size_t i = 0; i < 3; ++i) multiply(normed_view.data, products[i], to[i]);
+    rope::reference.run({{q, {1, s.heads, s.head_dim}}, cosines, sines}, context);
+    rope::reference.run({key_view, cosines, sines}, context);
+    kv_write::reference.run(
+        {{k, {1, s.kv_heads, s.head_dim}}, {v, {1, s.kv_heads, s.head_dim}}, kv, args.places},
+        context);
+    variant.run(args, context);
+    multiply(h, products[3], out.data);
   } else {
     const linear::Variant& linear = cuda_variant(linear::variants(), "cuda_stream_bf16");
     const View<float, 2> normed_view{o.out(normed), {1, s.hidden}};
@@ -514,18 +552,67 @@ Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, bool at_on
   return result;
 }
 
+double nmse_of(const std::vector<float>& got, const std::vector<float>& want) {
+  double error = 0;
+  double power = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    error += std::pow(static_cast<double>(got[i]) - static_cast<double>(want[i]), 2);
+    power += std::pow(static_cast<double>(want[i]), 2);
+  }
+  return error / power;
+}
+// This token's keys and values as they are in the cache.
+std::vector<float> cached(const Half& half, const HalfShape& s) {
+  KvLayerView kv = half.kv;
+  std::vector<std::byte> memory = half.cache;
+  kv.keys = memory.data();
+  kv.values = kv.keys + kv.page_stride / 2;
+  const std::int64_t last = s.position / kv.page_size;
+  const auto page = static_cast<std::int32_t>(
+      static_cast<std::int64_t>(memory.size() / kv.page_stride) - 1 - last);
+  std::vector<float> vectors(static_cast<std::size_t>(2 * s.kv_heads * s.head_dim));
+  float* to = vectors.data();
+  for (std::byte* const base : {kv.keys, kv.values}) {
+    for (std::int64_t h = 0; h < s.kv_heads; ++h, to += s.head_dim) {
+      kv.decode(kv.row(base, page, s.position % kv.page_size, h), to);
+    }
+  }
+  return vectors;
+}
+
 // Attention may differ by what float32 rounds, and what it found by a bf16 now and then.
 void check_same(const Half& got, const Half& want) {
   CHECK(same_bits(got.sums, want.sums));
   CHECK(got.cache == want.cache);
-  double error = 0;
-  double power = 0;
-  for (std::size_t i = 0; i < want.out.size(); ++i) {
-    error += std::pow(static_cast<double>(got.out[i]) - static_cast<double>(want.out[i]), 2);
-    power += std::pow(static_cast<double>(want.out[i]), 2);
-  }
-  CHECK(error / power < 1e-7);  // false for NaN
+  CHECK(nmse_of(got.out, want.out) < 1e-7);  // false for NaN
 }
+
+// What one launch is to do, and how near it comes: with bf16 weights the ops, and their bits; with
+// float8, whose inputs it rounds less than they do, the references.
+struct HalfCheck {
+  Half want;
+  HalfShape shape;
+  HalfFormats formats;
+
+  HalfCheck(const HalfShape& s, HalfWeights& weights, const HalfFormats& half_formats,
+            DeviceArray<std::byte>& signals, ThreadPool& pool)
+      : want(run_half(s, weights, half_formats.cache,
+                      half_formats.weights == Format::kBf16 ? HalfBy::kOps : HalfBy::kReferences,
+                      signals, pool)),
+        shape(s),
+        formats(half_formats) {}
+
+  void operator()(const Half& got) const {
+    if (formats.weights == Format::kBf16) return check_same(got, want);
+    CHECK(nmse_of(got.sums, want.sums) < 1e-12);
+    // Float8 that is near the middle of two codes may be either.
+    const bool is_bf16 = formats.cache == Format::kBf16;
+    const double of_cache = nmse_of(cached(got, shape), cached(want, shape));
+    const double of_out = nmse_of(got.out, want.out);
+    CHECK(of_cache < (is_bf16 ? 3e-6 : 2e-3));
+    CHECK(of_out < (is_bf16 ? 5e-6 : 1e-4));
+  }
+};
 
 struct AttentionShape {
   std::int64_t heads, kv_heads, head_dim, window;
@@ -837,25 +924,78 @@ TEST_CASE("attention: cuda_one_launch_bf16 does what the ops do one by one") {
       const HalfShape s = half_shape(shape, formats.weights);
       INFO(describe(s, formats));
       HalfWeights weights(s, formats.weights, pool);
-      const Half want = run_half(s, weights, formats.cache, false, signals, pool);
+      const HalfCheck check(s, weights, formats, signals, pool);
       for (int run = 0; run < 2; ++run) {
-        check_same(run_half(s, weights, formats.cache, true, signals, pool), want);
+        check(run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool));
       }
     }
   }
 }
 
-TEST_CASE("attention: cuda_one_launch_bf16 has the bits of the ops where one position is seen") {
+// Then attention rounds nothing, and only the last product adds in another order.
+TEST_CASE("attention: cuda_one_launch_bf16 is the ops where one position is seen") {
   ThreadPool pool(1);
   DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
-  for (const HalfFormats& formats : kHalfFormats) {
-    const HalfShape s = half_shape({16, 2, 64, 160, 0, 0, false}, formats.weights);
+  for (const Format cache : {Format::kBf16, Format::kFp8E4m3}) {
+    const HalfFormats formats{Format::kBf16, cache};
+    const HalfShape s{16, 2, 64, 160, 0, 0, false};
     INFO(describe(s, formats));
     HalfWeights weights(s, formats.weights, pool);
-    const Half want = run_half(s, weights, formats.cache, false, signals, pool);
-    const Half got = run_half(s, weights, formats.cache, true, signals, pool);
+    const Half want = run_half(s, weights, cache, HalfBy::kOps, signals, pool);
+    const Half got = run_half(s, weights, cache, HalfBy::kOneLaunch, signals, pool);
     check_same(got, want);
-    CHECK(same_bits(got.out, want.out));
+    CHECK(nmse_of(got.out, want.out) < 1e-12);
+  }
+}
+
+TEST_CASE("attention: cuda_one_launch_bf16 rounds little of what float8 weights multiply") {
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  // One position is seen: what attention finds is the value, a bf16, which is an input as it is.
+  const HalfShape s{16, 2, 64, 192, 0, 0, false};
+  HalfWeights weights(s, Format::kFp8E4m3, pool);
+  const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+  for (const HalfNumbers& numbers :
+       {HalfNumbers{}, HalfNumbers{2, 1, 1000}, HalfNumbers{1e-12F, 1e-12F, 1000},
+        HalfNumbers{1e9F, 1e9F, 1000}, HalfNumbers{0, 1, 1000}}) {
+    INFO("norm weights of " << numbers.norm << ", outliers of " << numbers.outlier);
+    const Half got =
+        run_half(s, weights, Format::kBf16, HalfBy::kOneLaunch, signals, pool, numbers);
+    const std::vector<float> key_values = cached(got, s);
+    const std::int64_t row_size = s.kv_heads * s.head_dim;
+    const auto value = [&](std::int64_t i) {
+      return static_cast<double>(key_values[at(row_size + i)]);
+    };
+    double squares = 0;
+    for (const float x : got.sums) squares += std::pow(static_cast<double>(x), 2);
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(s.hidden) + 1e-5);
+    for (std::int64_t i = 0; i < row_size; ++i) {
+      double want = static_cast<double>(got.biases[at(s.heads * s.head_dim + row_size + i)]);
+      double most = 0;
+      for (std::int64_t c = 0; c < s.hidden; ++c) {
+        const double product = weights.key_value.decoded[at((row_size + i) * s.hidden + c)] *
+                               static_cast<double>(got.norm[at(c)]) *
+                               static_cast<double>(got.sums[at(c)]) * scale;
+        want += product;
+        most += std::abs(product);
+      }
+      INFO("value " << i);
+      // The result is a bf16, an input has eleven bits.
+      CHECK(std::abs(value(i) - want) <= std::abs(want) * 0x1p-8 + most * 0x1p-11);
+    }
+    std::vector<float> want;
+    const std::int64_t group = s.heads / s.kv_heads;
+    for (std::int64_t row = 0; row < s.hidden; ++row) {
+      double sum = 0;
+      for (std::int64_t h = 0; h < s.heads; ++h) {
+        for (std::int64_t c = 0; c < s.head_dim; ++c) {
+          sum += weights.output.decoded[at((row * s.heads + h) * s.head_dim + c)] *
+                 value(h / group * s.head_dim + c);
+        }
+      }
+      want.push_back(static_cast<float>(sum));
+    }
+    CHECK(nmse_of(got.out, want) < 1e-12);
   }
 }
 
@@ -867,8 +1007,8 @@ TEST_CASE("attention: cuda_one_launch_bf16 encodes keys of zeros as kv_write doe
     INFO(describe(s, formats));
     HalfWeights weights(s, formats.weights, pool);
     std::fill(weights.key_value.data.begin(), weights.key_value.data.end(), std::byte{0});
-    const Half want = run_half(s, weights, formats.cache, false, signals, pool);
-    check_same(run_half(s, weights, formats.cache, true, signals, pool), want);
+    const HalfCheck check_half(s, weights, formats, signals, pool);
+    check_half(run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool));
   }
 }
 
@@ -885,8 +1025,8 @@ TEST_CASE("attention: cuda_one_launch_bf16 on many multiprocessors") {
     const HalfShape s = half_shape(shape, formats.weights);
     INFO(describe(s, formats) << ", " << num_sms << " multiprocessors");
     HalfWeights weights(s, formats.weights, pool);
-    const Half want = run_half(s, weights, formats.cache, false, signals, pool);
-    check_same(run_half(s, weights, formats.cache, true, signals, pool), want);
+    const HalfCheck check_half(s, weights, formats, signals, pool);
+    check_half(run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool));
   };
   // Rows of several pieces, more of them than the ring holds; splits of one chunk, of one and a
   // half, of several; fewer than there are lanes to join them, and as many; the token alone in its
@@ -914,13 +1054,13 @@ TEST_CASE("attention: cuda_one_launch_bf16 in every schedule") {
     for (const HalfFormats& formats : {kHalfFormats[0], kHalfFormats[1]}) {
       const HalfShape s = half_shape(shape, formats.weights);
       HalfWeights weights(s, formats.weights, pool);
-      const Half want = run_half(s, weights, formats.cache, false, signals, pool);
-      const Half first = run_half(s, weights, formats.cache, true, signals, pool);
+      const HalfCheck check(s, weights, formats, signals, pool);
+      const Half first = run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool);
       for (const simt::Settings& settings : schedules()) {
         INFO(describe(s, formats) << ", " << describe(settings));
         const WithSettings with(settings);
-        const Half got = run_half(s, weights, formats.cache, true, signals, pool);
-        check_same(got, want);
+        const Half got = run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool);
+        check(got);
         CHECK(same_bits(got.out, first.out));
       }
     }

@@ -27,8 +27,10 @@ struct Matrix {
 std::vector<std::uint8_t> encode(const Matrix& matrix, simt::Element element) {
   std::vector<std::uint8_t> bytes;
   for (const int value : matrix.values) {
-    if (element == simt::Element::kBf16) {
-      const std::uint16_t bits = to_bf16(static_cast<float>(value)).bits;
+    if (element == simt::Element::kBf16 || element == simt::Element::kF16) {
+      const std::uint16_t bits = element == simt::Element::kBf16
+                                     ? to_bf16(static_cast<float>(value)).bits
+                                     : to_f16(static_cast<float>(value)).bits;
       bytes.push_back(static_cast<std::uint8_t>(bits & 255));
       bytes.push_back(static_cast<std::uint8_t>(bits >> 8));
     } else if (element == simt::Element::kE4m3) {
@@ -97,6 +99,7 @@ __global__ void multiply_once(const std::uint8_t* a_rows, const std::uint8_t* b_
   const std::uint32_t b[2] = {word(b_columns, g, 4 * t), word(b_columns, g, 4 * t + 16)};
   Sum sums[4] = {100, 100, 100, 100};
   if constexpr (kElement == simt::Element::kBf16) gpu::multiply_bf16(sums, a, b);
+  if constexpr (kElement == simt::Element::kF16) gpu::multiply_f16(sums, a, b);
   if constexpr (kElement == simt::Element::kE4m3) gpu::multiply_e4m3(sums, a, b);
   if constexpr (kElement == simt::Element::kInt8) gpu::multiply_int8(sums, a, b);
   for (int i = 0; i < 4; ++i) c[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sums[i];
@@ -119,8 +122,9 @@ void check_multiply(int depth) {
   }
 }
 
-TEST_CASE("simt: multiply_bf16, _e4m3 and _int8 add the product of their fragments") {
+TEST_CASE("simt: multiply_bf16, _f16, _e4m3 and _int8 add the product of their fragments") {
   check_multiply<simt::Element::kBf16, float>(16);
+  check_multiply<simt::Element::kF16, float>(16);
   check_multiply<simt::Element::kE4m3, float>(32);
   check_multiply<simt::Element::kInt8, std::int32_t>(32);
 }

@@ -99,6 +99,9 @@ inline std::uint32_t pack_bf16(float first, float second) {
 inline std::uint16_t float_to_bf16(float value) { return to_bf16(value).bits; }
 inline float f16_to_float(std::uint16_t bits) { return to_float(f16{bits}); }
 inline std::uint16_t float_to_f16(float value) { return to_f16(value).bits; }
+inline std::uint32_t pack_f16(float first, float second) {
+  return to_f16(first).bits | std::uint32_t{to_f16(second).bits} << 16;
+}
 inline float multiply(float a, float b) { return a * b; }
 inline std::uint32_t multiply_bf16x2(std::uint32_t a, std::uint32_t b) {
   const auto half = [](std::uint32_t word, int i) {
@@ -117,6 +120,12 @@ inline std::uint32_t multiply_add_bf16x2(std::uint32_t a, std::uint32_t b, std::
 inline std::uint8_t float_to_e4m3(float value) { return float_to_fp8_e4m3(value); }
 inline std::uint32_t pack_e4m3(float low, float high) {
   return float_to_e4m3(low) | static_cast<std::uint32_t>(float_to_e4m3(high)) << 8;
+}
+inline std::uint32_t e4m3_to_f16x2(std::uint32_t codes, int pair) {
+  const auto number = [&](int i) {
+    return fp8_e4m3_to_float(static_cast<std::uint8_t>(codes >> (16 * pair + 8 * i)));
+  };
+  return pack_f16(number(0), number(1));
 }
 inline float rsqrt(float value) { return 1.0F / std::sqrt(value); }
 inline float exp2_fast(float value) {
@@ -250,7 +259,10 @@ inline void multiply_bf16(float (&c)[4], const std::uint32_t (&a)[4], const std:
                           Where at = Where::current()) {
   simt::multiply(simt::Element::kBf16, c, a, b, at);
 }
-
+inline void multiply_f16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
+                         Where at = Where::current()) {
+  simt::multiply(simt::Element::kF16, c, a, b, at);
+}
 inline void multiply_e4m3(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
                           Where at = Where::current()) {
   simt::multiply(simt::Element::kE4m3, c, a, b, at);
