@@ -16,6 +16,7 @@
 #include "kernels/core/variant.h"
 #include "kernels/core/view.h"
 #include "kernels/formats/format.h"
+#include "kernels/fused/next_pairs.h"
 #include "kernels/fused/norm.h"
 
 namespace moebench::moe_experts {
@@ -49,6 +50,7 @@ struct Args {
     fused::Norm norm;
     MatrixView weight;          // [num_experts, hidden_size]
     View<const float, 1> bias;  // [num_experts], or data == nullptr: none
+    fused::NextPairs next{};    // to be read behind this op
   };
   Route route{};
 };
