@@ -168,7 +168,6 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   unsigned turn_of_grid = 0;
   if (takes_turn) turn_of_grid = gpu::grid_turn(&work.signals->turn);
   row.load_row(work.norm.x, work.norm.addend, cols);
-  const TileEnd<kWeights, kHeadDim> tile_end(work, streams, gpu::warp_id());
   if (blockIdx.x == gridDim.x - 1) row.store_row(work.norm.sum, cols);
   const float squares = gpu::warp_sum(row.squares());
   if (gpu::lane_id() == 0) partial[0].of[0][0][gpu::warp_id()] = squares;
@@ -205,7 +204,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   chunk.load_first(work.kv, place);
   gpu::sync_named(kStartBarrier, kThreads);
   Shown& shown = work.signals->at[turn[0]];
-  multiply_pairs<kWeights, kCache>(work, streams, token, tile_end, x, power, partial[0], shown);
+  multiply_pairs<kWeights, kCache>(work, streams, token, x, power, partial[0], shown);
 
   // While queries come.
   MOEBENCH_UNROLL

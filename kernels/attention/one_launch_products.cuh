@@ -377,8 +377,9 @@ struct Partial {
   }
 };
 
-// What the end of a tile of query, key and value takes from memory, by a warp, a lane a row: the
-// warps take turns, and load what they need long before.
+// What the end of a tile of query, key and value takes from memory, by a warp, a lane a row. The
+// warps take turns, and each loads what it needs long before: where a tile takes less than a
+// latency of a busy memory, these would follow one another.
 template <Format kWeights, int kHeadDim>
 struct TileEnd {
   bool has_row;
@@ -422,12 +423,13 @@ struct TileEnd {
   }
 };
 
-// A. The consumers: query, key and value. `end` is of tile warp_id(); x was multiplied by `power`.
+// A. The consumers: query, key and value. x was multiplied by `power`.
 template <Format kWeights, Format kCache, int kHeadDim>
 MOEBENCH_DEVICE void multiply_pairs(const Work& work, const Streams<kHeadDim>& streams,
-                                    const Token& token, TileEnd<kWeights, kHeadDim> end,
-                                    const uint4* x, const RowPower& power, Partial& partial,
-                                    Shown& shown) {
+                                    const Token& token, const uint4* x, const RowPower& power,
+                                    Partial& partial, Shown& shown) {
+  // Of all tiles together, but for more than there are warps.
+  TileEnd<kWeights, kHeadDim> end(work, streams, gpu::warp_id());
   constexpr int kRounds = kPieceSteps / kWarps;
   const int warp = gpu::warp_id();
   const int lane = gpu::lane_id();
