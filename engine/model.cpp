@@ -755,10 +755,6 @@ void Model::run_experts(std::int64_t l, const Observer* observer) {
   if (observer == nullptr && normalises(table, *table.moe_experts,
                                         experts_problem(c, w.gate_up.format, w.router.format, n))) {
     to_experts.route = {norm_before(branch, w.ffn_norm), w.router, w.router_bias};
-    if (l + 1 < c.num_layers) {
-      const LayerWeights& next = weights_->layers[static_cast<std::size_t>(l + 1)];
-      to_experts.route.next = {next.query, next.key, next.value, c.head_dim};
-    }
     run("moe_experts", *table.moe_experts, to_experts);
     return;
   }

@@ -7,7 +7,6 @@
 #include "kernels/attention/attention.h"
 #include "kernels/attention/kv_device.cuh"
 #include "kernels/core/grid_turn.cuh"
-#include "kernels/fused/next_pairs.cuh"
 #include "kernels/fused/norm_row.cuh"
 
 namespace moebench::attention {
@@ -59,10 +58,10 @@ struct DeviceProduct {
 
 // How blocks share something out: so many each, and the first `more` blocks one more. The host
 // divides: for a block it would be among the first hundred instructions.
-using fused::Share;
-using fused::share_of_block;
-using fused::Shared;
-using fused::shared_by;
+struct Shared {
+  int each, more;
+};
+inline Shared shared_by(int blocks, int count) { return {count / blocks, count % blocks}; }
 
 struct Work {
   fused::DeviceNorm norm;
@@ -84,6 +83,15 @@ struct Work {
   float* out;
   Signals* signals;
 };
+
+struct Share {
+  int begin, count;
+};
+MOEBENCH_DEVICE Share share_of_block(const Shared& shared) {
+  const auto block = static_cast<int>(blockIdx.x);
+  const bool has_more = block < shared.more;
+  return {block * shared.each + (has_more ? block : shared.more), shared.each + (has_more ? 1 : 0)};
+}
 
 // Barrier 1 is that of the consumers.
 constexpr int kProducersBarrier = 2;

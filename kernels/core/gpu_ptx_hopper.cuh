@@ -111,19 +111,6 @@ MOEBENCH_DEVICE void copy_bulk_async(void* to, const void* from, int bytes, Mbar
       "l"(from), "r"(bytes), "r"(shared_address(barrier))
       : "memory");
 }
-// The same of what is read once: the second-level cache gives it up before what else it has.
-MOEBENCH_DEVICE void copy_bulk_async_once(void* to, const void* from, int bytes,
-                                          Mbarrier* barrier) {
-  MOEBENCH_SM90(
-      "{\n"
-      ".reg .b64 policy;\n"
-      "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0], [%1], %2, [%3], policy;\n"
-      "}" ::"r"(shared_address(to)),
-      "l"(from), "r"(bytes), "r"(shared_address(barrier))
-      : "memory");
-}
 // Hints: bytes (a multiple of 16, as is `from`) into the second-level cache; the map itself.
 MOEBENCH_DEVICE void prefetch_bulk(const void* from, int bytes) {
   MOEBENCH_SM90("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));

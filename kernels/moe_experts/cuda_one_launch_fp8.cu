@@ -116,7 +116,7 @@ MOEBENCH_DEVICE void route(const Work& work, unsigned (&turn)[1],
   }
   if (thread < kUnits) store_digits<1>(0, thread, load_inputs(x, cols, thread).x);
   if (gpu::warp_id() == kChooser) {
-    await_logits(router, shown, bias, logits, [] {});
+    await_logits(router, shown, bias, logits);
     gpu::sync_warp();
     fused::choose_experts<kHeldExperts>(logits, router.num_experts, work.num_pairs, expert_ids,
                                         expert_weights);

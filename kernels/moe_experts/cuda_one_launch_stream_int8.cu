@@ -222,8 +222,8 @@ MOEBENCH_DEVICE void ask(const Work& work, const Tiles& tiles, const Told& told)
       unsigned char* const to = stages + at.stage * work.ring.stage_bytes;
       gpu::Mbarrier* const full = &told.full[at.stage];
       gpu::mbarrier_arrive_expect_bytes(full, bytes);
-      gpu::copy_bulk_async_once(to, tile.data, bytes - tile.scale_bytes, full);
-      gpu::copy_bulk_async_once(to + work.ring.scales_at, tile.scales, tile.scale_bytes, full);
+      gpu::copy_bulk_async(to, tile.data, bytes - tile.scale_bytes, full);
+      gpu::copy_bulk_async(to + work.ring.scales_at, tile.scales, tile.scale_bytes, full);
     }
     under_way += bytes;
     at.move(work.ring);
@@ -249,9 +249,7 @@ MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
     }
     gpu::wait_for_previous_kernel();
     const unsigned turn = gpu::grid_turn(&work.signals->turn);
-    // Until the experts are known memory has nothing to do.
-    fused::PairsAhead ahead(router.next);
-    await_logits(router, work.signals->at[turn], bias, logits, [&] { ahead.ask(); });
+    await_logits(router, work.signals->at[turn], bias, logits);
     say_turn_is_seen();
     gpu::sync_warp();
     fused::choose_experts<kHeldExperts>(logits, router.num_experts, work.num_pairs, told.expert_ids,

@@ -16,7 +16,6 @@
 #include "kernels/core/variant.h"
 #include "kernels/core/view.h"
 #include "kernels/formats/format.h"
-#include "kernels/fused/next_pairs.h"
 #include "kernels/fused/norm.h"
 
 namespace moebench::moe_experts {
@@ -50,7 +49,6 @@ struct Args {
     fused::Norm norm;
     MatrixView weight;          // [num_experts, hidden_size]
     View<const float, 1> bias;  // [num_experts], or data == nullptr: none
-    fused::NextPairs next{};    // to be read behind this op
   };
   Route route{};
 };

@@ -7,7 +7,6 @@
 #include "kernels/core/grid_turn.cuh"
 #include "kernels/fused/choose.cuh"
 #include "kernels/fused/held_rows.cuh"
-#include "kernels/fused/next_pairs.cuh"
 #include "kernels/fused/norm_row.cuh"
 #include "kernels/moe_experts/one_token.cuh"
 
@@ -31,7 +30,6 @@ static_assert(sizeof(Signals) <= kExpertsSignalBytes);
 
 struct Router {
   fused::DeviceNorm norm;
-  fused::DevicePairs next;
   const unsigned char* weight;
   const float* bias;  // null: none
   int num_experts;
@@ -84,11 +82,9 @@ struct RowSplit : fused::HeldRows<kRouterFormat, 1, kHeldGroups> {
 };
 
 // The sums of all experts, as soon as they are there, into `logits`. One warp, whose lanes have the
-// biases of experts l, l + 32, ...; calls meanwhile() after each look that is in vain.
-template <class Meanwhile>
+// biases of experts l, l + 32, ...
 MOEBENCH_DEVICE void await_logits(const Router& router, const Shown& shown,
-                                  const float (&bias)[kHeldExperts], float* logits,
-                                  Meanwhile&& meanwhile) {
+                                  const float (&bias)[kHeldExperts], float* logits) {
   static_assert(sizeof(shown.sums[0]) == sizeof(uint4));
   uint4 sums[kHeldExperts];
   while (true) {
@@ -109,7 +105,6 @@ MOEBENCH_DEVICE void await_logits(const Router& router, const Shown& shown,
       }
     }
     if (gpu::all(gpu::kAllLanes, is_there)) break;
-    meanwhile();
     gpu::spin_on();
   }
   MOEBENCH_UNROLL
@@ -159,11 +154,8 @@ inline Router device_router(const Args& args, bool taken) {
           "run moe_experts with its router: weights of {} x {} for {} experts and {} columns",
           weight.rows, weight.cols, args.gate_up.count, args.gate_up.cols);
   fused::check_aligned({norm.x.data, norm.addend.data, norm.weight.data, norm.sum.data});
-  return {fused::device_norm(norm),
-          fused::device_pairs(args.route.next, gpu::device_info().num_sms),
-          reinterpret_cast<const unsigned char*>(weight.data),
-          args.route.bias.data,
-          static_cast<int>(weight.rows),
+  return {fused::device_norm(norm), reinterpret_cast<const unsigned char*>(weight.data),
+          args.route.bias.data, static_cast<int>(weight.rows),
           gpu::column_splits(static_cast<int>(weight.cols) /
                              gpu::DeviceFormat<kRouterFormat>::kValues)};
 }

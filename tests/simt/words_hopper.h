@@ -45,10 +45,6 @@ inline void copy_bulk_async(void* to, const void* from, int bytes, Mbarrier* bar
                             Where at = Where::current()) {
   simt::copy_bulk_async(to, from, bytes, &barrier->state, at);
 }
-inline void copy_bulk_async_once(void* to, const void* from, int bytes, Mbarrier* barrier,
-                                 Where at = Where::current()) {
-  copy_bulk_async(to, from, bytes, barrier, at);
-}
 inline void prefetch_bulk(const void*, int) {}
 inline void prefetch_tensor_map(const TensorMap&) {}
 inline void fence_async_proxy() { simt::fence_async_proxy(); }
