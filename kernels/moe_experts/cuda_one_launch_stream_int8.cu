@@ -8,10 +8,13 @@
 // depend on activations, and pile up in the ring while blocks wait for each other. What is under
 // way is bounded, since what is asked for early makes later what is asked for late.
 //
-// Arithmetic. Codes become bytes of 0 to 24, twice their value and 12, by two looks into tables of
-// eight: byte i of byte_permute(table, codes) is table[c], or 0 for codes with a sign; the same
-// with signs turned over has those alone. Sums start at -12 times the inputs'. Inputs are 14 bits
-// and a sign of the largest of 32 as two signed bytes. Sums over a block of 32 are exact.
+// Arithmetic. Codes become signed bytes, twice their value, by two looks into tables of eight: byte
+// i of byte_permute(table, codes) is table[c], or 0 for codes with a sign; the same with signs
+// turned over is -v for those with a sign, and -1 for the others but zero, so that the first table
+// has v + 1. Both are multiplied, into the same sums: an H200 has tensor cores to spare, and half
+// as much of what permutes bytes, shifts, and joins as of anything else (joining both looks' bytes
+// took a quarter longer). Inputs are 14 bits and a sign of the largest of 32 as two signed bytes.
+// Sums over a block of 32 are exact.
 //
 // As in cuda_digits_fp8, mma's B has two columns for each of the four lanes of a quad, zeros but
 // for the columns of weights that the lane has: so accumulators are sums of one block of 32, and
@@ -20,9 +23,7 @@
 //
 // A. The first eight warps normalise the whole row; the router's product is dealt out to warps; the
 //    last warp reads all sums and chooses.
-// B. When gate and up are multiplied, a block says so, a little ahead of what it activates. While
-// it
-//    waits, it decodes the first tiles of down.
+// B. When gate and up are multiplied, a block says so, a little ahead of what it activates.
 // C. When all have said it, each warp reads its columns of what they have activated.
 //
 // Where nothing is to be routed, x and the choice are given. What the router's part does not take
@@ -68,17 +69,19 @@ struct Tiles {
   int all;
 };
 
-// kMiddle and twice the values of E2M1 codes, without and with a sign. In shared memory, as the
-// compiler puts constants and parameters into registers anew for every look.
+// Twice the values of E2M1 codes, plus one but for zero; and their negatives. In shared memory, as
+// the compiler puts constants and parameters into registers anew for every look.
 struct Table {
   std::uint32_t first;  // of codes 0 to 3
   std::uint32_t last;
 };
 struct Tables {
-  Table plus;
+  Table plus_one;
   Table minus;
+  // 2^16, by which a word's high half is found by multiplying; if the compiler knew, it would
+  // shift.
+  std::uint32_t half;
 };
-constexpr int kMiddle = 12;
 
 // Dynamic shared memory; the ring follows.
 struct Shared {
@@ -310,12 +313,10 @@ MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
   if (unit % 4 == 0) s.factors[pair][unit / 4] = power_of_two(exponent - 14);
 }
 
-// What a lane multiplies weights by: columns of B, and the factors of its blocks. And where sums
-// begin, of the high and the low digits.
+// What a lane multiplies weights by: columns of B, and the factors of its blocks.
 struct Columns {
   std::uint32_t digits[kWarpSteps][8];
   float factors[kWarpSteps];
-  std::int32_t begin[kWarpSteps][2];
 
   // Of digits that the warp has stored.
   MOEBENCH_DEVICE void read(int pair) {
@@ -334,15 +335,6 @@ struct Columns {
         MOEBENCH_UNROLL
         for (int i = 0; i < 4; ++i) digits[j][4 * h + i] = gpu::word_of(some, i);
       }
-      std::int32_t sums[4] = {};
-      MOEBENCH_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        constexpr std::uint32_t kNegativeMiddles = 0x01010101U * (256 - kMiddle);
-        gpu::multiply_int8(sums, {kNegativeMiddles, 0, kNegativeMiddles, 0},
-                           {digits[j][2 * i], digits[j][2 * i + 1]});
-      }
-      begin[j][0] = sums[0];
-      begin[j][1] = sums[1];
     }
   }
 };
@@ -378,17 +370,22 @@ MOEBENCH_DEVICE std::uint32_t bytes_of(const Table& table, std::uint32_t codes) 
 }
 
 // Of a tile, what a warp multiplies: the lane's codes and scales of its low row and, `kBoth`, of
-// its high one, if the tile has more than eight.
+// its high one, if the tile has more than eight. And their products so far.
 template <bool kBoth>
-struct Codes {
+struct TileCodes {
   static constexpr int kRows = kBoth ? 2 : 1;
   uint4 of[kWarpSteps][kRows];
   std::uint32_t scales;  // bytes, likewise
+  std::int32_t sums[kWarpSteps][4] = {};
   static_assert(kWarpSteps * kRows <= 4);
 
-  MOEBENCH_DEVICE void load(const unsigned char* stage, int scale_offset,
-                            const LanePlaces& places) {
-    scales = 0;
+  // The next tile of the ring, whose stage is free then.
+  MOEBENCH_DEVICE TileCodes(const Work& work, const Told& told, int scale_offset,
+                            const LanePlaces& places, Place& at)
+      : scales(0) {
+    const unsigned char* const stage =
+        gpu::dynamic_shared() + kRingAt + at.stage * work.ring.stage_bytes;
+    gpu::mbarrier_wait(&told.full[at.stage], at.parity);
     MOEBENCH_UNROLL
     for (int j = 0; j < kWarpSteps; ++j) {
       MOEBENCH_UNROLL
@@ -398,52 +395,42 @@ struct Codes {
         scales |= scale << 8 * (j * kRows + r);
       }
     }
+    gpu::sync_warp();
+    if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&told.empty[at.stage]);
+    at.move(work.ring);
   }
-};
-// The same as mma's A has it.
-template <bool kBoth>
-struct Decoded {
-  static constexpr int kRows = Codes<kBoth>::kRows;
-  std::uint32_t a[kWarpSteps][4][2 * kRows];
-  std::uint32_t scales;
-
-  Decoded() = default;
-  MOEBENCH_DEVICE Decoded(const Tables& tables, const Codes<kBoth>& codes) : scales(codes.scales) {
+  // The i-th word of step j by the warp's columns.
+  MOEBENCH_DEVICE void multiply(const Tables& tables, int j, int i, const Columns& columns) {
+    constexpr std::uint32_t kSigns = 0x88888888U;
+    std::uint32_t plus[kRows][2];  // of codes 0 to 3, and 4 to 7
+    std::uint32_t minus[kRows][2];
     MOEBENCH_UNROLL
-    for (int j = 0; j < kWarpSteps; ++j) {
-      MOEBENCH_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        MOEBENCH_UNROLL
-        for (int i = 0; i < 4; ++i) {
-          const std::uint32_t word = gpu::word_of(codes.of[j][r], i);
-          const std::uint32_t turned = word ^ 0x88888888U;
-          a[j][i][r] = bytes_of(tables.plus, word) | bytes_of(tables.minus, turned);
-          a[j][i][kRows + r] =
-              bytes_of(tables.plus, word >> 16) | bytes_of(tables.minus, turned >> 16);
-        }
-      }
+    for (int r = 0; r < kRows; ++r) {
+      const std::uint32_t codes = gpu::word_of(of[j][r], i);
+      const std::uint32_t turned = codes ^ kSigns;
+      plus[r][0] = bytes_of(tables.plus_one, codes);
+      plus[r][1] = bytes_of(tables.plus_one, high_half(tables, codes));
+      minus[r][0] = bytes_of(tables.minus, turned);
+      minus[r][1] = bytes_of(tables.minus, high_half(tables, turned));
+    }
+    const std::uint32_t b[2] = {columns.digits[j][2 * i], columns.digits[j][2 * i + 1]};
+    if constexpr (kBoth) {
+      gpu::multiply_int8(sums[j], {plus[0][0], plus[1][0], plus[0][1], plus[1][1]}, b);
+      gpu::multiply_int8(sums[j], {minus[0][0], minus[1][0], minus[0][1], minus[1][1]}, b);
+    } else {  // what both tables have of a row is in two rows of A
+      gpu::multiply_int8(sums[j], {plus[0][0], minus[0][0], plus[0][1], minus[0][1]}, b);
     }
   }
-  // The products with the warp's columns, to `totals`.
-  MOEBENCH_DEVICE void multiply(const LanePlaces& places, const Columns& columns,
-                                float (&totals)[kTileRows]) const {
+  // When all words are multiplied.
+  MOEBENCH_DEVICE void store(const LanePlaces& places, const Columns& columns,
+                             float (&totals)[kTileRows]) const {
     float sum_of[kRows] = {};
     MOEBENCH_UNROLL
     for (int j = 0; j < kWarpSteps; ++j) {
-      const std::int32_t(&begin)[2] = columns.begin[j];
-      std::int32_t sums[4] = {begin[0], begin[1], begin[0], begin[1]};
-      MOEBENCH_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const std::uint32_t b[2] = {columns.digits[j][2 * i], columns.digits[j][2 * i + 1]};
-        if constexpr (kBoth) {
-          gpu::multiply_int8(sums, a[j][i], b);
-        } else {
-          gpu::multiply_int8(sums, {a[j][i][0], 0, a[j][i][1], 0}, b);
-        }
-      }
       MOEBENCH_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        const std::int32_t exact = sums[2 * r] * 256 + sums[2 * r + 1];
+        std::int32_t exact = sums[j][2 * r] * 256 + sums[j][2 * r + 1];
+        if constexpr (!kBoth) exact += sums[j][2] * 256 + sums[j][3];
         const std::uint32_t scale = scales >> 8 * (j * kRows + r) & 0xffU;
         sum_of[r] +=
             static_cast<float>(exact) * columns.factors[j] * gpu::float_from_bits(scale << 23);
@@ -458,63 +445,53 @@ struct Decoded {
     MOEBENCH_UNROLL
     for (int r = 0; r < kRows; ++r) totals[places.low_row + 8 * r] = sum_of[r];
   }
-};
 
-// The next tile of the ring, whose stage is free then.
-template <bool kBoth>
-MOEBENCH_DEVICE Codes<kBoth> take_tile(const Work& work, const Told& told, const Tile& tile,
-                                       const LanePlaces& places, Place& at) {
-  gpu::mbarrier_wait(&told.full[at.stage], at.parity);
-  Codes<kBoth> codes;
-  codes.load(gpu::dynamic_shared() + kRingAt + at.stage * work.ring.stage_bytes, tile.scale_offset,
-             places);
-  gpu::sync_warp();
-  if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&told.empty[at.stage]);
-  at.move(work.ring);
-  return codes;
-}
+ private:
+  MOEBENCH_DEVICE static std::uint32_t high_half(const Tables& tables, std::uint32_t word) {
+    return static_cast<std::uint32_t>(std::uint64_t{word} * tables.half >> 32);
+  }
+};
 
 MOEBENCH_DEVICE float (&totals_of(int number))[kTileRows] {
   return shared().totals[number][gpu::warp_id()];
 }
-// The next tile, multiplied, as the block's `number`-th of its product.
+// All words of tiles: their chains of products hide each other's latency.
+template <class... Tiles>
+MOEBENCH_DEVICE void multiply_words(const Tables& tables, const Columns& columns, Tiles&... tiles) {
+  MOEBENCH_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    MOEBENCH_UNROLL
+    for (int j = 0; j < kWarpSteps; ++j) (tiles.multiply(tables, j, i, columns), ...);
+  }
+}
+// The next tile, as the block's `number`-th of its product.
 MOEBENCH_DEVICE void multiply_tile(const Work& work, const Tables& tables, const Told& told,
                                    const Tile& tile, int number, const LanePlaces& places,
                                    const Columns& columns, Place& at) {
   const auto multiply = [&](auto both) {
-    constexpr bool kBoth = decltype(both)::value;
-    const Decoded<kBoth> decoded(tables, take_tile<kBoth>(work, told, tile, places, at));
-    decoded.multiply(places, columns, totals_of(number));
+    TileCodes<decltype(both)::value> codes(work, told, tile.scale_offset, places, at);
+    multiply_words(tables, columns, codes);
+    codes.store(places, columns, totals_of(number));
   };
   if (tile.rows > 8) return multiply(std::true_type());
   multiply(std::false_type());
 }
 
-// Two tiles of down at once, of more than eight rows and of not more: what gpt-oss has of an expert
-// on a GPU of 132 multiprocessors. Their chains of products hide each other's latency.
-struct TwoTiles {
-  Decoded<true> first;
-  Decoded<false> second;
-
-  MOEBENCH_DEVICE static bool are_at(const Tiles& tiles, int i) {
-    const Tile* const tile = tiles.at + i;
-    return i + 1 < tiles.all && tile[0].pair == tile[1].pair && tile[0].rows > 8 &&
-           tile[1].rows <= 8;
-  }
-  MOEBENCH_DEVICE void take(const Work& work, const Tables& tables, const Told& told, int i,
-                            const LanePlaces& places, Place& at) {
-    const Tile* const tile = shared().tiles.at + i;
-    const Codes<true> codes = take_tile<true>(work, told, tile[0], places, at);
-    const Codes<false> more = take_tile<false>(work, told, tile[1], places, at);
-    first = {tables, codes};
-    second = {tables, more};
-  }
-  MOEBENCH_DEVICE void multiply(int number, const LanePlaces& places,
-                                const Columns& columns) const {
-    first.multiply(places, columns, totals_of(number));
-    second.multiply(places, columns, totals_of(number + 1));
-  }
-};
+// Two tiles of an expert at once, of more than eight rows and of not more: what gpt-oss has of down
+// on a GPU of 132 multiprocessors.
+MOEBENCH_DEVICE bool are_two(const Tiles& tiles, int i) {
+  const Tile* const tile = tiles.at + i;
+  return i + 1 < tiles.all && tile[0].pair == tile[1].pair && tile[0].rows > 8 && tile[1].rows <= 8;
+}
+MOEBENCH_DEVICE void multiply_two(const Work& work, const Tables& tables, const Told& told,
+                                  const Tile* tile, int number, const LanePlaces& places,
+                                  const Columns& columns, Place& at) {
+  TileCodes<true> first(work, told, tile[0].scale_offset, places, at);
+  TileCodes<false> second(work, told, tile[1].scale_offset, places, at);
+  multiply_words(tables, columns, first, second);
+  first.store(places, columns, totals_of(number));
+  second.store(places, columns, totals_of(number + 1));
+}
 
 // The sum of what the warps have of a row.
 MOEBENCH_DEVICE float total_of(int tile, int row) {
@@ -677,33 +654,22 @@ MOEBENCH_DEVICE void project(const Work& work, const Told& told, const Tables& t
            told.expert_weights[pair]};
   }
   const LanePlaces places(work.down.first, work.ring.scales_at);
-  int i = tiles.gate_up;
-  TwoTiles ahead;  // decoded while the block waits
-  const bool has_ahead = TwoTiles::are_at(tiles, i);
-  if (has_ahead) ahead.take(work, tables, told, i, places, at);
   shared().ends[thread] = end;
   if (thread == kWaiter) gpu::wait_for_grid(&work.signals->turn, turn);
   sync_multipliers();
   gpu::let_next_kernel_start();
   read_activations(work, turn);
   Columns columns;
-  if (has_ahead) {
-    columns.read(tiles.at[i].pair);
-    ahead.multiply(0, places, columns);
-    i += 2;
-  }
   MOEBENCH_NO_UNROLL
-  while (i < tiles.all) {
-    const Tile& tile = tiles.at[i];
+  for (int i = tiles.gate_up; i < tiles.all;) {
+    const Tile* const tile = tiles.at + i;
     const int number = i - tiles.gate_up;
-    if (number == 0 || tile.pair != tiles.at[i - 1].pair) columns.read(tile.pair);
-    if (TwoTiles::are_at(tiles, i)) {
-      TwoTiles two;
-      two.take(work, tables, told, i, places, at);
-      two.multiply(number, places, columns);
+    if (number == 0 || tile[0].pair != tile[-1].pair) columns.read(tile[0].pair);
+    if (are_two(tiles, i)) {
+      multiply_two(work, tables, told, tile, number, places, columns, at);
       i += 2;
     } else {
-      multiply_tile(work, tables, told, tile, number, places, columns, at);
+      multiply_tile(work, tables, told, tile[0], number, places, columns, at);
       ++i;
     }
   }
@@ -733,7 +699,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CON
   if (!multiplies) {
     if (gpu::lane_id() == 0) gpu::init_ring(told.full, told.empty, work.ring.stages, 1, kWarps);
     if (gpu::lane_id() == 0) {
-      shared().tables = {{0x0f0e0d0cU, 0x18141210U}, {0x090a0b0cU, 0x00040608U}};
+      shared().tables = {
+          {0x04030200U, 0x0d090705U}, {0xfdfeff00U, 0xf4f8fafcU}, std::uint32_t{1} << 16};
     }
   }
   gpu::sync_threads();
