@@ -171,6 +171,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   if (blockIdx.x == gridDim.x - 1) row.store_row(work.norm.sum, cols);
   const float squares = gpu::warp_sum(row.squares());
   if (gpu::lane_id() == 0) partial[0].of[0][0][gpu::warp_id()] = squares;
+  if constexpr (kWeights == Format::kFp8E4m3) RowPower::show(row, partial[0].largest);
   if (takes_turn) {
     turn[0] = turn_of_grid;
     gpu::arrive_at_grid(&work.signals->turn);
@@ -178,7 +179,6 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   if (thread < work.num_heads) {
     attending[0].sinks[thread] = sink;
   }
-  if constexpr (kWeights == Format::kFp8E4m3) RowPower::show(row, partial[0].largest);
   const Token token(work, position, sequence);
   const int num_items = work.kv.num_kv_heads * token.splits;
   const auto blocks = static_cast<int>(gridDim.x);

@@ -39,20 +39,13 @@ inline DeviceKv device_kv(const KvLayerView& kv, const TokenPlaces& places) {
           static_cast<int>(codec(kv.format).row_data_bytes(kv.head_dim))};
 }
 
-// From the first key (value) of the layer to that of a position and head, in bytes; and in two
-// steps, of which the first waits for memory.
-MOEBENCH_DEVICE std::int32_t kv_page(const DeviceKv& kv, int sequence, int position) {
+// From the first key (value) of the layer to that of a position and head, in bytes.
+MOEBENCH_DEVICE std::int64_t kv_offset(const DeviceKv& kv, int sequence, int position, int head) {
   const std::int64_t at = static_cast<std::int64_t>(sequence) * kv.pages_per_sequence;
-  return kv.page_tables[at + position / kv.page_size];
-}
-MOEBENCH_DEVICE std::int64_t kv_offset_in(const DeviceKv& kv, std::int32_t page, int position,
-                                          int head) {
+  const std::int32_t page = kv.page_tables[at + position / kv.page_size];
   const int slot = position % kv.page_size;
   return page * kv.page_stride +
          static_cast<std::int64_t>(slot * kv.num_kv_heads + head) * kv.row_bytes;
-}
-MOEBENCH_DEVICE std::int64_t kv_offset(const DeviceKv& kv, int sequence, int position, int head) {
-  return kv_offset_in(kv, kv_page(kv, sequence, position), position, head);
 }
 
 // kBytes of a row into words; one that is half used if kBytes is 2.

@@ -380,7 +380,7 @@ struct Partial {
 // What the end of a tile of query, key and value takes from memory, by a warp, a lane a row. The
 // warps take turns, and each loads what it needs long before: where a tile takes less than a
 // latency of a busy memory, these would follow one another.
-template <Format kWeights, Format kCache, int kHeadDim>
+template <Format kWeights, int kHeadDim>
 struct TileEnd {
   bool has_row;
   int part = 0;
@@ -389,10 +389,8 @@ struct TileEnd {
   float bias[2] = {-0.0F, -0.0F};  // what leaves a sum as it is
   float cos = 1;
   float sin = 0;
-  std::int32_t page = 0;  // of the cache, that a bf16 of a key or value goes to
 
-  MOEBENCH_DEVICE TileEnd(const Work& work, const Streams<kHeadDim>& streams, const Token& token,
-                          int tile)
+  MOEBENCH_DEVICE TileEnd(const Work& work, const Streams<kHeadDim>& streams, int tile)
       : has_row(false) {
     if (tile >= streams.tiles()) return;
     const Share pairs = streams.pairs_of(tile);
@@ -407,9 +405,6 @@ struct TileEnd {
     for (int h = 0; h < 2; ++h) {
       factor[h] = load_factor<kWeights>(product, pair.row(h == 1));
       if (product.bias != nullptr) bias[h] = gpu::load_constant(product.bias + pair.row(h == 1));
-    }
-    if (kCache == Format::kBf16 && part > 0) {
-      page = kv_page(work.kv, token.sequence, token.position);
     }
     if (part == 2) return;
     cos = gpu::load_constant(work.cos + pair.column);
@@ -434,11 +429,12 @@ MOEBENCH_DEVICE void multiply_pairs(const Work& work, const Streams<kHeadDim>& s
                                     const Token& token, const uint4* x, const RowPower& power,
                                     Partial& partial, Shown& shown) {
   // Of all tiles together, but for more than there are warps.
-  TileEnd<kWeights, kCache, kHeadDim> end(work, streams, token, gpu::warp_id());
+  TileEnd<kWeights, kHeadDim> end(work, streams, gpu::warp_id());
   constexpr int kRounds = kPieceSteps / kWarps;
   const int warp = gpu::warp_id();
   const int lane = gpu::lane_id();
   const int num_steps = streams.row_bytes / kStepBytes;
+  const std::int64_t place = kv_offset(work.kv, token.sequence, token.position, 0);
   int piece = 0;
   for (int tile = 0; tile < streams.tiles(); ++tile) {
     const Share pairs = streams.pairs_of(tile);
@@ -486,12 +482,11 @@ MOEBENCH_DEVICE void multiply_pairs(const Work& work, const Streams<kHeadDim>& s
       } else {
         const std::uint16_t bits = gpu::float_to_bf16(result);
         gpu::store_relaxed(&shown.key_value[end.part - 1][end.row], kIsThere | bits);
-        unsigned char* to = (end.part == 1 ? work.kv.keys : work.kv.values) +
-                            kv_offset_in(work.kv, end.page, token.position, 0);
+        unsigned char* to = (end.part == 1 ? work.kv.keys : work.kv.values) + place;
         reinterpret_cast<std::uint16_t*>(to)[end.row] = bits;
       }
     }
-    end = TileEnd<kWeights, kCache, kHeadDim>(work, streams, token, tile + kWarps);
+    end = TileEnd<kWeights, kHeadDim>(work, streams, tile + kWarps);
   }
 }
 
@@ -590,17 +585,6 @@ struct Ahead {
       take(rows, r);
     }
   }
-  template <int kHeadDim>
-  MOEBENCH_DEVICE void take_rest(const Streams<kHeadDim>& streams, const OutRows& rows) {
-    static_assert(kOutRounds<kWeights> <= kRounds + kRounds / 2 + 1);
-    MOEBENCH_UNROLL
-    for (int r = kRounds; r < kOutRounds<kWeights>; r += kPieceRounds) {
-      if (r * kWarps >= rows.num_steps) break;
-      gpu::mbarrier_wait(&streams.out_full[r / kPieceRounds], 0);
-    }
-    MOEBENCH_UNROLL
-    for (int r = kRounds; r < kOutRounds<kWeights>; ++r) take(rows, r);
-  }
   MOEBENCH_DEVICE OutRun<kWeights> run(int round, int group) const {
     if (round < kDecoded) return decoded[round][group];
     OutRun<kWeights> run;
@@ -656,6 +640,9 @@ MOEBENCH_DEVICE void multiply_out_rows(const Work& work, const Streams<kHeadDim>
   if constexpr (kWeights == Format::kFp8E4m3) {
     input_factor = make_f16(x, streams.out_row_bytes / kStepBytes);
   }
+  for (int p = kAhead / kPieceRounds; p * kOutPieceBytes < streams.out_row_bytes; ++p) {
+    gpu::mbarrier_wait(&streams.out_full[p], 0);
+  }
   MOEBENCH_UNROLL
   for (int pass = 0; pass < kOutPasses; ++pass) {
     const int first = pass * kOutTiles * kTileRows;
@@ -670,24 +657,17 @@ MOEBENCH_DEVICE void multiply_out_rows(const Work& work, const Streams<kHeadDim>
         const OutInputs<kWeights> in(rows, x, r);
         MOEBENCH_UNROLL
         for (int g = 0; g < kAheadGroups; ++g) add_group(sums[g], ahead.run(r, g), in);
-        // In the places of the first ones, the last: they may have come behind what heads found.
-        if (r == kAhead / 2) ahead.take_rest(streams, rows);
+        if (r + kAhead < kOutRounds<kWeights>) ahead.take(rows, r + kAhead);
       }
     }
     MOEBENCH_UNROLL
     for (int g = pass == 0 ? kAheadGroups : 0; g < kOutGroups; ++g) {
       if (first + g * kTilePairs >= count) break;
-      constexpr int kTogether = 4;  // rounds whose loads wait for each other's only
       MOEBENCH_NO_UNROLL
-      for (int begin = 0; rows.has(begin); begin += kTogether) {
-        MOEBENCH_UNROLL
-        for (int r = begin; r < begin + kTogether; ++r) {
-          uint4 bytes = {0, 0, 0, 0};
-          if (rows.has(r)) bytes = rows.run(r, g);
-          OutRun<kWeights> run;
-          run.take(bytes);
-          add_group(sums[g], run, OutInputs<kWeights>(rows, x, r));
-        }
+      for (int r = 0; rows.has(r); ++r) {
+        OutRun<kWeights> run;
+        run.take(rows.run(r, g));
+        add_group(sums[g], run, OutInputs<kWeights>(rows, x, r));
       }
     }
     if (pass > 0) sync_consumers();  // the sums before have been read
