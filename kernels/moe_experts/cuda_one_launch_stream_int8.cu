@@ -2,7 +2,7 @@
 // norm, router's product and choice, gate and up, down, for one token in one launch that keeps
 // memory busy from the choice to the end. Hopper, MXFP4 experts.
 //
-// One block an SM, of 24 warps that multiply and one that chooses the experts and then asks for
+// One block an SM, of twelve warps that multiply and one that chooses the experts and then asks for
 // weights. A tile is up to 16 rows of an expert with their scales, two bulk copies into a stage of
 // one ring. All tiles of gate and up are asked for and, without a pause, those of down: they do not
 // depend on activations, and pile up in the ring while blocks wait for each other. What is under
@@ -18,8 +18,8 @@
 //
 // As in cuda_digits_fp8, mma's B has two columns for each of the four lanes of a quad, zeros but
 // for the columns of weights that the lane has: so accumulators are sums of one block of 32, and
-// the lane that gets them has its scale. A warp takes the same step of 128 columns of every row:
-// its inputs stay in registers. Warps wait for nothing but the ring until all tiles are done.
+// the lane that gets them has its scale. A warp takes the same two steps of 128 columns of every
+// row: its inputs stay in registers. Warps wait for nothing but the ring until all tiles are done.
 //
 // A. The first eight warps normalise the whole row; the router's product is dealt out to warps; the
 //    last warp reads all sums and chooses.
@@ -36,19 +36,19 @@
 namespace moebench::moe_experts {
 namespace {
 
-constexpr int kWarps = 24;  // that multiply
+constexpr int kWarps = 12;  // that multiply
 constexpr int kMultipliers = kWarps * gpu::kWarp;
 constexpr int kThreads = kMultipliers + gpu::kWarp;
 constexpr int kWarpSteps = kSteps / kWarps;
-static_assert(kSteps % kWarps == 0);
+static_assert(kSteps % kWarps == 0 && kUnits == kMultipliers);
 constexpr int kTileRows = 16;
 constexpr int kMostTiles = 24;  // of a block, in each of the two products
 constexpr int kMostPairRows = kMostTiles / kMostPairs * kTileRows;  // of down, of a block
-static_assert(kMostTiles * kTileRows <= kMultipliers && kMostPairRows * kMostPairs <= kMultipliers);
+static_assert(kMostTiles * kTileRows <= kMultipliers && kMostPairRows * kMostPairs == kMultipliers);
 // In which rows of gate and up are dealt out: those of two activations, which are shown together.
 constexpr int kGateUpUnit = 4;
 constexpr int kMostStages = 8;
-constexpr int kBytesUnderWay = 48 << 10;   // of a block; see row_stream.cuh's
+constexpr int kBytesUnderWay = 72 << 10;   // of a block; see row_stream.cuh's
 constexpr int kWaiter = kMultipliers - 1;  // the thread that waits for the grid
 constexpr float kMostF16 = 65504.0F;
 constexpr int kRowWarps = fused::kRowThreads / gpu::kWarp;
@@ -88,8 +88,7 @@ struct Shared {
   alignas(128) unsigned char digits[kMostPairs][kBlocks][2][32];  // high, low
   float factors[kMostPairs][kBlocks];
   float totals[kMostTiles][kWarps][kTileRows];
-  // The bias and the expert's weight of the thread's row of down.
-  float2 ends[kMostPairRows * kMostPairs];
+  float2 ends[kMultipliers];  // the bias and the expert's weight of the thread's row of down
   Tiles tiles;
   Tables tables;
 };
@@ -273,21 +272,16 @@ MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
 
 // ---- The warps that multiply --------------------------------------------------------------------
 
-// A warp's steps are w, w + kWarps, ...; its units of 8 columns those of its steps. A lane has one;
-// lanes that have the same share the pairs.
-constexpr int kStepUnits = kStepColumns / 8;
-constexpr int kOwnUnits = kWarpSteps * kStepUnits;
-constexpr int kUnitLanes = gpu::kWarp / kOwnUnits;
-constexpr int kLanePairs = kMostPairs / kUnitLanes;
-static_assert(gpu::kWarp % kOwnUnits == 0 && kMostPairs % kUnitLanes == 0);
+// A warp's steps are w and w + kWarps; its units of 8 columns those of its steps, a lane each.
 MOEBENCH_DEVICE int own_unit() {
-  const int i = gpu::lane_id() % kOwnUnits;
-  return (i / kStepUnits * kWarps + gpu::warp_id()) * kStepUnits + i % kStepUnits;
+  constexpr int kStepUnits = kStepColumns / 8;
+  static_assert(kWarpSteps * kStepUnits == gpu::kWarp);
+  const int lane = gpu::lane_id();
+  return (lane / kStepUnits * kWarps + gpu::warp_id()) * kStepUnits + lane % kStepUnits;
 }
-MOEBENCH_DEVICE int own_pair(int i) { return i * kUnitLanes + gpu::lane_id() / kOwnUnits; }
 
 // The digits of a unit, by lanes with adjacent units: 14 bits of the largest of four units.
-MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8], bool stores = true) {
+MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
   Shared& s = shared();
   float most = 0;
   MOEBENCH_UNROLL
@@ -310,7 +304,6 @@ MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8], bool 
     digits[0][half] = gpu::byte_permute(pairs[0], pairs[1], 0x7531);
     digits[1][half] = gpu::byte_permute(pairs[0], pairs[1], 0x6420) ^ 0x80808080U;
   }
-  if (!stores) return;
   MOEBENCH_UNROLL
   for (int digit = 0; digit < 2; ++digit) {
     *reinterpret_cast<uint2*>(&s.digits[pair][unit / 4][digit][unit % 4 * 8]) = {digits[digit][0],
@@ -605,15 +598,14 @@ MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn) {
   const int cols = work.down.first.cols;
   const int unit = own_unit();
   const bool has_unit = 8 * unit < cols;
-  uint4 shorts[kLanePairs] = {};  // all are asked for before the first is used
+  uint4 shorts[kMostPairs] = {};  // all are asked for before the first is used
   bool are_there = false;
   while (!are_there) {
     MOEBENCH_UNROLL
-    for (int i = 0; i < kLanePairs; ++i) {
+    for (int pair = 0; pair < kMostPairs; ++pair) {
       if (!has_unit) continue;
-      const int pair = min(own_pair(i), work.num_pairs - 1);
-      const std::uint32_t* const from = shown_pairs(work, turn, pair);
-      shorts[i] = gpu::load_relaxed(reinterpret_cast<const uint4*>(from) + unit);
+      const std::uint32_t* const from = shown_pairs(work, turn, min(pair, work.num_pairs - 1));
+      shorts[pair] = gpu::load_relaxed(reinterpret_cast<const uint4*>(from) + unit);
     }
     are_there = true;
     MOEBENCH_UNROLL
@@ -626,14 +618,14 @@ MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn) {
   gpu::sync_warp();
   const auto store = [&](auto&& value_of) {
     MOEBENCH_UNROLL
-    for (int i = 0; i < kLanePairs; ++i) {
+    for (int pair = 0; pair < kMostPairs; ++pair) {
       float x[8];
       MOEBENCH_UNROLL
-      for (int c = 0; c < 8; ++c) {
-        const std::uint32_t word = gpu::word_of(shorts[i], c / 2);
-        x[c] = value_of(c % 2 == 0 ? word & 0xffffU : word >> 16);
+      for (int i = 0; i < 8; ++i) {
+        const std::uint32_t word = gpu::word_of(shorts[pair], i / 2);
+        x[i] = value_of(i % 2 == 0 ? word & 0xffffU : word >> 16);
       }
-      store_digits(own_pair(i), unit, x);
+      store_digits(pair, unit, x);
     }
   };
   // Where there are none, zeros of either.
@@ -662,7 +654,7 @@ MOEBENCH_DEVICE void project(const Work& work, const Told& told, const Tables& t
            told.expert_weights[pair]};
   }
   const LanePlaces places(work.down.first, work.ring.scales_at);
-  if (has_row) shared().ends[thread] = end;
+  shared().ends[thread] = end;
   if (thread == kWaiter) gpu::wait_for_grid(&work.signals->turn, turn);
   sync_multipliers();
   gpu::let_next_kernel_start();
@@ -725,7 +717,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CON
     if (threadIdx.x == kWaiter) turn[0] = gpu::grid_turn(&work.signals->turn);
     sync_multipliers();
   }
-  store_digits(0, own_unit(), inputs.x, gpu::lane_id() < kOwnUnits);
+  store_digits(0, own_unit(), inputs.x);
   gpu::sync_warp();
   Columns columns;
   columns.read(0);

@@ -54,7 +54,7 @@ constexpr std::size_t kGuardBytes = 4 << 10;
 constexpr std::size_t kLastFrames = 8 << 10;
 constexpr std::size_t kMemoryBytes = 256 << 10;  // shared memory and gaps; all that 18 bits address
 constexpr std::size_t kMemoryAlignment = 1024;
-constexpr std::size_t kMaxFibers = 28 << 10;  // each takes two of the kernel's 65,530 mappings
+constexpr std::size_t kMaxFibers = 16 << 10;  // each takes two of the kernel's 65,530 mappings
 constexpr std::uint64_t kMaxIdleSpins = 10'000'000;  // about a second
 
 constinit thread_local Scheduler* running_scheduler = nullptr;
