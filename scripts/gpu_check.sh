@@ -5,7 +5,7 @@
 #   scripts/gpu_check.sh [--out DIR] [--budget SECONDS] [--load]
 #
 # --load also times what takes long: 128 sequences at once, and serving prompts and answers of 1000
-# tokens, 2,048 at once (120b: 896), which is about 5 minutes more and takes 130 to 140 GB.
+# tokens, 1,536 at once (120b: 768), which is about 5 minutes more and takes up to 130 GB.
 #
 # Runs $MOEBENCH_PROGRAM, a `moebench` built with CUDA, or builds one in build/gpu, which takes the CUDA
 # toolkit, CMake and the packages of scripts/packages.sh. Checks of correctness share the GPU and the
@@ -263,9 +263,9 @@ of_shape() {
     rm -rf "$scratch/model-$1"
   fi
 }
-of_shape 20b 160 "$SUITE_PLANS_20B" 2048
+of_shape 20b 160 "$SUITE_PLANS_20B" 1536
 synth 120b "$LAYERS_120B" 90
-of_shape 120b 120 "$SUITE_PLANS" 896
+of_shape 120b 120 "$SUITE_PLANS" 768
 [ -z "$load" ] || suites="20b 20b_load 120b 120b_load"
 for op in linear:bf16 moe_experts:mxfp4 attention:bf16; do
   step "bench_${op%:*}" 60 judge_bench "$program" kernels bench --backend cuda --op "${op%:*}" \

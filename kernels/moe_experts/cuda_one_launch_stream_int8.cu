@@ -11,10 +11,10 @@
 // Arithmetic. Codes become signed bytes, twice their value, by two looks into tables of eight: byte
 // i of byte_permute(table, codes) is table[c], or 0 for codes with a sign; the same with signs
 // turned over is -v for those with a sign, and -1 for the others but zero, so that the first table
-// has v + 1. Both are multiplied, into the same sums: an H200 has tensor cores to spare, and half
-// as much of what permutes bytes, shifts, and joins as of anything else (joining both looks' bytes
-// took a quarter longer). Inputs are 14 bits and a sign of the largest of 32 as two signed bytes.
-// Sums over a block of 32 are exact.
+// has v + 1. Both are multiplied, into the same sums: warps wait for what permutes bytes, shifts
+// and joins them, which an SM issues at half the rate of other instructions, and not for IMMA.
+// Inputs are 14 bits and a sign of the largest of 32 as two signed bytes. Sums over a block of 32
+// are exact.
 //
 // As in cuda_digits_fp8, mma's B has two columns for each of the four lanes of a quad, zeros but
 // for the columns of weights that the lane has: so accumulators are sums of one block of 32, and

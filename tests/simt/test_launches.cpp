@@ -256,6 +256,7 @@ void repeat_rows(verify::RandomMatrices& weight) {
 struct ExpertsShape {
   std::int64_t hidden, intermediate, experts, top_k;
   bool adds;
+  float limit = 7;  // of SwiGLU
 };
 // The weights of a layer's experts and router.
 struct ExpertsWeights {
@@ -312,6 +313,7 @@ AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launche
   args.down = o.in(weights.down.view);
   args.down_bias = {o.in(down_bias), {s.experts, s.hidden}};
   args.out = out;
+  args.swiglu_limit = s.limit;
   const moe_experts::Problem problem{Format::kMxfp4, 1,       s.hidden,     s.intermediate,
                                      s.experts,      s.top_k, Format::kBf16};
   const moe_experts::Variant& variant =
@@ -1139,7 +1141,10 @@ TEST_CASE("moe_experts: cuda_one_launch_stream_int8 agrees with the reference in
     for (int run = 0; run < 2; ++run) {
       const AfterExperts got = run_experts(s, weights, Launches::kExperts, signals, pool, kName);
       if (run == 0) first = got;
-      CHECK(nmse(got.out, got.reference) <= 1e-7);
+      // Activations are shown as f16, where none is larger than an f16 can be, else as bf16.
+      const double error = nmse(got.out, got.reference);
+      CHECK(error <= (s.limit < 200 ? 1e-7 : 5e-6));
+      CHECK((s.limit < 200 || error > 1e-7));
       check_same(got, first);
       check_same(run_experts(s, weights, Launches::kAll, signals, pool, kName), first);
     }
@@ -1150,7 +1155,8 @@ TEST_CASE("moe_experts: cuda_one_launch_stream_int8 agrees with the reference in
   for (const ExpertsShape& s :
        {ExpertsShape{128, 192, 16, 2, true}, ExpertsShape{32, 32, 1, 1, false},
         ExpertsShape{96, 64, 5, 3, true}, ExpertsShape{384, 96, 33, 4, true},
-        ExpertsShape{320, 160, 65, 4, false}, ExpertsShape{160, 32, 4, 4, true}}) {
+        ExpertsShape{320, 160, 65, 4, false}, ExpertsShape{160, 32, 4, 4, true},
+        ExpertsShape{96, 64, 5, 3, true, 300}}) {
     check(s);
   }
   // Rows as of gpt-oss, which take more multiprocessors than the machine has.
