@@ -78,9 +78,6 @@ struct Table {
 struct Tables {
   Table plus_one;
   Table minus;
-  // 2^16, by which a word's high half is found by multiplying; if the compiler knew, it would
-  // shift.
-  std::uint32_t half;
 };
 
 // Dynamic shared memory; the ring follows.
@@ -409,9 +406,9 @@ struct TileCodes {
       const std::uint32_t codes = gpu::word_of(of[j][r], i);
       const std::uint32_t turned = codes ^ kSigns;
       plus[r][0] = bytes_of(tables.plus_one, codes);
-      plus[r][1] = bytes_of(tables.plus_one, high_half(tables, codes));
+      plus[r][1] = bytes_of(tables.plus_one, codes >> 16);
       minus[r][0] = bytes_of(tables.minus, turned);
-      minus[r][1] = bytes_of(tables.minus, high_half(tables, turned));
+      minus[r][1] = bytes_of(tables.minus, turned >> 16);
     }
     const std::uint32_t b[2] = {columns.digits[j][2 * i], columns.digits[j][2 * i + 1]};
     if constexpr (kBoth) {
@@ -444,11 +441,6 @@ struct TileCodes {
     if (gpu::lane_id() % 4 != 0) return;
     MOEBENCH_UNROLL
     for (int r = 0; r < kRows; ++r) totals[places.low_row + 8 * r] = sum_of[r];
-  }
-
- private:
-  MOEBENCH_DEVICE static std::uint32_t high_half(const Tables& tables, std::uint32_t word) {
-    return static_cast<std::uint32_t>(std::uint64_t{word} * tables.half >> 32);
   }
 };
 
@@ -699,8 +691,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CON
   if (!multiplies) {
     if (gpu::lane_id() == 0) gpu::init_ring(told.full, told.empty, work.ring.stages, 1, kWarps);
     if (gpu::lane_id() == 0) {
-      shared().tables = {
-          {0x04030200U, 0x0d090705U}, {0xfdfeff00U, 0xf4f8fafcU}, std::uint32_t{1} << 16};
+      shared().tables = {{0x04030200U, 0x0d090705U}, {0xfdfeff00U, 0xf4f8fafcU}};
     }
   }
   gpu::sync_threads();
