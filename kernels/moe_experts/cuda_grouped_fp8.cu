@@ -35,8 +35,6 @@
 // ones. In two variants that do not round outputs and differ in how they sum a token has the same
 // bits in any batch: cuda_grouped_chunks_fp8 folds scales in tiles of all sizes,
 // cuda_grouped_blocks_fp8 in none, which takes more instructions in large ones.
-// cuda_grouped_two_sums_fp8 has cuda_grouped_fp8's bits, and in tiles of 32 tokens, where warps
-// wait for products and not for memory, begins one before the last has ended.
 // cuda_grouped_short_fp8 has cuda_grouped_fp8's bits, and copies 64 bytes of a row in tiles of up
 // to 32 tokens, too, where cuda_grouped_fp8 has stages of two chunks: the second-level cache looks
 // up each piece, and on an H200 was busiest of all (128 tokens of 120b: 558 us instead of 520).
@@ -260,9 +258,9 @@ constexpr int kUsualGroups = kMostTokens > 32 ? 3 : 4;
 
 // kMostTokens: of a tile. kFolds: scales into weights. kStageChunks: of a stage of the ring.
 // kGroups: of four warps that multiply, each with 64 rows; one more has things copied, and gives
-// them registers. kSums: where scales are not folded, see sum_blocks.
+// them registers.
 template <int kMostTokens, bool kFolds, int kStageChunks = 1,
-          int kGroups = kUsualGroups<kMostTokens>, int kSums = 1>
+          int kGroups = kUsualGroups<kMostTokens>>
 class Float8Products {
  public:
   static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
@@ -279,7 +277,6 @@ class Float8Products {
   // What a block has at its start, whose threads have as many as the compiler can give them.
   static_assert(kGroupThreads * (kGroups * kMultiplierRegisters + kLoaderRegisters) <=
                 65536 / kThreads / 8 * 8 * kThreads);
-  static_assert(kSums == 1 || (kSums == 2 && !kFolds && kProducts % kSums == 0));
   static constexpr int kMostParts = kMostTokens / 8;
   static constexpr int kInputBytes = kMostParts * kPartBytes;  // of a chunk
   // Of a stage. Its rows are as long as the swizzle with which they are copied: 64 or 128 bytes.
@@ -562,13 +559,12 @@ class Float8Products {
 
   // A product of tiles. totals, of each part of eight tokens: of rows low, high; of each, the
   // part's tokens 2 t, 2 t + 1.
-  // kSums: sets of sums. With two, a product begins while the one before it runs.
   template <int kCount>
   MOEBENCH_DEVICE void sum_blocks(Rows rows, Ring& ring, float (&totals)[kCount]) const {
-    float d[kSums][kCount] = {};
+    float d[kCount] = {};
     std::uint32_t a[2][4];  // while a product runs, the next is decoded
     std::uint32_t scales[kProducts];
-    std::uint32_t before[kSums] = {};  // the scales of the last blocks of the chunk before
+    std::uint32_t before = 0;  // the scales of the last block of the chunk before
     std::uint32_t low[kProducts];
     std::uint32_t high[kProducts];
     const auto read_scales = [&](int chunk) {
@@ -607,21 +603,16 @@ class Float8Products {
         MOEBENCH_UNROLL
         for (int i = 0; i < kProducts; ++i) {
           auto& weights = a[i % 2];
-          float(&sums)[kCount] = d[i % kSums];
-          // Until the product is done that had these registers before.
-          if constexpr (kSums == 2) gpu::wgmma_wait<1>(weights, sums);
           decode_row(low[i], weights[0], weights[2]);
           decode_row(high[i], weights[1], weights[3]);
-          if constexpr (kSums == 1) gpu::wgmma_wait<0>(sums);
-          add(sums, i < kSums ? before[i] : scales[i - kSums], totals);  // the first times zeros
-          // All products of the chunk before are done.
-          if (i == kSums - 1 && part == 0) release_before(stage, step > 0);
-          gpu::wgmma_fence(weights, sums);
-          multiply_digits(sums, weights, inputs + (part * kInputBytes + i * kProductBytes) / 16,
+          gpu::wgmma_wait<0>(d);
+          add(d, i == 0 ? before : scales[i - 1], totals);  // the first time zeros
+          if (i == 0 && part == 0) release_before(stage, step > 0);
+          gpu::wgmma_fence(weights, d);
+          multiply_digits(d, weights, inputs + (part * kInputBytes + i * kProductBytes) / 16,
                           false);
         }
-        MOEBENCH_UNROLL
-        for (int i = 0; i < kSums; ++i) before[i] = scales[kProducts - kSums + i];
+        before = scales[kProducts - 1];
         // What takes long, while products run.
         read_scales(chunk + 1);
         if (chunk + 1 < num_chunks_) {
@@ -634,11 +625,8 @@ class Float8Products {
         }
       }
     }
-    MOEBENCH_UNROLL
-    for (int i = 0; i < kSums; ++i) {
-      gpu::wgmma_wait<0>(d[i]);
-      add(d[i], before[i], totals);
-    }
+    gpu::wgmma_wait<0>(d);
+    add(d, before, totals);
     release_before(ring.stage, true);
   }
 
@@ -825,23 +813,23 @@ struct Project {
   MOEBENCH_DEVICE void advance(Value*) const {}
 };
 
-template <int kMostTokens, bool kFolds, int kStageChunks, int kGroups, int kSums>
+template <int kMostTokens, bool kFolds, int kStageChunks, int kGroups>
 __global__ void MOEBENCH_BOUNDS(
-    Float8Products<kMostTokens, kFolds, kStageChunks, kGroups, kSums>::kThreads, 1)
+    Float8Products<kMostTokens, kFolds, kStageChunks, kGroups>::kThreads, 1)
     activate_tiles(Groups groups, Stack gate_up, const float* biases, Inputs x,
                    MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Activate activate) {
   gpu::let_next_kernel_start();
-  Float8Products<kMostTokens, kFolds, kStageChunks, kGroups, kSums>(gate_up, biases, groups, x)
+  Float8Products<kMostTokens, kFolds, kStageChunks, kGroups>(gate_up, biases, groups, x)
       .run(codes, activate);
 }
 
-template <int kMostTokens, bool kFolds, int kStageChunks, int kGroups, int kSums, class Value>
+template <int kMostTokens, bool kFolds, int kStageChunks, int kGroups, class Value>
 __global__ void MOEBENCH_BOUNDS(
-    Float8Products<kMostTokens, kFolds, kStageChunks, kGroups, kSums>::kThreads, 1)
+    Float8Products<kMostTokens, kFolds, kStageChunks, kGroups>::kThreads, 1)
     project_tiles(Groups groups, Stack down, const float* biases, Inputs activated,
                   MOEBENCH_GRID_CONSTANT gpu::TensorMap codes, Project<Value> project) {
   gpu::let_next_kernel_start();
-  Float8Products<kMostTokens, kFolds, kStageChunks, kGroups, kSums>(down, biases, groups, activated)
+  Float8Products<kMostTokens, kFolds, kStageChunks, kGroups>(down, biases, groups, activated)
       .run(codes, project);
 }
 
@@ -907,7 +895,7 @@ Scratch take_scratch(Workspace& workspace, std::int64_t num_pairs, std::int64_t 
 }
 
 // Projected: what the experts' outputs are rounded to.
-template <int kMostTokens, bool kFolds, int kStageChunks, class Projected, int kSums = 1>
+template <int kMostTokens, bool kFolds, int kStageChunks, class Projected>
 void launch_all(const Args& args, Context& context) {
   const Sizes sizes = sizes_of(args);
   Workspace workspace(context.workspace);
@@ -915,7 +903,7 @@ void launch_all(const Args& args, Context& context) {
                                        sizes.hidden_size, sizes.intermediate_size);
   const std::int64_t tiles = most_tiles(sizes.num_pairs, sizes.num_experts, kMostTokens);
   const auto config = [&](auto groups, std::int64_t rows) {
-    using OfRows = Float8Products<kMostTokens, kFolds, kStageChunks, groups(), kSums>;
+    using OfRows = Float8Products<kMostTokens, kFolds, kStageChunks, groups()>;
     const std::int64_t products = tiles * OfRows::num_row_tiles(static_cast<int>(rows));
     return gpu::LaunchConfig{.grid = {static_cast<unsigned>(
                                  std::min<std::int64_t>(products, gpu::device_info().num_sms))},
@@ -951,7 +939,7 @@ void launch_all(const Args& args, Context& context) {
   };
   launch_rows(args.gate_up, [&](auto groups, const gpu::LaunchConfig& rows_config) {
     gpu::launch(
-        activate_tiles<kMostTokens, kFolds, kStageChunks, groups(), kSums>, rows_config,
+        activate_tiles<kMostTokens, kFolds, kStageChunks, groups()>, rows_config,
         "moe_experts/cuda_grouped_fp8 (gate, up)", scratch.groups, device_stack(args.gate_up),
         args.gate_up_bias.data, scratch.inputs, codes_of(args.gate_up),
         Activate{sizes.intermediate_size, args.swiglu_alpha, args.swiglu_limit, scratch.activated});
@@ -960,9 +948,9 @@ void launch_all(const Args& args, Context& context) {
               "moe_experts/cuda_grouped_fp8 (digits of activations)", scratch.groups, kMostTokens,
               0, sizes.intermediate_size, scratch.activated, scratch.inputs);
   launch_rows(args.down, [&](auto groups, const gpu::LaunchConfig& rows_config) {
-    gpu::launch(project_tiles<kMostTokens, kFolds, kStageChunks, groups(), kSums, Projected>,
-                rows_config, "moe_experts/cuda_grouped_fp8 (down)", scratch.groups,
-                device_stack(args.down), args.down_bias.data, scratch.inputs, codes_of(args.down),
+    gpu::launch(project_tiles<kMostTokens, kFolds, kStageChunks, groups(), Projected>, rows_config,
+                "moe_experts/cuda_grouped_fp8 (down)", scratch.groups, device_stack(args.down),
+                args.down_bias.data, scratch.inputs, codes_of(args.down),
                 Project<Projected>{sizes.hidden_size, projected});
   });
   launch_combine(args, context, static_cast<const Projected*>(projected), true);
@@ -991,8 +979,8 @@ bool takes(const Args& args) {
 }
 
 // Scales are folded in tiles of more than kMostUnfolded tokens. kStageChunks: in tiles of up to 32.
-// Projected: in larger ones. kSums: in tiles of 32.
-template <int kMostUnfolded, int kStageChunks, class Projected, int kSums = 1>
+// Projected: in larger ones.
+template <int kMostUnfolded, int kStageChunks, class Projected>
 void run(const Args& args, Context& context) {
   if (!takes(args)) return cuda_grouped_registers_bf16.run(args, context);
   switch (tile_tokens(args.expert_ids.size(), args.gate_up.count)) {
@@ -1001,7 +989,7 @@ void run(const Args& args, Context& context) {
     case 64:
       return launch_all<64, (64 > kMostUnfolded), 1, Projected>(args, context);
     case 32:
-      return launch_all<32, (32 > kMostUnfolded), kStageChunks, float, kSums>(args, context);
+      return launch_all<32, (32 > kMostUnfolded), kStageChunks, float>(args, context);
     default:
       return launch_all<16, (16 > kMostUnfolded), kStageChunks, float>(args, context);
   }
@@ -1055,20 +1043,6 @@ const Variant cuda_grouped_short_fp8 = {
     .unsupported = unsupported,
     .workspace_bytes = workspace_bytes,
     .run = run<32, 1, std::uint16_t>,
-};
-
-const Variant cuda_grouped_two_sums_fp8 = {
-    .name = "cuda_grouped_two_sums_fp8",
-    .backend = "cuda",
-    .summary =
-        "cuda_grouped_fp8 with two products under way instead of one in tiles of 32 tokens "
-        "(Hopper)",
-    .rounds = "as cuda_grouped_fp8, bit for bit",
-    .max_nmse = bf16_max_nmse,
-    .weight_layout = RowLayout::kRowMajor,
-    .unsupported = unsupported,
-    .workspace_bytes = workspace_bytes,
-    .run = run<32, 2, std::uint16_t, 2>,
 };
 
 const Variant cuda_grouped_chunks_fp8 = {
