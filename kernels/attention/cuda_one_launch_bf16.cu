@@ -61,7 +61,7 @@ MOEBENCH_DEVICE void await_found(const Work& work, int words, bool has_attended,
   constexpr int kLoads = kMostQuery / 2 / 4 / kConsumers;
   uint4 mine[kLoads] = {};
   const auto is_missing = [&](int i) {
-    return 4 * (static_cast<int>(threadIdx.x) + i * kConsumers) < words && !are_there(mine[i]);
+    return 4 * (static_cast<int>(threadIdx.x) + i * kConsumers) < words && !gpu::are_there(mine[i]);
   };
   bool are_missing = true;
   while (are_missing) {

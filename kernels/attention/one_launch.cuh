@@ -99,13 +99,10 @@ constexpr int kStartBarrier = 3;  // the ring, and the inputs of the first produ
 MOEBENCH_DEVICE void sync_consumers() { gpu::sync_named(1, kConsumers); }
 
 // Words that others write meanwhile, as soon as none is zero.
-MOEBENCH_DEVICE bool are_there(const uint4& words) {
-  return words.x != 0 && words.y != 0 && words.z != 0 && words.w != 0;
-}
 MOEBENCH_DEVICE uint4 await_words(const std::uint32_t* from) {
   while (true) {
     const uint4 words = gpu::load_relaxed(reinterpret_cast<const uint4*>(from));
-    if (are_there(words)) return words;
+    if (gpu::are_there(words)) return words;
     gpu::spin_on();
   }
 }

@@ -4,6 +4,7 @@
 
 #include "kernels/attention/one_launch.cuh"
 #include "kernels/attention/query_rows.cuh"
+#include "kernels/core/gpu_numbers.cuh"
 #include "kernels/formats/device_encode.cuh"
 
 namespace moebench::attention {
@@ -229,15 +230,6 @@ struct Decoded {
   }
 };
 
-// Two numbers as pairs of bf16: the nearest, and what is left.
-struct TwoParts {
-  std::uint32_t high, low;
-
-  MOEBENCH_DEVICE TwoParts(float first, float second) : high(gpu::pack_bf16(first, second)) {
-    low = gpu::pack_bf16(first - gpu::low_bf16(high), second - gpu::high_bf16(high));
-  }
-};
-
 // Adds a chunk to what the warp has found of head g: `largest` and, of the lane's positions,
 // `total`; sum[j] of column j of groups 2t and 2t + 1, in the two parts of the weights.
 template <Format kCache, int kHeadDim>
@@ -287,8 +279,8 @@ MOEBENCH_DEVICE void attend_chunk(const Decoded<kCache, kHeadDim>& chunk, int be
     total += weight[r];
     if constexpr (kCache != Format::kBf16) weight[r] *= chunk.value_scales[r];
   }
-  const TwoParts near(weight[0], weight[1]);
-  const TwoParts far(weight[2], weight[3]);
+  const gpu::TwoParts near(weight[0], weight[1]);
+  const gpu::TwoParts far(weight[2], weight[3]);
   MOEBENCH_UNROLL
   for (int j = 0; j < kHeadDim / 8; ++j) {
     gpu::multiply_bf16(sum[j], {near.high, near.low, far.high, far.low}, chunk.values[j]);
@@ -367,8 +359,8 @@ MOEBENCH_DEVICE void await_queries(const Work& work, const Token& token, const I
           gpu::float_from_bits(words.x) * work.scale, gpu::float_from_bits(words.y) * work.scale,
           gpu::float_from_bits(words.z) * work.scale, gpu::float_from_bits(words.w) * work.scale};
     }
-    const TwoParts first(four.x, four.y);
-    const TwoParts second(four.z, four.w);
+    const gpu::TwoParts first(four.x, four.y);
+    const gpu::TwoParts second(four.z, four.w);
     const int column = 4 * thread % kHeadDim;
     const int at = column % 32 / 2;
     *reinterpret_cast<uint2*>(&to.query[0][column / 32][head][at]) = {first.high, second.high};
@@ -515,7 +507,7 @@ MOEBENCH_DEVICE void join_splits(const Work& work, const Token& token, const Ite
         words = gpu::load_relaxed(reinterpret_cast<const uint4*>(shown.sums[at] + 4 * unit));
         first = gpu::load_relaxed(stats);
         second = gpu::load_relaxed(stats + 1);
-        if (are_there(words) && first != 0 && second != 0) break;
+        if (gpu::are_there(words) && first != 0 && second != 0) break;
         gpu::spin_on();
       }
       largest = gpu::float_from_bits(first);

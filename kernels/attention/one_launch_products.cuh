@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/attention/one_launch.cuh"
+#include "kernels/core/gpu_numbers.cuh"
 #include "kernels/formats/device_decode.cuh"
 #include "kernels/fused/rotation.cuh"
 
@@ -221,14 +222,6 @@ MOEBENCH_DEVICE void ask_for_out_rows(const Work& work, const Streams<kHeadDim>&
 // weights, and nothing else; so its inputs are f16 as well, each times a power of two that keeps
 // the largest below 2^16. f16 has 11 bits down to 2^-14 and steps of 2^-24 below: nothing that was
 // a bf16 changes unless it is less than 2^-31 of the largest.
-MOEBENCH_DEVICE float power_of_two(int exponent) {  // -126 .. 127
-  return gpu::float_from_bits(static_cast<std::uint32_t>(exponent + 127) << 23);
-}
-// Of what is less than 2^-100 nothing needs to be left.
-MOEBENCH_DEVICE int limited_exponent(std::uint32_t biased) {
-  const int exponent = static_cast<int>(biased) - 127;
-  return exponent < -100 ? -100 : exponent;
-}
 
 // The power of two of a normalised row. None of its values is larger than the largest norm weight
 // times the square root of their number, which is known before the row is.
@@ -253,14 +246,14 @@ struct RowPower {
     std::uint32_t most = 0;
     MOEBENCH_UNROLL
     for (const std::uint32_t of_warp : largest) most = of_warp > most ? of_warp : most;
-    exponent = 15 - 6 - (limited_exponent(most >> 23) + 1);
+    exponent = 15 - 6 - (gpu::limited_exponent(most >> 23) + 1);
   }
 };
 // Eight neighbouring inputs.
 template <Format kWeights>
 MOEBENCH_DEVICE uint4 packed(const float4& a, const float4& b, const RowPower& power) {
   if constexpr (kWeights == Format::kBf16) return gpu::pack_inputs<kWeights>(a, b);
-  const float factor = power_of_two(power.exponent);
+  const float factor = gpu::power_of_two(power.exponent);
   return {gpu::pack_f16(a.x * factor, a.y * factor), gpu::pack_f16(a.z * factor, a.w * factor),
           gpu::pack_f16(b.x * factor, b.y * factor), gpu::pack_f16(b.z * factor, b.w * factor)};
 }
@@ -285,8 +278,8 @@ MOEBENCH_DEVICE float make_f16(uint4* x, int num_steps) {
   }
   gpu::sync_warp();
   most = gpu::reduce_max(gpu::kAllLanes, gpu::max_u16x2(most, most >> 16) & 0xffffU);
-  const int exponent = limited_exponent(most >> 7);
-  const float factor = power_of_two(14 - exponent);
+  const int exponent = gpu::limited_exponent(most >> 7);
+  const float factor = gpu::power_of_two(14 - exponent);
   const auto made = [&](std::uint32_t pair) {
     return gpu::pack_f16(gpu::low_bf16(pair) * factor, gpu::high_bf16(pair) * factor);
   };
@@ -298,7 +291,7 @@ MOEBENCH_DEVICE float make_f16(uint4* x, int num_steps) {
     }
   }
   gpu::sync_warp();
-  return power_of_two(exponent - 14);
+  return gpu::power_of_two(exponent - 14);
 }
 
 // The lane's inputs of a step; zeros where there is none.
@@ -463,7 +456,7 @@ MOEBENCH_DEVICE void multiply_pairs(const Work& work, const Streams<kHeadDim>& s
       gpu::sync_warp();
       if (lane == 0) gpu::mbarrier_arrive(&streams.empty[piece % kStages]);
     }
-    const float input_factor = kWeights == Format::kBf16 ? 1 : power_of_two(-power.exponent);
+    const float input_factor = kWeights == Format::kBf16 ? 1 : gpu::power_of_two(-power.exponent);
     partial.store(tile % 2, 0, sums.total(0) * input_factor);
     partial.store(tile % 2, kTilePairs, sums.total(2) * input_factor);
     // Who writes these sums again has passed the next tile's barrier, and so has who reads them

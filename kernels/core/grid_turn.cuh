@@ -31,6 +31,11 @@ MOEBENCH_DEVICE void wait_for_grid(const int* word, unsigned turn) {
   while (grid_turn(word) == turn) spin_on();
 }
 
+// Whether words that others write meanwhile are there: none is zero any more.
+MOEBENCH_DEVICE bool are_there(const uint4& words) {
+  return words.x != 0 && words.y != 0 && words.z != 0 && words.w != 0;
+}
+
 // A float's bits as a word that is not 0, for the same number: zeros are negative.
 MOEBENCH_DEVICE std::uint32_t shown(float value) {
   const std::uint32_t bits = bits_of(value);

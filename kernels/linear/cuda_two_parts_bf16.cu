@@ -12,6 +12,7 @@
 //
 // Lanes take columns in the order in which they can read 16 bytes at once: lane t of four those
 // from 8 t, of x and of weights alike, where the instruction speaks of 2 t and 2 t + 8.
+#include "kernels/core/gpu_numbers.cuh"
 #include "kernels/linear/weight.cuh"
 
 namespace moebench::linear {
@@ -60,12 +61,6 @@ MOEBENCH_DEVICE void copy_tile(void* tile, const void* matrix, int first_row, in
   }
 }
 
-// Two neighbouring values of x as two pairs of bf16 whose sums they are.
-MOEBENCH_DEVICE void split(float first, float second, std::uint32_t& high, std::uint32_t& low) {
-  high = gpu::pack_bf16(first, second);
-  low = gpu::pack_bf16(first - gpu::low_bf16(high), second - gpu::high_bf16(high));
-}
-
 // 16 tokens by 32 columns: operands of two instructions, of each part.
 struct Tokens {
   std::uint32_t high[2][4];
@@ -79,8 +74,12 @@ struct Tokens {
       MOEBENCH_UNROLL
       for (int step = 0; step < 2; ++step) {
         const float4 four = tile[token_place(row, chunk + step)];
-        split(four.x, four.y, high[step][half], low[step][half]);
-        split(four.z, four.w, high[step][half + 2], low[step][half + 2]);
+        const gpu::TwoParts first(four.x, four.y);
+        const gpu::TwoParts second(four.z, four.w);
+        high[step][half] = first.high;
+        low[step][half] = first.low;
+        high[step][half + 2] = second.high;
+        low[step][half + 2] = second.low;
       }
     }
   }

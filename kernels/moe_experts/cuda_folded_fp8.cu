@@ -136,7 +136,7 @@ MOEBENCH_DEVICE void store_digits(int size, int cols, Row&& row) {
         most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, lanes));
       }
       const int exponent = exponent_of(most);
-      const float factor = power_of_two(7 - exponent);  // the largest goes to 128 .. 256
+      const float factor = gpu::power_of_two(7 - exponent);  // the largest goes to 128 .. 256
       unsigned char* to = s.digits + (chunk * 4 + i) * Sized::kProductBytes +
                           token / 8 * Sized::kPartBytes + token % 8 * 16 + t * 4;
       MOEBENCH_UNROLL
@@ -147,7 +147,8 @@ MOEBENCH_DEVICE void store_digits(int size, int cols, Row&& row) {
         *reinterpret_cast<std::uint32_t*>(to_half + Sized::kDigitBytes) = digits.y;
       }
       // With the 2^6 of weights and the 2^7 of inputs.
-      if (gpu::lane_id() % 16 == 0) s.factors[kTeams + chunk][token] = power_of_two(exponent - 13);
+      if (gpu::lane_id() % 16 == 0)
+        s.factors[kTeams + chunk][token] = gpu::power_of_two(exponent - 13);
     }
   }
 }

@@ -197,14 +197,14 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads, 2)
       most = fmaxf(most, largest[gpu::lane_id() / 8 + 4 * k][w]);
     }
     exponents[k] = exponent_of(most);
-    factors[k] = power_of_two(7 - exponents[k]);  // the largest goes to 128 .. 256
+    factors[k] = gpu::power_of_two(7 - exponents[k]);  // the largest goes to 128 .. 256
   }
   const int slot = Inputs::first_slot(tile, index) + part;
   const int token = gpu::lane_id() / 8 + 4 * own;
   if (gpu::warp_id() == 0 && unit == 0) {
     // Of inputs 2^7, of weights 2^6, or 2^-6 where they are codes' bits.
     const int exponent = (own == 0 ? exponents[0] : exponents[1]) - 7 - (kFolds ? 6 : -6);
-    inputs.tokens[8 * slot + token] = {power_of_two(exponent), own == 0 ? pairs[0] : pairs[1]};
+    inputs.tokens[8 * slot + token] = {gpu::power_of_two(exponent), own == 0 ? pairs[0] : pairs[1]};
   }
   MOEBENCH_UNROLL
   for (int c = 0; c < kDigitChunks; ++c) {

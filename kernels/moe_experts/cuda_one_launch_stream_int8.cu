@@ -284,7 +284,7 @@ MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
   MOEBENCH_UNROLL
   for (int j = 0; j < 8; ++j) most = fmaxf(most, fabsf(x[j]));
   const int exponent = exponent_of(quad_max(most));
-  const float factor = power_of_two(13 - exponent);  // the largest goes to 2^13 .. 2^14
+  const float factor = gpu::power_of_two(13 - exponent);  // the largest goes to 2^13 .. 2^14
   // Added to a number, leaves it and 128 as an integer in the lowest bits: its second byte is the
   // high digit, and the first the low one and 128.
   constexpr float kRounder = 12582912.0F + 128.0F;
@@ -307,7 +307,7 @@ MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
                                                                                  digits[digit][1]};
   }
   // Weights are doubled.
-  if (unit % 4 == 0) s.factors[pair][unit / 4] = power_of_two(exponent - 14);
+  if (unit % 4 == 0) s.factors[pair][unit / 4] = gpu::power_of_two(exponent - 14);
 }
 
 // What a lane multiplies weights by: columns of B, and the factors of its blocks.
@@ -547,6 +547,7 @@ MOEBENCH_DEVICE std::uint32_t short_of(const Work& work, float value) {
   const std::uint32_t bits = work.shows_f16 ? gpu::float_to_f16(value) : gpu::float_to_bf16(value);
   return bits == 0 ? 0x8000U : bits;
 }
+
 // Gate and up: activations of the block's rows, for all blocks.
 MOEBENCH_DEVICE void activate(const Work& work, const Told& told, const Columns& columns,
                               const Tables& tables, unsigned turn, Place& at) {
@@ -591,21 +592,21 @@ MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn) {
   const int unit = own_unit();
   const bool has_unit = 8 * unit < cols;
   uint4 shorts[kMostPairs] = {};  // all are asked for before the first is used
-  bool are_there = false;
-  while (!are_there) {
+  bool is_there = false;
+  while (!is_there) {
     MOEBENCH_UNROLL
     for (int pair = 0; pair < kMostPairs; ++pair) {
       if (!has_unit) continue;
       const std::uint32_t* const from = shown_pairs(work, turn, min(pair, work.num_pairs - 1));
       shorts[pair] = gpu::load_relaxed(reinterpret_cast<const uint4*>(from) + unit);
     }
-    are_there = true;
+    is_there = true;
     MOEBENCH_UNROLL
     for (const uint4& some : shorts) {
-      are_there &= some.x != 0 && some.y != 0 && some.z != 0 && some.w != 0;
+      is_there &= gpu::are_there(some);
     }
-    are_there |= !has_unit;
-    if (!are_there) gpu::spin_on();
+    is_there |= !has_unit;
+    if (!is_there) gpu::spin_on();
   }
   gpu::sync_warp();
   const auto store = [&](auto&& value_of) {

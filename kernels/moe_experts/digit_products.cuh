@@ -85,8 +85,8 @@ MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
   MOEBENCH_UNROLL
   for (int j = 0; j < 8; ++j) most = fmaxf(most, fabsf(x[j]));
   const int exponent = exponent_of(quad_max(most));
-  const float factor = power_of_two(7 - exponent);  // the largest goes to 128 .. 256
-  std::uint32_t digits[2][2] = {};                  // [digit][even, odd]
+  const float factor = gpu::power_of_two(7 - exponent);  // the largest goes to 128 .. 256
+  std::uint32_t digits[2][2] = {};                       // [digit][even, odd]
   MOEBENCH_UNROLL
   for (int j = 0; j < 8; ++j) {
     const float value = x[j] * factor;

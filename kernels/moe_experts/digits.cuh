@@ -1,6 +1,7 @@
 // What the variants share that multiply MXFP4 codes as float8 by inputs of two float8 digits.
 #pragma once
 
+#include "kernels/core/gpu_numbers.cuh"
 #include "kernels/formats/direct_rows.cuh"
 
 namespace moebench::moe_experts {
@@ -8,20 +9,15 @@ namespace moebench::moe_experts {
 MOEBENCH_DEVICE int address_modulo_16(const void* address) {
   return static_cast<int>(reinterpret_cast<std::uintptr_t>(address) % 16);
 }
-MOEBENCH_DEVICE float power_of_two(int exponent) {  // -126 .. 127
-  return gpu::float_from_bits(static_cast<std::uint32_t>(exponent + 127) << 23);
-}
 
 // The largest number of a quad's lanes.
 MOEBENCH_DEVICE float quad_max(float value) {
   value = fmaxf(value, gpu::shuffle_xor(gpu::kAllLanes, value, 1));
   return fmaxf(value, gpu::shuffle_xor(gpu::kAllLanes, value, 2));
 }
-// Of the largest of some sizes, for their digits: of what is less than 2^-100 nothing needs to be
-// left.
+// Of the largest of some sizes, for their digits.
 MOEBENCH_DEVICE int exponent_of(float most) {
-  const int exponent = static_cast<int>(gpu::bits_of(most) >> 23) - 127;
-  return exponent < -100 ? -100 : exponent;
+  return gpu::limited_exponent(gpu::bits_of(most) >> 23);
 }
 
 // The 16 bytes at `offset` of each of a lane's rows; if they are not wanted, what is there stays.
@@ -45,7 +41,7 @@ MOEBENCH_DEVICE void make_tables(uint2* tables) {
   // The code's bits are E4M3's of its value over 2^6.
   const float value = gpu::e4m3_to_float(static_cast<std::uint32_t>(i % 8) << 2);
   reinterpret_cast<unsigned char*>(tables)[i] =
-      gpu::float_to_e4m3(value * power_of_two(12 - i / 8));
+      gpu::float_to_e4m3(value * gpu::power_of_two(12 - i / 8));
 }
 
 // Of a chunk of two rows, one in the low half of a word and one in the high: the largest scales of
