@@ -2,9 +2,10 @@
 // norm, router's product and choice, gate and up, down, for one token in one launch that keeps
 // memory busy from the choice to the end. Hopper, MXFP4 experts.
 //
-// One block an SM, of twelve warps that multiply and one that chooses the experts and then asks for
-// weights. A tile is up to 16 rows of an expert with their scales, two bulk copies into a stage of
-// one ring. All tiles of gate and up are asked for and, without a pause, those of down: they do not
+// One block an SM, of two teams of six warps that multiply and one warp that chooses the experts
+// and then asks for weights. A tile is up to 16 rows of an expert with their scales, two bulk
+// copies into a stage of one ring; a team takes all of a tile, each of its warps some of the
+// columns. All tiles of gate and up are asked for and, without a pause, those of down: they do not
 // depend on activations, and pile up in the ring while blocks wait for each other. What is under
 // way is bounded, since what is asked for early makes later what is asked for late.
 //
@@ -18,13 +19,15 @@
 //
 // As in cuda_digits_fp8, mma's B has two columns for each of the four lanes of a quad, zeros but
 // for the columns of weights that the lane has: so accumulators are sums of one block of 32, and
-// the lane that gets them has its scale. A warp takes the same two steps of 128 columns of every
-// row: its inputs stay in registers. Warps wait for nothing but the ring until all tiles are done.
+// the lane that gets them has its scale. A warp takes the same four steps of 128 columns of every
+// row of its team: inputs of gate and up stay in registers.
 //
 // A. The first eight warps normalise the whole row; the router's product is dealt out to warps; the
 //    last warp reads all sums and chooses.
-// B. When gate and up are multiplied, a block says so, a little ahead of what it activates.
-// C. When all have said it, each warp reads its columns of what they have activated.
+// B. Gate and up go expert by expert, and those of the first two are shown to all blocks while
+//    those of the others are multiplied. At their end a block says so.
+// C. Down of the first two, one a team: their activations have been there for long. It fills the
+//    time until all blocks have said it. Then down of the others.
 //
 // Where nothing is to be routed, x and the choice are given. What the router's part does not take
 // is refused; other experts run as cuda_digits_fp8.
@@ -36,15 +39,24 @@
 namespace moebench::moe_experts {
 namespace {
 
-constexpr int kWarps = 12;  // that multiply
+constexpr int kTeams = 2;
+constexpr int kTeamWarps = 6;
+constexpr int kTeamThreads = kTeamWarps * gpu::kWarp;
+constexpr int kWarps = kTeams * kTeamWarps;  // that multiply
 constexpr int kMultipliers = kWarps * gpu::kWarp;
 constexpr int kThreads = kMultipliers + gpu::kWarp;
-constexpr int kWarpSteps = kSteps / kWarps;
-static_assert(kSteps % kWarps == 0 && kUnits == kMultipliers);
+constexpr int kWarpSteps = kSteps / kTeamWarps;
+static_assert(kSteps % kTeamWarps == 0 && kUnits == kMultipliers);
+// A round has a pair a team.
+constexpr int kRounds = kMostPairs / kTeams;
+static_assert(kMostPairs % kTeams == 0);
 constexpr int kTileRows = 16;
 constexpr int kMostTiles = 24;  // of a block, in each of the two products
 constexpr int kMostPairRows = kMostTiles / kMostPairs * kTileRows;  // of down, of a block
-static_assert(kMostTiles * kTileRows <= kMultipliers && kMostPairRows * kMostPairs == kMultipliers);
+constexpr int kMostPairTiles = kMostTiles / kMostPairs;
+static_assert(kMostPairRows * kMostPairs == kMultipliers);
+// The rows of a team's tiles in a round have a thread each.
+static_assert((kTeams * kMostPairTiles + kTeams - 1) / kTeams * kTileRows <= kTeamThreads);
 // In which rows of gate and up are dealt out: those of two activations, which are shown together.
 constexpr int kGateUpUnit = 4;
 constexpr int kMostStages = 8;
@@ -65,8 +77,9 @@ struct Tile {
 };
 struct Tiles {
   Tile at[2 * kMostTiles];
-  int gate_up;
+  int rounds[kRounds + 1];  // where those of gate and up begin; at last, of down
   int all;
+  MOEBENCH_DEVICE int gate_up() const { return rounds[kRounds]; }
 };
 
 // Twice the values of E2M1 codes, plus one but for zero; and their negatives. In shared memory, as
@@ -82,20 +95,22 @@ struct Tables {
 
 // Dynamic shared memory; the ring follows.
 struct Shared {
-  alignas(128) unsigned char digits[kMostPairs][kBlocks][2][32];  // high, low
-  float factors[kMostPairs][kBlocks];
-  float totals[kMostTiles][kWarps][kTileRows];
-  float2 ends[kMultipliers];  // the bias and the expert's weight of the thread's row of down
+  // Of what gate and up multiply, and of the pair that a team is at. High, low.
+  alignas(128) unsigned char digits[1 + kTeams][kBlocks][2][32];
+  alignas(16) unsigned char zeros[32];
+  float factors[1 + kTeams][kBlocks];
+  float totals[2][kMostTiles][kTeamWarps][kTileRows];  // of gate and up, of down
+  float2 ends[kMostPairRows][kMostPairs];  // of down's rows: the bias, the expert's weight
   Tiles tiles;
-  Tables tables;
+  Tables tables[2];  // the same, or the compiler finds that all lanes read one, as above
 };
 constexpr std::size_t kRingAt = (sizeof(Shared) + 127) / 128 * 128;
 constexpr std::size_t kStaticShared = 2048;  // not less than that
 
 MOEBENCH_DEVICE Shared& shared() { return *reinterpret_cast<Shared*>(gpu::dynamic_shared()); }
-// The row that gate and up multiply, where later digits of the second pair on will be.
+// The row that gate and up multiply, where later the teams' digits will be.
 MOEBENCH_DEVICE float* shared_x() {
-  static_assert((kMostPairs - 1) * sizeof(Shared::digits[0]) >= kMostCols * sizeof(float));
+  static_assert(kTeams * sizeof(Shared::digits[0]) >= kMostCols * sizeof(float));
   return reinterpret_cast<float*>(shared().digits[1]);
 }
 
@@ -122,17 +137,29 @@ struct Told {
 struct Place {
   int stage = 0;
   unsigned parity = 0;
-  MOEBENCH_DEVICE void move(const Ring& ring) {
-    if (++stage < ring.stages) return;
-    stage = 0;
-    parity ^= 1;
+  MOEBENCH_DEVICE void move(const Ring& ring, int tiles = 1) {
+    for (stage += tiles; stage >= ring.stages; stage -= ring.stages) parity ^= 1;
   }
 };
 
+MOEBENCH_DEVICE int team_id() { return gpu::warp_id() / kTeamWarps; }
+MOEBENCH_DEVICE int team_warp() { return gpu::warp_id() % kTeamWarps; }
+// Of a warp's j-th step.
+MOEBENCH_DEVICE int own_step(int j) { return team_warp() + j * kTeamWarps; }
+
 MOEBENCH_DEVICE void sync_multipliers() { gpu::sync_named(2, kMultipliers); }
+// When a block has multiplied gate and up: the waiter's warp waits for the others, which go on.
+constexpr int kMultipliedBarrier = 5;
+// When a team has multiplied gate and up of a round, likewise. A barrier each: warps that go on may
+// come to the next before the last has come to this.
+MOEBENCH_DEVICE int round_barrier(int round) { return 6 + round * kTeams + team_id(); }
 // The last warp lists the tiles while the others normalise.
 MOEBENCH_DEVICE void say_tiles_are_listed() { gpu::arrive_named(4, kThreads); }
 MOEBENCH_DEVICE void await_tiles() { gpu::sync_named(4, kThreads); }
+// When that warp has said what down's rows end with, and the others have multiplied down.
+constexpr int kEndsBarrier = 6 + kRounds * kTeams;
+MOEBENCH_DEVICE void say_ends() { gpu::arrive_named(kEndsBarrier, kThreads); }
+MOEBENCH_DEVICE void sync_ends() { gpu::sync_named(kEndsBarrier, kThreads); }
 // Before a block arrives, its last warp must have seen the turn: in a block without rows of gate
 // and up nothing else says so. By that warp, which goes on; and by the waiter's.
 MOEBENCH_DEVICE void say_turn_is_seen() { gpu::arrive_named(3, 2 * gpu::kWarp); }
@@ -150,29 +177,26 @@ MOEBENCH_DEVICE void list_tiles(const Work& work, Tiles& tiles) {
     }
     ++count;
   };
-  const int of_expert = work.gate_up.first.rows;
-  const Share all(work.num_pairs * of_expert, kGateUpUnit);
-  int pair = all.begin / of_expert;
-  int row = all.begin % of_expert;
-  for (int left = all.end - all.begin; left > 0;) {
-    const int rows = min(min(left, of_expert - row), kTileRows);
-    add(work.gate_up.first, pair, row, rows);
-    left -= rows;
-    row += rows;
-    if (row == of_expert) {
-      row = 0;
-      ++pair;
+  const auto add_share = [&](const EncodedMatrix& matrix, int pair, const Share& share) {
+    for (int row = share.begin; row < share.end; row += kTileRows) {
+      add(matrix, pair, row, min(share.end - row, kTileRows));
     }
-  }
-  const int gate_up = count;
-  const Share each(work.down.first.rows);
-  for (pair = 0; pair < work.num_pairs; ++pair) {
-    for (row = each.begin; row < each.end; row += kTileRows) {
-      add(work.down.first, pair, row, min(each.end - row, kTileRows));
+  };
+  int rounds[kRounds + 1] = {};
+  const Share of_gate_up(work.gate_up.first.rows, kGateUpUnit);
+  MOEBENCH_UNROLL
+  for (int round = 0; round < kRounds; ++round) {
+    MOEBENCH_UNROLL
+    for (int pair = round * kTeams; pair < (round + 1) * kTeams; ++pair) {
+      if (pair < work.num_pairs) add_share(work.gate_up.first, pair, of_gate_up);
     }
+    rounds[round + 1] = count;
   }
+  const Share of_down(work.down.first.rows);
+  for (int pair = 0; pair < work.num_pairs; ++pair) add_share(work.down.first, pair, of_down);
   if (gpu::lane_id() == 0) {
-    tiles.gate_up = gate_up;
+    MOEBENCH_UNROLL
+    for (int round = 0; round <= kRounds; ++round) tiles.rounds[round] = rounds[round];
     tiles.all = count;
   }
 }
@@ -183,7 +207,7 @@ MOEBENCH_DEVICE void locate_tiles(const Work& work, const std::int32_t (&expert_
                                   Tiles& tiles) {
   for (int i = gpu::lane_id(); i < tiles.all; i += gpu::kWarp) {
     Tile& tile = tiles.at[i];
-    const EncodedMatrix& matrix = i < tiles.gate_up ? work.gate_up.first : work.down.first;
+    const EncodedMatrix& matrix = i < tiles.gate_up() ? work.gate_up.first : work.down.first;
     const std::int64_t rows = static_cast<std::int64_t>(expert_ids[tile.pair]) * matrix.rows;
     const unsigned char* const scales = tile.scales + rows * matrix.row_scale_bytes;
     tile.data += rows * matrix.row_bytes;
@@ -200,7 +224,7 @@ MOEBENCH_DEVICE void ask(const Work& work, const Tiles& tiles, const Told& told)
   unsigned char* const stages = gpu::dynamic_shared() + kRingAt;
   const auto bytes_of = [&](int i) {
     const Tile& tile = tiles.at[i];
-    const Stack& stack = i < tiles.gate_up ? work.gate_up : work.down;
+    const Stack& stack = i < tiles.gate_up() ? work.gate_up : work.down;
     return tile.rows * static_cast<int>(stack.first.row_bytes) + tile.scale_bytes;
   };
   Place at;
@@ -264,21 +288,37 @@ MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
   }
   gpu::sync_warp();
   locate_tiles(work, told.expert_ids, tiles);
+  // The biases of down's rows are asked for before the tiles, and there after them.
+  constexpr int kLaneRows = kMostPairRows * kMostPairs / gpu::kWarp;
+  const Share share(work.down.first.rows);
+  const int pair = lane % kMostPairs;
+  float biases[kLaneRows] = {};
+  if (pair < work.num_pairs) {
+    const std::int64_t first =
+        static_cast<std::int64_t>(told.expert_ids[pair]) * work.down.first.rows + share.begin;
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kLaneRows; ++i) {
+      const int row = i * (gpu::kWarp / kMostPairs) + lane / kMostPairs;
+      if (share.begin + row < share.end)
+        biases[i] = gpu::load_constant(work.down_bias + first + row);
+    }
+  }
   ask(work, tiles, told);
+  MOEBENCH_UNROLL
+  for (int i = 0; i < kLaneRows; ++i) {
+    shared().ends[i * (gpu::kWarp / kMostPairs) + lane / kMostPairs][pair] = {
+        biases[i], pair < work.num_pairs ? told.expert_weights[pair] : 0};
+  }
+  say_ends();
 }
 
 // ---- The warps that multiply --------------------------------------------------------------------
 
-// A warp's steps are w and w + kWarps; its units of 8 columns those of its steps, a lane each.
-MOEBENCH_DEVICE int own_unit() {
-  constexpr int kStepUnits = kStepColumns / 8;
-  static_assert(kWarpSteps * kStepUnits == gpu::kWarp);
-  const int lane = gpu::lane_id();
-  return (lane / kStepUnits * kWarps + gpu::warp_id()) * kStepUnits + lane % kStepUnits;
-}
+// The unit of 8 columns whose digits for gate and up the thread finds.
+MOEBENCH_DEVICE int own_unit() { return static_cast<int>(threadIdx.x); }
 
 // The digits of a unit, by lanes with adjacent units: 14 bits of the largest of four units.
-MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
+MOEBENCH_DEVICE void store_digits(int place, int unit, const float (&x)[8]) {
   Shared& s = shared();
   float most = 0;
   MOEBENCH_UNROLL
@@ -303,37 +343,48 @@ MOEBENCH_DEVICE void store_digits(int pair, int unit, const float (&x)[8]) {
   }
   MOEBENCH_UNROLL
   for (int digit = 0; digit < 2; ++digit) {
-    *reinterpret_cast<uint2*>(&s.digits[pair][unit / 4][digit][unit % 4 * 8]) = {digits[digit][0],
-                                                                                 digits[digit][1]};
+    *reinterpret_cast<uint2*>(&s.digits[place][unit / 4][digit][unit % 4 * 8]) = {digits[digit][0],
+                                                                                  digits[digit][1]};
   }
   // Weights are doubled.
-  if (unit % 4 == 0) s.factors[pair][unit / 4] = gpu::power_of_two(exponent - 14);
+  if (unit % 4 == 0) s.factors[place][unit / 4] = gpu::power_of_two(exponent - 14);
 }
 
-// What a lane multiplies weights by: columns of B, and the factors of its blocks.
+// What a lane multiplies weights of half of its steps by: columns of B, and the factors of its
+// blocks.
+constexpr int kHalfSteps = kWarpSteps / 2;
+static_assert(kWarpSteps % 2 == 0);
 struct Columns {
-  std::uint32_t digits[kWarpSteps][8];
-  float factors[kWarpSteps];
+  std::uint32_t digits[kHalfSteps][8];
+  float factors[kHalfSteps];
 
-  // Of digits that the warp has stored.
-  MOEBENCH_DEVICE void read(int pair) {
+  // Of digits that are there. Lanes whose columns of B are zeros read those.
+  MOEBENCH_DEVICE Columns(int place, int half) {
     const Shared& s = shared();
     const int g = gpu::lane_id() / 4;
     const int t = gpu::lane_id() % 4;
     MOEBENCH_UNROLL
-    for (int j = 0; j < kWarpSteps; ++j) {
-      const int block = (gpu::warp_id() + j * kWarps) * 4 + t;
-      factors[j] = s.factors[pair][block];
-      const auto* from = reinterpret_cast<const uint4*>(s.digits[pair][block][g % 2]);
+    for (int j = 0; j < kHalfSteps; ++j) {
+      const int block = own_step(half * kHalfSteps + j) * 4 + t;
+      factors[j] = s.factors[place][block];
+      const auto* from =
+          reinterpret_cast<const uint4*>(g / 2 == t ? s.digits[place][block][g % 2] : s.zeros);
       MOEBENCH_UNROLL
       for (int h = 0; h < 2; ++h) {
-        uint4 some = {0, 0, 0, 0};
-        if (g / 2 == t) some = from[h];
+        const uint4 some = from[h];
         MOEBENCH_UNROLL
         for (int i = 0; i < 4; ++i) digits[j][4 * h + i] = gpu::word_of(some, i);
       }
     }
   }
+};
+// Of gate and up, which are held; and of a pair, which are read for every tile.
+struct HeldColumns {
+  Columns halves[2] = {{0, 0}, {0, 1}};
+  MOEBENCH_DEVICE const Columns& operator[](int half) const { return halves[half]; }
+};
+struct PairColumns {
+  MOEBENCH_DEVICE Columns operator[](int half) const { return {1 + team_id(), half}; }
 };
 
 // Where a lane's parts of a tile lie in a stage. Its rows are low and low + 8; rows of 1440 bytes
@@ -352,7 +403,7 @@ struct LanePlaces {
     const auto scale_bytes = static_cast<int>(shape.row_scale_bytes);
     MOEBENCH_UNROLL
     for (int j = 0; j < kWarpSteps; ++j) {
-      const int block = (gpu::warp_id() + j * kWarps) * 4 + gpu::lane_id() % 4;
+      const int block = own_step(j) * 4 + gpu::lane_id() % 4;
       const int inside = min(block, scale_bytes - 1);  // past the end inputs are zeros
       data[j] = low_row * row_bytes + inside * 16;
       scales[j] = scales_at + low_row * scale_bytes + inside;
@@ -366,37 +417,61 @@ MOEBENCH_DEVICE std::uint32_t bytes_of(const Table& table, std::uint32_t codes) 
   return gpu::byte_permute(table.first, table.last, codes);
 }
 
+// The high half of a word, by an instruction of the pipe that multiplies.
+MOEBENCH_DEVICE std::uint32_t high_half(std::uint32_t word) {
+#ifdef __CUDACC__
+  std::uint32_t half;
+  asm("dp2a.lo.u32.u32 %0, %1, %2, %3;" : "=r"(half) : "r"(word), "r"(0x100U), "r"(0U));
+  return half;
+#else
+  return word >> 16;
+#endif
+}
+
 // Of a tile, what a warp multiplies: the lane's codes and scales of its low row and, `kBoth`, of
-// its high one, if the tile has more than eight. And their products so far.
+// its high one, if the tile has more than eight. And their sums so far.
 template <bool kBoth>
 struct TileCodes {
   static constexpr int kRows = kBoth ? 2 : 1;
-  uint4 of[kWarpSteps][kRows];
-  std::uint32_t scales;  // bytes, likewise
-  std::int32_t sums[kWarpSteps][4] = {};
-  static_assert(kWarpSteps * kRows <= 4);
+  const unsigned char* data;  // in the stage
+  const unsigned char* scales_data;
+  gpu::Mbarrier* empty;
+  uint4 of[kHalfSteps][kRows];  // of a half of the steps
+  std::uint32_t scales[kHalfSteps][kRows];
+  std::int32_t products[kHalfSteps][4];
+  float sums[kRows] = {};
 
-  // The next tile of the ring, whose stage is free then.
-  MOEBENCH_DEVICE TileCodes(const Work& work, const Told& told, int scale_offset,
-                            const LanePlaces& places, Place& at)
-      : scales(0) {
-    const unsigned char* const stage =
-        gpu::dynamic_shared() + kRingAt + at.stage * work.ring.stage_bytes;
+  // The tile of the ring's stage `at`, as soon as it is there.
+  MOEBENCH_DEVICE TileCodes(const Work& work, const Told& told, int scale_offset, const Place& at)
+      : data(gpu::dynamic_shared() + kRingAt + at.stage * work.ring.stage_bytes),
+        scales_data(data + scale_offset),
+        empty(&told.empty[at.stage]) {
     gpu::mbarrier_wait(&told.full[at.stage], at.parity);
+  }
+  MOEBENCH_DEVICE void load(const LanePlaces& places, int half) {
     MOEBENCH_UNROLL
-    for (int j = 0; j < kWarpSteps; ++j) {
+    for (int j = 0; j < kHalfSteps; ++j) {
+      const int step = half * kHalfSteps + j;
       MOEBENCH_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        of[j][r] = *reinterpret_cast<const uint4*>(stage + places.data[j] + r * places.high_data);
-        const std::uint32_t scale = stage[places.scales[j] + scale_offset + r * places.high_scales];
-        scales |= scale << 8 * (j * kRows + r);
+        of[j][r] = *reinterpret_cast<const uint4*>(data + places.data[step] + r * places.high_data);
+        scales[j][r] = scales_data[places.scales[step] + r * places.high_scales];
       }
     }
-    gpu::sync_warp();
-    if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&told.empty[at.stage]);
-    at.move(work.ring);
   }
-  // The i-th word of step j by the warp's columns.
+  // The stage, when all is loaded.
+  MOEBENCH_DEVICE void release() const {
+    gpu::sync_warp();
+    if (gpu::lane_id() == 0) gpu::mbarrier_arrive(empty);
+  }
+  MOEBENCH_DEVICE void clear() {
+    MOEBENCH_UNROLL
+    for (auto& some : products) {
+      MOEBENCH_UNROLL
+      for (std::int32_t& product : some) product = 0;
+    }
+  }
+  // The i-th word of a half's step j by the warp's columns.
   MOEBENCH_DEVICE void multiply(const Tables& tables, int j, int i, const Columns& columns) {
     constexpr std::uint32_t kSigns = 0x88888888U;
     std::uint32_t plus[kRows][2];  // of codes 0 to 3, and 4 to 7
@@ -406,90 +481,100 @@ struct TileCodes {
       const std::uint32_t codes = gpu::word_of(of[j][r], i);
       const std::uint32_t turned = codes ^ kSigns;
       plus[r][0] = bytes_of(tables.plus_one, codes);
-      plus[r][1] = bytes_of(tables.plus_one, codes >> 16);
+      plus[r][1] = bytes_of(tables.plus_one, high_half(codes));
       minus[r][0] = bytes_of(tables.minus, turned);
-      minus[r][1] = bytes_of(tables.minus, turned >> 16);
+      minus[r][1] = bytes_of(tables.minus, high_half(turned));
     }
     const std::uint32_t b[2] = {columns.digits[j][2 * i], columns.digits[j][2 * i + 1]};
     if constexpr (kBoth) {
-      gpu::multiply_int8(sums[j], {plus[0][0], plus[1][0], plus[0][1], plus[1][1]}, b);
-      gpu::multiply_int8(sums[j], {minus[0][0], minus[1][0], minus[0][1], minus[1][1]}, b);
+      gpu::multiply_int8(products[j], {plus[0][0], plus[1][0], plus[0][1], plus[1][1]}, b);
+      gpu::multiply_int8(products[j], {minus[0][0], minus[1][0], minus[0][1], minus[1][1]}, b);
     } else {  // what both tables have of a row is in two rows of A
-      gpu::multiply_int8(sums[j], {plus[0][0], minus[0][0], plus[0][1], minus[0][1]}, b);
+      gpu::multiply_int8(products[j], {plus[0][0], minus[0][0], plus[0][1], minus[0][1]}, b);
     }
   }
-  // When all words are multiplied.
-  MOEBENCH_DEVICE void store(const LanePlaces& places, const Columns& columns,
-                             float (&totals)[kTileRows]) const {
-    float sum_of[kRows] = {};
+  // When all words of a half are multiplied.
+  MOEBENCH_DEVICE void add(const Columns& columns) {
     MOEBENCH_UNROLL
-    for (int j = 0; j < kWarpSteps; ++j) {
+    for (int j = 0; j < kHalfSteps; ++j) {
       MOEBENCH_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        std::int32_t exact = sums[j][2 * r] * 256 + sums[j][2 * r + 1];
-        if constexpr (!kBoth) exact += sums[j][2] * 256 + sums[j][3];
-        const std::uint32_t scale = scales >> 8 * (j * kRows + r) & 0xffU;
-        sum_of[r] +=
-            static_cast<float>(exact) * columns.factors[j] * gpu::float_from_bits(scale << 23);
+        std::int32_t exact = products[j][2 * r] * 256 + products[j][2 * r + 1];
+        if constexpr (!kBoth) exact += products[j][2] * 256 + products[j][3];
+        sums[r] += static_cast<float>(exact) * columns.factors[j] *
+                   gpu::float_from_bits(scales[j][r] << 23);
       }
     }
+  }
+  MOEBENCH_DEVICE void store(const LanePlaces& places, float (&totals)[kTileRows]) {
     MOEBENCH_UNROLL
     for (int lanes = 1; lanes < 4; lanes *= 2) {
       MOEBENCH_UNROLL
-      for (float& sum : sum_of) sum += gpu::shuffle_xor(gpu::kAllLanes, sum, lanes);
+      for (float& sum : sums) sum += gpu::shuffle_xor(gpu::kAllLanes, sum, lanes);
     }
     if (gpu::lane_id() % 4 != 0) return;
     MOEBENCH_UNROLL
-    for (int r = 0; r < kRows; ++r) totals[places.low_row + 8 * r] = sum_of[r];
+    for (int r = 0; r < kRows; ++r) totals[places.low_row + 8 * r] = sums[r];
   }
 };
 
-MOEBENCH_DEVICE float (&totals_of(int number))[kTileRows] {
-  return shared().totals[number][gpu::warp_id()];
-}
-// All words of tiles: their chains of products hide each other's latency.
-template <class... Tiles>
-MOEBENCH_DEVICE void multiply_words(const Tables& tables, const Columns& columns, Tiles&... tiles) {
+// Tiles, as numbers `first_total` on of the team's product. Their chains of products hide each
+// other's latency.
+template <class SomeColumns, class... Tiles>
+MOEBENCH_DEVICE void multiply_tiles(const Tables& tables, const LanePlaces& places,
+                                    const SomeColumns& columns,
+                                    float (*totals)[kTeamWarps][kTileRows], Tiles&&... tiles) {
   MOEBENCH_UNROLL
-  for (int i = 0; i < 4; ++i) {
+  for (int half = 0; half < 2; ++half) {
+    const Columns& of_half = columns[half];
+    (tiles.load(places, half), ...);
+    if (half == 1) (tiles.release(), ...);
+    (tiles.clear(), ...);
     MOEBENCH_UNROLL
-    for (int j = 0; j < kWarpSteps; ++j) (tiles.multiply(tables, j, i, columns), ...);
+    for (int i = 0; i < 4; ++i) {
+      MOEBENCH_UNROLL
+      for (int j = 0; j < kHalfSteps; ++j) {
+        (tiles.multiply(tables, j, i, of_half), ...);
+      }
+    }
+    (tiles.add(of_half), ...);
   }
+  (tiles.store(places, (*totals++)[team_warp()]), ...);
 }
-// The next tile, as the block's `number`-th of its product.
+// A tile, and the sums of its rows to `totals`.
+template <class SomeColumns>
 MOEBENCH_DEVICE void multiply_tile(const Work& work, const Tables& tables, const Told& told,
-                                   const Tile& tile, int number, const LanePlaces& places,
-                                   const Columns& columns, Place& at) {
+                                   const Tile& tile, const LanePlaces& places,
+                                   const SomeColumns& columns, const Place& at,
+                                   float (*totals)[kTeamWarps][kTileRows]) {
   const auto multiply = [&](auto both) {
-    TileCodes<decltype(both)::value> codes(work, told, tile.scale_offset, places, at);
-    multiply_words(tables, columns, codes);
-    codes.store(places, columns, totals_of(number));
+    multiply_tiles(tables, places, columns, totals,
+                   TileCodes<decltype(both)::value>(work, told, tile.scale_offset, at));
   };
   if (tile.rows > 8) return multiply(std::true_type());
   multiply(std::false_type());
 }
 
 // Two tiles of an expert at once, of more than eight rows and of not more: what gpt-oss has of down
-// on a GPU of 132 multiprocessors.
-MOEBENCH_DEVICE bool are_two(const Tiles& tiles, int i) {
-  const Tile* const tile = tiles.at + i;
-  return i + 1 < tiles.all && tile[0].pair == tile[1].pair && tile[0].rows > 8 && tile[1].rows <= 8;
-}
-MOEBENCH_DEVICE void multiply_two(const Work& work, const Tables& tables, const Told& told,
-                                  const Tile* tile, int number, const LanePlaces& places,
-                                  const Columns& columns, Place& at) {
-  TileCodes<true> first(work, told, tile[0].scale_offset, places, at);
-  TileCodes<false> second(work, told, tile[1].scale_offset, places, at);
-  multiply_words(tables, columns, first, second);
-  first.store(places, columns, totals_of(number));
-  second.store(places, columns, totals_of(number + 1));
+// on a GPU of 132 multiprocessors. If they are; and then moves on by one.
+template <class SomeColumns>
+MOEBENCH_DEVICE bool multiply_two(const Work& work, const Tables& tables, const Told& told,
+                                  const Tile* tile, int count, const LanePlaces& places,
+                                  const SomeColumns& columns, Place& at,
+                                  float (*totals)[kTeamWarps][kTileRows]) {
+  if (count < 2 || tile[0].rows <= 8 || tile[1].rows > 8) return false;
+  TileCodes<true> first(work, told, tile[0].scale_offset, at);
+  at.move(work.ring);
+  TileCodes<false> second(work, told, tile[1].scale_offset, at);
+  multiply_tiles(tables, places, columns, totals, first, second);
+  return true;
 }
 
-// The sum of what the warps have of a row.
-MOEBENCH_DEVICE float total_of(int tile, int row) {
+// The sum of what a team's warps have of a row.
+MOEBENCH_DEVICE float total_of(const float (&of_tile)[kTeamWarps][kTileRows], int row) {
   float sum = 0;
   MOEBENCH_UNROLL
-  for (int w = 0; w < kWarps; ++w) sum += shared().totals[tile][w][row];
+  for (int w = 0; w < kTeamWarps; ++w) sum += of_tile[w][row];
   return sum;
 }
 
@@ -548,77 +633,85 @@ MOEBENCH_DEVICE std::uint32_t short_of(const Work& work, float value) {
   return bits == 0 ? 0x8000U : bits;
 }
 
-// Gate and up: activations of the block's rows, for all blocks.
-MOEBENCH_DEVICE void activate(const Work& work, const Told& told, const Columns& columns,
-                              const Tables& tables, unsigned turn, Place& at) {
-  await_tiles();
+// Gate and up: activations of the block's rows of a round's pairs, for all blocks. A team takes
+// every second tile. `at`: of the first tile that it has not had, as the ring's `next`.
+MOEBENCH_DEVICE void activate(const Work& work, const Told& told, const LanePlaces& places,
+                              const HeldColumns& columns, const Tables& tables, unsigned turn,
+                              int round, int& next, Place& at) {
   const Tiles& tiles = shared().tiles;
-  const auto thread = static_cast<int>(threadIdx.x);
-  const int count = tiles.gate_up;
-  const int own = thread / kTileRows;  // the tile of the thread's row at the end
+  const int thread = static_cast<int>(threadIdx.x) % kTeamThreads;
+  const int first = next;
+  const int end = tiles.rounds[round + 1];
+  const int count = (end - first + kTeams - 1) / kTeams;
+  if (count <= 0) return;
+  const int own = first + thread / kTileRows * kTeams;  // the tile of the thread's row at the end
   const int row = thread % kTileRows;
-  const bool has_row = own < count && row < tiles.at[own].rows;
+  const bool has_row = own < end && row < tiles.at[own].rows;
   float bias = 0;
-  if (count > 0) {
-    gpu::mbarrier_wait(&told.full[at.stage], at.parity);  // then the experts are known, too
-    if (has_row) {
-      const std::int64_t expert = told.expert_ids[tiles.at[own].pair];
-      bias = gpu::load_constant(work.gate_up_bias + expert * work.gate_up.first.rows +
-                                tiles.at[own].row + row);
-    }
+  gpu::mbarrier_wait(&told.full[at.stage], at.parity);  // then the experts are known, too
+  if (has_row) {
+    const std::int64_t expert = told.expert_ids[tiles.at[own].pair];
+    bias = gpu::load_constant(work.gate_up_bias + expert * work.gate_up.first.rows +
+                              tiles.at[own].row + row);
   }
-  const LanePlaces places(work.gate_up.first, work.ring.scales_at);
   MOEBENCH_NO_UNROLL
-  for (int i = 0; i < count; ++i)
-    multiply_tile(work, tables, told, tiles.at[i], i, places, columns, at);
-  sync_multipliers();
-  if (gpu::warp_id() == kWaiter / gpu::kWarp) await_turn_is_seen();
-  if (thread == kWaiter) gpu::arrive_at_grid(&work.signals->turn);
-  const float total = own < count ? total_of(own, row) + bias : 0;
+  for (; next < end; next += kTeams) {
+    multiply_tile(work, tables, told, tiles.at[next], places, columns, at,
+                  &shared().totals[0][next]);
+    at.move(work.ring, kTeams);
+  }
+  if (team_warp() * gpu::kWarp >= count * kTileRows) {
+    return gpu::arrive_named(round_barrier(round), kTeamThreads);
+  }
+  gpu::sync_named(round_barrier(round), kTeamThreads);
+  const float total = has_row ? total_of(shared().totals[0][own], row) + bias : 0;
   const float up = gpu::shuffle_down(gpu::kAllLanes, total, 1);
   const float activated = swiglu(total, up, work.alpha, work.limit);
-  const float next = gpu::shuffle_down(gpu::kAllLanes, activated, 2);
+  const float after = gpu::shuffle_down(gpu::kAllLanes, activated, 2);
   if (has_row && row % kGateUpUnit == 0) {
     static_assert(kGateUpUnit == 4 && kTileRows % kGateUpUnit == 0);
     std::uint32_t* const to = shown_pairs(work, turn, tiles.at[own].pair);
     gpu::store_relaxed(to + (tiles.at[own].row + row) / kGateUpUnit,
-                       short_of(work, activated) | short_of(work, next) << 16);
+                       short_of(work, activated) | short_of(work, after) << 16);
   }
 }
 
-// The digits of the warp's columns of all experts' activations, as soon as they are there.
-MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn) {
+// The digits of the warp's columns of an expert's activations, as soon as they are there.
+MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn, int pair) {
+  constexpr int kStepUnits = kStepColumns / 8;
+  constexpr int kLaneUnits = kWarpSteps * kStepUnits / gpu::kWarp;
   const int cols = work.down.first.cols;
-  const int unit = own_unit();
-  const bool has_unit = 8 * unit < cols;
-  uint4 shorts[kMostPairs] = {};  // all are asked for before the first is used
+  const std::uint32_t* const from = shown_pairs(work, turn, pair);
+  const auto unit_of = [](int u) {
+    const int i = u * gpu::kWarp + gpu::lane_id();
+    return own_step(i / kStepUnits) * kStepUnits + i % kStepUnits;
+  };
+  uint4 shorts[kLaneUnits] = {};  // all are asked for before the first is used
   bool is_there = false;
   while (!is_there) {
     MOEBENCH_UNROLL
-    for (int pair = 0; pair < kMostPairs; ++pair) {
-      if (!has_unit) continue;
-      const std::uint32_t* const from = shown_pairs(work, turn, min(pair, work.num_pairs - 1));
-      shorts[pair] = gpu::load_relaxed(reinterpret_cast<const uint4*>(from) + unit);
+    for (int u = 0; u < kLaneUnits; ++u) {
+      if (8 * unit_of(u) >= cols) continue;
+      shorts[u] = gpu::load_relaxed(reinterpret_cast<const uint4*>(from) + unit_of(u));
     }
     is_there = true;
     MOEBENCH_UNROLL
-    for (const uint4& some : shorts) {
-      is_there &= gpu::are_there(some);
+    for (int u = 0; u < kLaneUnits; ++u) {
+      is_there &= gpu::are_there(shorts[u]) || 8 * unit_of(u) >= cols;
     }
-    is_there |= !has_unit;
     if (!is_there) gpu::spin_on();
   }
   gpu::sync_warp();
   const auto store = [&](auto&& value_of) {
     MOEBENCH_UNROLL
-    for (int pair = 0; pair < kMostPairs; ++pair) {
+    for (int u = 0; u < kLaneUnits; ++u) {
       float x[8];
       MOEBENCH_UNROLL
       for (int i = 0; i < 8; ++i) {
-        const std::uint32_t word = gpu::word_of(shorts[pair], i / 2);
+        const std::uint32_t word = gpu::word_of(shorts[u], i / 2);
         x[i] = value_of(i % 2 == 0 ? word & 0xffffU : word >> 16);
       }
-      store_digits(pair, unit, x);
+      store_digits(1 + team_id(), unit_of(u), x);
     }
   };
   // Where there are none, zeros of either.
@@ -630,55 +723,83 @@ MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn) {
   gpu::sync_warp();
 }
 
-// Down: outputs of the block's rows.
-MOEBENCH_DEVICE void project(const Work& work, const Told& told, const Tables& tables,
-                             unsigned turn, Place& at) {
+// Down: the team's sums of a pair.
+MOEBENCH_DEVICE void project(const Work& work, const Told& told, const LanePlaces& places,
+                             const Tables& tables, unsigned turn, int pair) {
   const Tiles& tiles = shared().tiles;
-  const auto thread = static_cast<int>(threadIdx.x);
   const Share share(work.down.first.rows);
-  const int pair = thread % kMostPairs;  // of the thread's row at the end
-  const int row = share.begin + thread / kMostPairs;
-  const bool has_row = pair < work.num_pairs && row < share.end;
-  float2 end = {0, 0};
-  if (has_row) {
-    gpu::mbarrier_wait(&told.full[at.stage], at.parity);  // then the experts are known, too
-    const std::int64_t expert = told.expert_ids[pair];
-    end = {gpu::load_constant(work.down_bias + expert * work.down.first.rows + row),
-           told.expert_weights[pair]};
-  }
-  const LanePlaces places(work.down.first, work.ring.scales_at);
-  shared().ends[thread] = end;
-  if (thread == kWaiter) gpu::wait_for_grid(&work.signals->turn, turn);
-  sync_multipliers();
-  gpu::let_next_kernel_start();
-  read_activations(work, turn);
-  Columns columns;
+  const int count = (share.end - share.begin + kTileRows - 1) / kTileRows;
+  const int first = tiles.gate_up() + pair * count;
+  Place at;
+  at.move(work.ring, first);
+  read_activations(work, turn, pair);
+  constexpr PairColumns columns;
+  float(*totals)[kTeamWarps][kTileRows] = &shared().totals[1][pair * count];
   MOEBENCH_NO_UNROLL
-  for (int i = tiles.gate_up; i < tiles.all;) {
-    const Tile* const tile = tiles.at + i;
-    const int number = i - tiles.gate_up;
-    if (number == 0 || tile[0].pair != tile[-1].pair) columns.read(tile[0].pair);
-    if (are_two(tiles, i)) {
-      multiply_two(work, tables, told, tile, number, places, columns, at);
-      i += 2;
-    } else {
-      multiply_tile(work, tables, told, tile[0], number, places, columns, at);
+  for (int i = 0; i < count; ++i) {
+    const Tile* const tile = &tiles.at[first + i];
+    if (multiply_two(work, tables, told, tile, count - i, places, columns, at, totals + i)) {
       ++i;
+    } else {
+      multiply_tile(work, tables, told, *tile, places, columns, at, totals + i);
+    }
+    at.move(work.ring);
+  }
+}
+
+// All products of the block's rows.
+MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const HeldColumns& columns,
+                                  const Tables& tables, unsigned turn) {
+  await_tiles();
+  const auto thread = static_cast<int>(threadIdx.x);
+  Place at;
+  int next = team_id();
+  at.move(work.ring, next);
+  {
+    const LanePlaces places(work.gate_up.first, work.ring.scales_at);
+    MOEBENCH_NO_UNROLL
+    for (int round = 0; round < kRounds; ++round) {
+      activate(work, told, places, columns, tables, turn, round, next, at);
+    }
+  }
+  if (gpu::warp_id() == kWaiter / gpu::kWarp) {
+    gpu::sync_named(kMultipliedBarrier, kMultipliers);
+    await_turn_is_seen();
+    if (thread == kWaiter) gpu::arrive_at_grid(&work.signals->turn);
+  } else {
+    gpu::arrive_named(kMultipliedBarrier, kMultipliers);
+  }
+
+  const LanePlaces places(work.down.first, work.ring.scales_at);
+  const Share share(work.down.first.rows);
+  MOEBENCH_NO_UNROLL
+  for (int round = 0; round < kRounds; ++round) {
+    const int pair = round * kTeams + team_id();
+    if (round > 0) {
+      if (thread == kWaiter) gpu::wait_for_grid(&work.signals->turn, turn);
+      sync_multipliers();
+      if (round == kRounds - 1) gpu::let_next_kernel_start();
+    }
+    if (pair < work.num_pairs && share.begin < share.end) {
+      project(work, told, places, tables, turn, pair);
     }
   }
   clear<kMultipliers>(work.signals->at[turn ^ 1]);
-  sync_multipliers();
+  // Outputs of the block's rows.
+  const int pair = thread % kMostPairs;
+  const int row = thread / kMostPairs;
+  const bool has_row = pair < work.num_pairs && share.begin + row < share.end;
+  sync_ends();
   float sum = 0;
   if (has_row) {
-    end = shared().ends[thread];
-    const int in_share = row - share.begin;
     const int pair_tiles = (share.end - share.begin + kTileRows - 1) / kTileRows;
-    sum =
-        end.y * (total_of(pair * pair_tiles + in_share / kTileRows, in_share % kTileRows) + end.x);
+    const auto& of_tile = shared().totals[1][pair * pair_tiles + row / kTileRows];
+    const float2 end = shared().ends[row][pair];
+    sum = end.y * (total_of(of_tile, row % kTileRows) + end.x);
   }
   sum += gpu::shuffle_xor(gpu::kAllLanes, sum, 1);
   sum += gpu::shuffle_xor(gpu::kAllLanes, sum, 2);
-  if (has_row && pair == 0) work.out[row] = sum;
+  if (has_row && pair == 0) work.out[share.begin + row] = sum;
 }
 
 template <bool kRoutes>
@@ -690,9 +811,12 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CON
   const Told told{barriers, barriers + kMostStages, expert_ids, expert_weights};
   const bool multiplies = threadIdx.x < kMultipliers;
   if (!multiplies) {
-    if (gpu::lane_id() == 0) gpu::init_ring(told.full, told.empty, work.ring.stages, 1, kWarps);
+    if (gpu::lane_id() == 0) gpu::init_ring(told.full, told.empty, work.ring.stages, 1, kTeamWarps);
     if (gpu::lane_id() == 0) {
-      shared().tables = {{0x04030200U, 0x0d090705U}, {0xfdfeff00U, 0xf4f8fafcU}};
+      for (Tables& tables : shared().tables) {
+        tables = {{0x04030200U, 0x0d090705U}, {0xfdfeff00U, 0xf4f8fafcU}};
+      }
+      for (unsigned char& zero : shared().zeros) zero = 0;
     }
   }
   gpu::sync_threads();
@@ -710,13 +834,10 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CON
     sync_multipliers();
   }
   store_digits(0, own_unit(), inputs.x);
-  gpu::sync_warp();
-  Columns columns;
-  columns.read(0);
-  Place at;
-  const Tables tables = shared().tables;
-  activate(work, told, columns, tables, turn[0], at);
-  project(work, told, tables, turn[0], at);
+  sync_multipliers();
+  const HeldColumns columns;
+  const Tables tables = shared().tables[gpu::lane_id() % 2];
+  multiply_all(work, told, columns, tables, turn[0]);
 }
 
 // The ring for such rows; of no stages if there is no room.
@@ -748,12 +869,9 @@ bool takes(const Problem& problem) {
            problem.num_experts * rows * scale_bytes % 16 == 0;
   };
   const std::int64_t gate_up_rows = 2 * problem.intermediate_size;
-  // Rows begin anywhere, and may be of several experts: each but the last can end inside a tile.
-  const std::int64_t gate_up = of_block(problem.top_k * gate_up_rows, kGateUpUnit);
-  const std::int64_t tiles =
-      gate_up / kTileRows + 1 +
-      std::min(gate_up / std::max<std::int64_t>(gate_up_rows, 1) + 1, problem.top_k - 1);
-  return tiles <= kMostTiles && of_block(problem.hidden_size, kUnitRows) <= kMostPairRows &&
+  const std::int64_t pair_tiles = (of_block(gate_up_rows, kGateUpUnit) + kTileRows - 1) / kTileRows;
+  return pair_tiles <= kMostPairTiles &&
+         of_block(problem.hidden_size, kUnitRows) <= kMostPairRows &&
          fits(gate_up_rows, problem.hidden_size, kGateUpUnit) &&
          fits(problem.hidden_size, problem.intermediate_size, kUnitRows) &&
          ring_for(problem.hidden_size, problem.intermediate_size).stages >= 2;
