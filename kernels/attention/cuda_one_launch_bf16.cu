@@ -142,7 +142,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
                                   row_bytes,
                                   out_row_bytes,
                                   (row_bytes + kPieceBytes - 1) / kPieceBytes,
-                                  out_stage_bytes(most_out_rows)};
+                                  out_piece_rows(out_row_bytes)};
   if (thread >= kConsumers) {
     // They wait for their barriers, and not for the consumers, who see them behind theirs.
     gpu::sync_named(kProducersBarrier, kThreads - kConsumers);

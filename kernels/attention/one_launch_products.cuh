@@ -12,8 +12,10 @@ namespace moebench::attention {
 namespace {
 
 // A tile of query, key and value: up to eight pairs of rows that are rotated together, the lower
-// ones first. It comes in pieces of so many bytes of each row; so do the rows of the last product,
-// all together. A step is the 16 bytes of a row that each lane of a quad takes, and warp w takes
+// ones first. It comes in pieces of so many bytes of each row; the rows of the last product, which
+// follow each other, come in pieces of whole rows: memory gives long runs sooner (22 rows of 8 KB,
+// 132 blocks, 44 KB under way on an H200: 7.7 us a launch, 8.6 by 1,024 bytes of each row). A step
+// is the 16 bytes of a row that each lane of a quad takes, and warp w takes
 // steps w, w + 8, ..., as in row_stream.cuh, whose order the inputs have, too.
 constexpr int kTilePairs = 8;
 constexpr int kTileRows = 2 * kTilePairs;
@@ -21,16 +23,15 @@ constexpr int kStepBytes = 64;
 constexpr int kPieceSteps = 24;
 constexpr int kPieceBytes = kPieceSteps * kStepBytes;
 constexpr int kStages = 7;
-constexpr int kOutPieceSteps = 16;
-constexpr int kOutPieceBytes = kOutPieceSteps * kStepBytes;
-constexpr int kMostOutPieces = 8;
+constexpr int kOutPieceBytes = 24 << 10;  // and up to a row more
+constexpr int kMostOutPieces = 16;
 constexpr int kMostOutRows = 64;  // of a block, in the last product
 constexpr int kOutTiles = 2;      // multiplied together
 constexpr int kOutPasses = kMostOutRows / (kOutTiles * kTileRows);
 // Pieces under way, each about 22 KB at gpt-oss's sizes: more bring nothing, and what else an SM
 // asks for waits behind them.
-constexpr int kUnderWay = 2;
-static_assert(2 * kMostQuery <= kMostOutPieces * kOutPieceBytes);  // in bf16
+constexpr int kUnderWay = 3;
+constexpr int kOutUnderWay = 2;
 
 // Columns that a lane takes of a row in a step, in units of eight.
 template <Format kWeights>
@@ -56,10 +57,9 @@ MOEBENCH_HOST_DEVICE int row_offset(int row, int bytes) {
 }
 constexpr int kStageBytes = kTileRows * kPieceBytes + kTilePairs * kStepBytes;
 
-// Of the last product, in so many rows.
-MOEBENCH_HOST_DEVICE int out_stage_bytes(int rows) { return row_offset(rows, kOutPieceBytes); }
-MOEBENCH_HOST_DEVICE int num_out_pieces(int row_bytes) {
-  return (row_bytes + kOutPieceBytes - 1) / kOutPieceBytes;
+// Of a piece of the last product.
+MOEBENCH_HOST_DEVICE int out_piece_rows(int row_bytes) {
+  return (kOutPieceBytes + row_bytes - 1) / row_bytes;
 }
 
 // Dynamic shared memory: the ring and, later in its place, the pieces of the last product; then the
@@ -69,7 +69,7 @@ struct Places {
 };
 MOEBENCH_HOST_DEVICE Places places_of(int hidden_size, int query_size, int out_row_bytes,
                                       int out_rows) {
-  const int rows = num_out_pieces(out_row_bytes) * out_stage_bytes(out_rows);
+  const int rows = row_offset(out_rows, out_row_bytes);
   const int ring = kStages * kStageBytes;
   const int x = rows > ring ? rows : ring;
   return {x, x + 2 * hidden_size, x + 2 * hidden_size + 2 * query_size};
@@ -101,8 +101,8 @@ struct Streams {
   Share out_rows;
   int row_bytes;
   int out_row_bytes;
-  int num_pieces;  // of a tile
-  int out_stage_bytes;
+  int num_pieces;      // of a tile
+  int out_piece_rows;  // of the last product
 
   MOEBENCH_DEVICE int tiles() const { return (pairs.count + kTilePairs - 1) / kTilePairs; }
   // The pairs of a tile, as even as can be: what is under way is counted in pieces. Tiles lack
@@ -120,8 +120,9 @@ struct Streams {
   MOEBENCH_DEVICE unsigned char* stage(int piece) const {
     return memory + piece % kStages * kStageBytes;
   }
-  MOEBENCH_DEVICE unsigned char* out_stage(int piece) const {
-    return memory + piece * out_stage_bytes;
+  // Until all rows of the last product are there.
+  MOEBENCH_DEVICE void await_out_rows() const {
+    for (int p = 0; p * out_piece_rows < out_rows.count; ++p) gpu::mbarrier_wait(&out_full[p], 0);
   }
   // Until the piece, counted over all tiles, is there.
   MOEBENCH_DEVICE void await(int piece) const {
@@ -188,32 +189,32 @@ MOEBENCH_DEVICE void ask_for_out_rows(const Work& work, const Streams<kHeadDim>&
   const int producer = gpu::warp_id() - kWarps;
   const int row = gpu::lane_id() * kProducers + producer;
   const int count = streams.out_rows.count;
-  const int rows = (count - producer + kProducers - 1) / kProducers;
   const unsigned char* from =
       work.output.weight +
       static_cast<std::int64_t>(streams.out_rows.begin + row) * streams.out_row_bytes;
   const int pieces = streams.tiles() * streams.num_pieces;
   int free_stages = 0;
-  for (int p = 0; p * kOutPieceBytes < streams.out_row_bytes; ++p) {
-    const int begin = p * kOutPieceBytes;
-    const int left = streams.out_row_bytes - begin;
-    const int bytes = left < kOutPieceBytes ? left : kOutPieceBytes;
-    const int end = (p + 1) * streams.out_stage_bytes;
-    for (; free_stages < kStages && free_stages * kStageBytes < end; ++free_stages) {
+  for (int p = 0; count > p * streams.out_piece_rows; ++p) {
+    const int begin = p * streams.out_piece_rows;
+    const int end = min(begin + streams.out_piece_rows, count);
+    const int bytes = row_offset(end, streams.out_row_bytes);
+    for (; free_stages < kStages && bytes > free_stages * kStageBytes; ++free_stages) {
       // The piece of query, key and value that would be the next one there.
       const int turns = (pieces - free_stages + kStages - 1) / kStages;
       if (turns > 0) streams.await_place(free_stages + turns * kStages);
     }
-    if (p >= kUnderWay) {
-      gpu::mbarrier_wait(&streams.out_full[p - kUnderWay], 0);
-    } else if (pieces + p >= kUnderWay) {
-      streams.await(pieces + p - kUnderWay);
+    if (p >= kOutUnderWay) {
+      gpu::mbarrier_wait(&streams.out_full[p - kOutUnderWay], 0);
+    } else if (pieces + p >= kOutUnderWay) {
+      streams.await(pieces + p - kOutUnderWay);
     }
     gpu::Mbarrier* full = &streams.out_full[p];
-    expect_bytes(full, rows * bytes);
-    if (row < count) {
-      gpu::copy_bulk_async(streams.out_stage(p) + row_offset(row, kOutPieceBytes), from + begin,
-                           bytes, full);
+    const bool is_mine = row >= begin && row < end;
+    expect_bytes(full,
+                 gpu::count_bits(gpu::ballot(gpu::kAllLanes, is_mine)) * streams.out_row_bytes);
+    if (is_mine) {
+      gpu::copy_bulk_async(streams.memory + row_offset(row, streams.out_row_bytes), from,
+                           streams.out_row_bytes, full);
     }
   }
 }
@@ -490,36 +491,30 @@ MOEBENCH_DEVICE void multiply_pairs(const Work& work, const Streams<kHeadDim>& s
 // its quad. Nothing is moved between registers, and no group waits for another.
 constexpr int kOutGroups = 2 * kOutTiles;  // of a pass
 constexpr int kAheadGroups = 3;            // gpt-oss has no more on a GPU of 132 SMs
-constexpr int kPieceRounds = kOutPieceSteps / kWarps;
 // A round is a step of each warp.
 template <Format kWeights>
 constexpr int kOutRounds = kMostQuery / (4 * kRun<kWeights>) / kWarps;
-static_assert(kOutRounds<Format::kBf16> == kMostOutPieces * kPieceRounds);
 
 struct OutRows {
   const unsigned char* memory;
-  int stage_bytes;
   int num_steps;
-  int places[kOutGroups];  // of the lane's rows in a piece
+  int places[kOutGroups];  // of the lane's rows
 
   template <int kHeadDim>
   MOEBENCH_DEVICE OutRows(const Streams<kHeadDim>& streams, int first)
       : memory(streams.memory + gpu::warp_id() * kStepBytes + gpu::lane_id() % 4 * 16),
-        stage_bytes(streams.out_stage_bytes),
         num_steps(streams.out_row_bytes / kStepBytes) {
     MOEBENCH_UNROLL
     for (int g = 0; g < kOutGroups; ++g) {
       const int row = first + g * kTilePairs + gpu::lane_id() / 4;
       const int count = streams.out_rows.count;
-      places[g] = row_offset(row < count ? row : count - 1, kOutPieceBytes);
+      places[g] = row_offset(row < count ? row : count - 1, streams.out_row_bytes);
     }
   }
   MOEBENCH_DEVICE static int step(int round) { return round * kWarps + gpu::warp_id(); }
   MOEBENCH_DEVICE bool has(int round) const { return step(round) < num_steps; }
   MOEBENCH_DEVICE uint4 run(int round, int group) const {
-    const unsigned char* piece = memory + round / kPieceRounds * stage_bytes;
-    return *reinterpret_cast<const uint4*>(piece + places[group] +
-                                           round % kPieceRounds * (kWarps * kStepBytes));
+    return *reinterpret_cast<const uint4*>(memory + places[group] + round * (kWarps * kStepBytes));
   }
 };
 
@@ -571,12 +566,9 @@ struct Ahead {
   MOEBENCH_DEVICE void take(const Streams<kHeadDim>& streams) {
     if (streams.out_rows.count == 0) return;
     const OutRows rows(streams, 0);
+    streams.await_out_rows();
     MOEBENCH_UNROLL
-    for (int r = 0; r < kRounds; ++r) {
-      if (r * kWarps >= rows.num_steps) break;
-      if (r % kPieceRounds == 0) gpu::mbarrier_wait(&streams.out_full[r / kPieceRounds], 0);
-      take(rows, r);
-    }
+    for (int r = 0; r < kRounds; ++r) take(rows, r);
   }
   MOEBENCH_DEVICE OutRun<kWeights> run(int round, int group) const {
     if (round < kDecoded) return decoded[round][group];
@@ -632,9 +624,6 @@ MOEBENCH_DEVICE void multiply_out_rows(const Work& work, const Streams<kHeadDim>
   float input_factor = 1;
   if constexpr (kWeights == Format::kFp8E4m3) {
     input_factor = make_f16(x, streams.out_row_bytes / kStepBytes);
-  }
-  for (int p = kAhead / kPieceRounds; p * kOutPieceBytes < streams.out_row_bytes; ++p) {
-    gpu::mbarrier_wait(&streams.out_full[p], 0);
   }
   MOEBENCH_UNROLL
   for (int pass = 0; pass < kOutPasses; ++pass) {
