@@ -3,7 +3,7 @@
 // memory busy from the choice to the end. Hopper, MXFP4 experts.
 //
 // One block an SM, of two teams of six warps that multiply and one warp that chooses the experts
-// and then asks for weights. A tile is up to 16 rows of an expert with their scales, two bulk
+// and then asks for weights. A tile is up to 24 rows of an expert with their scales, two bulk
 // copies into a stage of one ring; a team takes all of a tile, each of its warps some of the
 // columns. All tiles of gate and up are asked for and, without a pause, those of down: they do not
 // depend on activations, and pile up in the ring while blocks wait for each other. What is under
@@ -20,7 +20,11 @@
 // As in cuda_digits_fp8, mma's B has two columns for each of the four lanes of a quad, zeros but
 // for the columns of weights that the lane has: so accumulators are sums of one block of 32, and
 // the lane that gets them has its scale. A warp takes the same four steps of 128 columns of every
-// row of its team: inputs of gate and up stay in registers.
+// row of its team.
+//
+// One piece of code multiplies all tiles, of gate and up and of down: an SM holds some 128 KB of
+// instructions, and the launches of a layer together should not have more. Of 132 blocks one has
+// 44 or 40 rows of an expert's gate and up in gpt-oss, two tiles, and 22 of down, one.
 //
 // A. The first eight warps normalise the whole row; the router's product is dealt out to warps; the
 //    last warp reads all sums and chooses.
@@ -50,13 +54,15 @@ static_assert(kSteps % kTeamWarps == 0 && kUnits == kMultipliers);
 // A round has a pair a team.
 constexpr int kRounds = kMostPairs / kTeams;
 static_assert(kMostPairs % kTeams == 0);
-constexpr int kTileRows = 16;
-constexpr int kMostTiles = 24;  // of a block, in each of the two products
-constexpr int kMostPairRows = kMostTiles / kMostPairs * kTileRows;  // of down, of a block
-constexpr int kMostPairTiles = kMostTiles / kMostPairs;
+// A lane has a row of each eight of a tile.
+constexpr int kLaneRows = 3;
+constexpr int kTileRows = 8 * kLaneRows;
+constexpr int kMostPairTiles = 4;  // of a block, of a pair, in each of the two products
+constexpr int kMostTiles = kMostPairTiles * kMostPairs;
+constexpr int kMostPairRows = kMostPairTiles * kTileRows;  // of a block
 static_assert(kMostPairRows * kMostPairs == kMultipliers);
-// The rows of a team's tiles in a round have a thread each.
-static_assert((kTeams * kMostPairTiles + kTeams - 1) / kTeams * kTileRows <= kTeamThreads);
+// The rows of a team's tiles in a round have a thread each, and all tiles a lane.
+static_assert(kMostPairTiles * kTileRows <= kTeamThreads && 2 * kMostTiles == gpu::kWarp);
 // In which rows of gate and up are dealt out: those of two activations, which are shown together.
 constexpr int kGateUpUnit = 4;
 constexpr int kMostStages = 8;
@@ -75,11 +81,13 @@ struct Tile {
   int row;
   int rows;
 };
+// Those of gate and up first, in the order of pairs, then of down.
 struct Tiles {
   Tile at[2 * kMostTiles];
-  int rounds[kRounds + 1];  // where those of gate and up begin; at last, of down
+  int of_gate_up;  // of a pair
+  int of_down;     // likewise
+  int gate_up;     // of all pairs
   int all;
-  MOEBENCH_DEVICE int gate_up() const { return rounds[kRounds]; }
 };
 
 // Twice the values of E2M1 codes, plus one but for zero; and their negatives. In shared memory, as
@@ -127,6 +135,8 @@ struct Work : OneLaunch {
 
 // What a block's warps tell each other.
 struct Told {
+  // One a tile and not a stage: teams are not at the same tile, and who is a turn of the ring ahead
+  // would take a stage that has nothing yet for one that is full again.
   gpu::Mbarrier* full;
   gpu::Mbarrier* empty;
   std::int32_t (&expert_ids)[kMostPairs];
@@ -167,47 +177,47 @@ MOEBENCH_DEVICE void await_turn_is_seen() { gpu::sync_named(3, 2 * gpu::kWarp); 
 
 // ---- The warp that chooses, and asks for weights ------------------------------------------------
 
-// The block's tiles, as if the first expert were chosen for all pairs. The whole warp.
+// The block's tiles, as if the first expert were chosen for all pairs: one a lane. The whole warp.
 MOEBENCH_DEVICE void list_tiles(const Work& work, Tiles& tiles) {
-  int count = 0;
-  const auto add = [&](const EncodedMatrix& matrix, int pair, int row, int rows) {
-    if (count % gpu::kWarp == gpu::lane_id()) {
-      const gpu::EncodedRow first = row_of(matrix, row);
-      tiles.at[count] = {first.data, first.scales, 0, 0, pair, row, rows};
-    }
-    ++count;
-  };
-  const auto add_share = [&](const EncodedMatrix& matrix, int pair, const Share& share) {
-    for (int row = share.begin; row < share.end; row += kTileRows) {
-      add(matrix, pair, row, min(share.end - row, kTileRows));
-    }
-  };
-  int rounds[kRounds + 1] = {};
   const Share of_gate_up(work.gate_up.first.rows, kGateUpUnit);
-  MOEBENCH_UNROLL
-  for (int round = 0; round < kRounds; ++round) {
-    MOEBENCH_UNROLL
-    for (int pair = round * kTeams; pair < (round + 1) * kTeams; ++pair) {
-      if (pair < work.num_pairs) add_share(work.gate_up.first, pair, of_gate_up);
-    }
-    rounds[round + 1] = count;
-  }
   const Share of_down(work.down.first.rows);
-  for (int pair = 0; pair < work.num_pairs; ++pair) add_share(work.down.first, pair, of_down);
-  if (gpu::lane_id() == 0) {
-    MOEBENCH_UNROLL
-    for (int round = 0; round <= kRounds; ++round) tiles.rounds[round] = rounds[round];
-    tiles.all = count;
+  const int tiles_of_gate_up = (of_gate_up.end - of_gate_up.begin + kTileRows - 1) / kTileRows;
+  const int tiles_of_down = (of_down.end - of_down.begin + kTileRows - 1) / kTileRows;
+  const int gate_up = tiles_of_gate_up * work.num_pairs;
+  const int all = gate_up + tiles_of_down * work.num_pairs;
+  const int lane = gpu::lane_id();
+  const bool is_down = lane >= gate_up;
+  const int begin = is_down ? of_down.begin : of_gate_up.begin;
+  const int end = is_down ? of_down.end : of_gate_up.end;
+  const EncodedMatrix& matrix = is_down ? work.down.first : work.gate_up.first;
+  const auto number = static_cast<unsigned>(is_down ? lane - gate_up : lane);
+  const auto of_pair = static_cast<unsigned>(max(is_down ? tiles_of_down : tiles_of_gate_up, 1));
+  const int row = begin + static_cast<int>(number % of_pair) * kTileRows;
+  const gpu::EncodedRow first = row_of(matrix, row);
+  tiles.at[lane] = {first.data,
+                    first.scales,
+                    0,
+                    0,
+                    static_cast<int>(number / of_pair),
+                    row,
+                    lane < all ? min(end - row, kTileRows) : 0};
+  if (lane == 0) {
+    tiles.of_gate_up = tiles_of_gate_up;
+    tiles.of_down = tiles_of_down;
+    tiles.gate_up = gate_up;
+    tiles.all = all;
   }
+  gpu::sync_warp();
 }
 
 // Of the token's experts, where the tiles' bytes are; list_tiles has left where those of the first
 // expert are.
 MOEBENCH_DEVICE void locate_tiles(const Work& work, const std::int32_t (&expert_ids)[kMostPairs],
                                   Tiles& tiles) {
-  for (int i = gpu::lane_id(); i < tiles.all; i += gpu::kWarp) {
-    Tile& tile = tiles.at[i];
-    const EncodedMatrix& matrix = i < tiles.gate_up() ? work.gate_up.first : work.down.first;
+  const int lane = gpu::lane_id();
+  if (lane < tiles.all) {
+    Tile& tile = tiles.at[lane];
+    const EncodedMatrix& matrix = lane < tiles.gate_up ? work.gate_up.first : work.down.first;
     const std::int64_t rows = static_cast<std::int64_t>(expert_ids[tile.pair]) * matrix.rows;
     const unsigned char* const scales = tile.scales + rows * matrix.row_scale_bytes;
     tile.data += rows * matrix.row_bytes;
@@ -224,19 +234,17 @@ MOEBENCH_DEVICE void ask(const Work& work, const Tiles& tiles, const Told& told)
   unsigned char* const stages = gpu::dynamic_shared() + kRingAt;
   const auto bytes_of = [&](int i) {
     const Tile& tile = tiles.at[i];
-    const Stack& stack = i < tiles.gate_up() ? work.gate_up : work.down;
+    const Stack& stack = i < tiles.gate_up ? work.gate_up : work.down;
     return tile.rows * static_cast<int>(stack.first.row_bytes) + tile.scale_bytes;
   };
   Place at;
-  Place landed;
   int landed_tiles = 0;
   int under_way = 0;  // bytes
   for (int i = 0; i < tiles.all; ++i) {
     const int bytes = bytes_of(i);
     while (landed_tiles < i &&
            (under_way + bytes > kBytesUnderWay || landed_tiles + work.ring.stages <= i)) {
-      gpu::mbarrier_wait(&told.full[landed.stage], landed.parity);
-      landed.move(work.ring);
+      gpu::mbarrier_wait(&told.full[landed_tiles], 0);
       under_way -= bytes_of(landed_tiles++);
     }
     gpu::mbarrier_wait(&told.empty[at.stage], at.parity ^ 1);
@@ -244,7 +252,7 @@ MOEBENCH_DEVICE void ask(const Work& work, const Tiles& tiles, const Told& told)
     if (gpu::lane_id() == 0) {
       const Tile& tile = tiles.at[i];
       unsigned char* const to = stages + at.stage * work.ring.stage_bytes;
-      gpu::Mbarrier* const full = &told.full[at.stage];
+      gpu::Mbarrier* const full = &told.full[i];
       gpu::mbarrier_arrive_expect_bytes(full, bytes);
       gpu::copy_bulk_async(to, tile.data, bytes - tile.scale_bytes, full);
       gpu::copy_bulk_async(to + work.ring.scales_at, tile.scales, tile.scale_bytes, full);
@@ -288,26 +296,29 @@ MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
   }
   gpu::sync_warp();
   locate_tiles(work, told.expert_ids, tiles);
-  // The biases of down's rows are asked for before the tiles, and there after them.
-  constexpr int kLaneRows = kMostPairRows * kMostPairs / gpu::kWarp;
+  // The biases of down's first rows are asked for before the tiles, and there after them.
+  constexpr int kFirst = 4;  // of a lane
+  constexpr int kStep = gpu::kWarp / kMostPairs;
   const Share share(work.down.first.rows);
   const int pair = lane % kMostPairs;
-  float biases[kLaneRows] = {};
-  if (pair < work.num_pairs) {
-    const std::int64_t first =
-        static_cast<std::int64_t>(told.expert_ids[pair]) * work.down.first.rows + share.begin;
-    MOEBENCH_UNROLL
-    for (int i = 0; i < kLaneRows; ++i) {
-      const int row = i * (gpu::kWarp / kMostPairs) + lane / kMostPairs;
-      if (share.begin + row < share.end)
-        biases[i] = gpu::load_constant(work.down_bias + first + row);
-    }
+  const bool has_pair = pair < work.num_pairs;
+  const float weight = has_pair ? told.expert_weights[pair] : 0;
+  const float* const bias =
+      work.down_bias + share.begin +
+      static_cast<std::int64_t>(told.expert_ids[has_pair ? pair : 0]) * work.down.first.rows;
+  const int rows = share.end - share.begin;
+  int row = lane / kMostPairs;
+  float biases[kFirst] = {};
+  MOEBENCH_UNROLL
+  for (int i = 0; i < kFirst; ++i) {
+    if (row + i * kStep < rows) biases[i] = gpu::load_constant(bias + row + i * kStep);
   }
   ask(work, tiles, told);
   MOEBENCH_UNROLL
-  for (int i = 0; i < kLaneRows; ++i) {
-    shared().ends[i * (gpu::kWarp / kMostPairs) + lane / kMostPairs][pair] = {
-        biases[i], pair < work.num_pairs ? told.expert_weights[pair] : 0};
+  for (int i = 0; i < kFirst; ++i) shared().ends[row + i * kStep][pair] = {biases[i], weight};
+  MOEBENCH_NO_UNROLL
+  for (row += kFirst * kStep; row < rows; row += kStep) {
+    shared().ends[row][pair] = {gpu::load_constant(bias + row), weight};
   }
   say_ends();
 }
@@ -378,38 +389,30 @@ struct Columns {
     }
   }
 };
-// Of gate and up, which are held; and of a pair, which are read for every tile.
-struct HeldColumns {
-  Columns halves[2] = {{0, 0}, {0, 1}};
-  MOEBENCH_DEVICE const Columns& operator[](int half) const { return halves[half]; }
-};
-struct PairColumns {
-  MOEBENCH_DEVICE Columns operator[](int half) const { return {1 + team_id(), half}; }
-};
-
-// Where a lane's parts of a tile lie in a stage. Its rows are low and low + 8; rows of 1440 bytes
-// are a quarter of the banks apart, so the quads that read together take rows two apart.
+// Where a lane's parts of a tile lie in a stage. Its rows are `row`, and 8 and 16 further on; rows
+// of 1440 bytes are a quarter of the banks apart, so the quads that read together take rows two
+// apart.
 struct LanePlaces {
-  int low_row;
-  int data[kWarpSteps];    // of the low row
+  int row;
+  int data[kWarpSteps];    // of that row
   int scales[kWarpSteps];  // likewise
-  int high_data;           // from there on
-  int high_scales;
+  int next_data;           // from one row of the lane to the next
+  int next_scales;
 
   MOEBENCH_DEVICE LanePlaces(const EncodedMatrix& shape, int scales_at) {
     const int g = gpu::lane_id() / 4;
-    low_row = (g & 4) | (g & 1) << 1 | (g >> 1 & 1);
+    row = (g & 4) | (g & 1) << 1 | (g >> 1 & 1);
     const auto row_bytes = static_cast<int>(shape.row_bytes);
     const auto scale_bytes = static_cast<int>(shape.row_scale_bytes);
     MOEBENCH_UNROLL
     for (int j = 0; j < kWarpSteps; ++j) {
       const int block = own_step(j) * 4 + gpu::lane_id() % 4;
       const int inside = min(block, scale_bytes - 1);  // past the end inputs are zeros
-      data[j] = low_row * row_bytes + inside * 16;
-      scales[j] = scales_at + low_row * scale_bytes + inside;
+      data[j] = row * row_bytes + inside * 16;
+      scales[j] = scales_at + row * scale_bytes + inside;
     }
-    high_data = 8 * row_bytes;
-    high_scales = 8 * scale_bytes;
+    next_data = 8 * row_bytes;
+    next_scales = 8 * scale_bytes;
   }
 };
 
@@ -428,146 +431,81 @@ MOEBENCH_DEVICE std::uint32_t high_half(std::uint32_t word) {
 #endif
 }
 
-// Of a tile, what a warp multiplies: the lane's codes and scales of its low row and, `kBoth`, of
-// its high one, if the tile has more than eight. And their sums so far.
-template <bool kBoth>
-struct TileCodes {
-  static constexpr int kRows = kBoth ? 2 : 1;
-  const unsigned char* data;  // in the stage
-  const unsigned char* scales_data;
-  gpu::Mbarrier* empty;
-  uint4 of[kHalfSteps][kRows];  // of a half of the steps
-  std::uint32_t scales[kHalfSteps][kRows];
-  std::int32_t products[kHalfSteps][4];
-  float sums[kRows] = {};
-
-  // The tile of the ring's stage `at`, as soon as it is there.
-  MOEBENCH_DEVICE TileCodes(const Work& work, const Told& told, int scale_offset, const Place& at)
-      : data(gpu::dynamic_shared() + kRingAt + at.stage * work.ring.stage_bytes),
-        scales_data(data + scale_offset),
-        empty(&told.empty[at.stage]) {
-    gpu::mbarrier_wait(&told.full[at.stage], at.parity);
-  }
-  MOEBENCH_DEVICE void load(const LanePlaces& places, int half) {
+// Tile `number`, in the ring's stage `at`, by the team's columns of digits in `place`: what the
+// warp has of its rows, to `totals`.
+MOEBENCH_DEVICE void multiply_tile(const Work& work, const Tables& tables, const Told& told,
+                                   int number, int place, const LanePlaces& places, const Place& at,
+                                   float (&totals)[kTileRows]) {
+  constexpr std::uint32_t kSigns = 0x88888888U;
+  const unsigned char* const stage =
+      gpu::dynamic_shared() + kRingAt + at.stage * work.ring.stage_bytes;
+  float sums[kLaneRows] = {};
+  gpu::mbarrier_wait(&told.full[number], 0);  // then the tile is located, too
+  const unsigned char* const scales_at = stage + shared().tiles.at[number].scale_offset;
+  MOEBENCH_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    const Columns columns(place, half);
+    uint4 codes[kHalfSteps][kLaneRows];
+    std::uint32_t scales[kHalfSteps][kLaneRows];
     MOEBENCH_UNROLL
     for (int j = 0; j < kHalfSteps; ++j) {
       const int step = half * kHalfSteps + j;
       MOEBENCH_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        of[j][r] = *reinterpret_cast<const uint4*>(data + places.data[step] + r * places.high_data);
-        scales[j][r] = scales_data[places.scales[step] + r * places.high_scales];
+      for (int r = 0; r < kLaneRows; ++r) {
+        codes[j][r] =
+            *reinterpret_cast<const uint4*>(stage + places.data[step] + r * places.next_data);
+        scales[j][r] = scales_at[places.scales[step] + r * places.next_scales];
       }
     }
-  }
-  // The stage, when all is loaded.
-  MOEBENCH_DEVICE void release() const {
-    gpu::sync_warp();
-    if (gpu::lane_id() == 0) gpu::mbarrier_arrive(empty);
-  }
-  MOEBENCH_DEVICE void clear() {
-    MOEBENCH_UNROLL
-    for (auto& some : products) {
-      MOEBENCH_UNROLL
-      for (std::int32_t& product : some) product = 0;
+    if (half == 1) {
+      gpu::sync_warp();
+      if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&told.empty[at.stage]);
     }
-  }
-  // The i-th word of a half's step j by the warp's columns.
-  MOEBENCH_DEVICE void multiply(const Tables& tables, int j, int i, const Columns& columns) {
-    constexpr std::uint32_t kSigns = 0x88888888U;
-    std::uint32_t plus[kRows][2];  // of codes 0 to 3, and 4 to 7
-    std::uint32_t minus[kRows][2];
-    MOEBENCH_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      const std::uint32_t codes = gpu::word_of(of[j][r], i);
-      const std::uint32_t turned = codes ^ kSigns;
-      plus[r][0] = bytes_of(tables.plus_one, codes);
-      plus[r][1] = bytes_of(tables.plus_one, high_half(codes));
-      minus[r][0] = bytes_of(tables.minus, turned);
-      minus[r][1] = bytes_of(tables.minus, high_half(turned));
-    }
-    const std::uint32_t b[2] = {columns.digits[j][2 * i], columns.digits[j][2 * i + 1]};
-    if constexpr (kBoth) {
-      gpu::multiply_int8(products[j], {plus[0][0], plus[1][0], plus[0][1], plus[1][1]}, b);
-      gpu::multiply_int8(products[j], {minus[0][0], minus[1][0], minus[0][1], minus[1][1]}, b);
-    } else {  // what both tables have of a row is in two rows of A
-      gpu::multiply_int8(products[j], {plus[0][0], minus[0][0], plus[0][1], minus[0][1]}, b);
-    }
-  }
-  // When all words of a half are multiplied.
-  MOEBENCH_DEVICE void add(const Columns& columns) {
-    MOEBENCH_UNROLL
-    for (int j = 0; j < kHalfSteps; ++j) {
-      MOEBENCH_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        std::int32_t exact = products[j][2 * r] * 256 + products[j][2 * r + 1];
-        if constexpr (!kBoth) exact += products[j][2] * 256 + products[j][3];
-        sums[r] += static_cast<float>(exact) * columns.factors[j] *
-                   gpu::float_from_bits(scales[j][r] << 23);
-      }
-    }
-  }
-  MOEBENCH_DEVICE void store(const LanePlaces& places, float (&totals)[kTileRows]) {
-    MOEBENCH_UNROLL
-    for (int lanes = 1; lanes < 4; lanes *= 2) {
-      MOEBENCH_UNROLL
-      for (float& sum : sums) sum += gpu::shuffle_xor(gpu::kAllLanes, sum, lanes);
-    }
-    if (gpu::lane_id() % 4 != 0) return;
-    MOEBENCH_UNROLL
-    for (int r = 0; r < kRows; ++r) totals[places.low_row + 8 * r] = sums[r];
-  }
-};
-
-// Tiles, as numbers `first_total` on of the team's product. Their chains of products hide each
-// other's latency.
-template <class SomeColumns, class... Tiles>
-MOEBENCH_DEVICE void multiply_tiles(const Tables& tables, const LanePlaces& places,
-                                    const SomeColumns& columns,
-                                    float (*totals)[kTeamWarps][kTileRows], Tiles&&... tiles) {
-  MOEBENCH_UNROLL
-  for (int half = 0; half < 2; ++half) {
-    const Columns& of_half = columns[half];
-    (tiles.load(places, half), ...);
-    if (half == 1) (tiles.release(), ...);
-    (tiles.clear(), ...);
+    // Of rows 0 and 1; of row 2, which is in both rows of A, by a table each. All chains of
+    // products hide each other's latency.
+    std::int32_t first[kHalfSteps][4] = {};
+    std::int32_t last[kHalfSteps][4] = {};
     MOEBENCH_UNROLL
     for (int i = 0; i < 4; ++i) {
       MOEBENCH_UNROLL
       for (int j = 0; j < kHalfSteps; ++j) {
-        (tiles.multiply(tables, j, i, of_half), ...);
+        std::uint32_t plus[kLaneRows][2];  // of codes 0 to 3, and 4 to 7
+        std::uint32_t minus[kLaneRows][2];
+        MOEBENCH_UNROLL
+        for (int r = 0; r < kLaneRows; ++r) {
+          const std::uint32_t word = gpu::word_of(codes[j][r], i);
+          const std::uint32_t turned = word ^ kSigns;
+          plus[r][0] = bytes_of(tables.plus_one, word);
+          plus[r][1] = bytes_of(tables.plus_one, high_half(word));
+          minus[r][0] = bytes_of(tables.minus, turned);
+          minus[r][1] = bytes_of(tables.minus, high_half(turned));
+        }
+        const std::uint32_t b[2] = {columns.digits[j][2 * i], columns.digits[j][2 * i + 1]};
+        gpu::multiply_int8(first[j], {plus[0][0], plus[1][0], plus[0][1], plus[1][1]}, b);
+        gpu::multiply_int8(first[j], {minus[0][0], minus[1][0], minus[0][1], minus[1][1]}, b);
+        gpu::multiply_int8(last[j], {plus[2][0], minus[2][0], plus[2][1], minus[2][1]}, b);
       }
     }
-    (tiles.add(of_half), ...);
+    MOEBENCH_UNROLL
+    for (int j = 0; j < kHalfSteps; ++j) {
+      const std::int32_t exact[kLaneRows] = {
+          first[j][0] * 256 + first[j][1], first[j][2] * 256 + first[j][3],
+          (last[j][0] + last[j][2]) * 256 + (last[j][1] + last[j][3])};
+      MOEBENCH_UNROLL
+      for (int r = 0; r < kLaneRows; ++r) {
+        sums[r] += static_cast<float>(exact[r]) * columns.factors[j] *
+                   gpu::float_from_bits(scales[j][r] << 23);
+      }
+    }
   }
-  (tiles.store(places, (*totals++)[team_warp()]), ...);
-}
-// A tile, and the sums of its rows to `totals`.
-template <class SomeColumns>
-MOEBENCH_DEVICE void multiply_tile(const Work& work, const Tables& tables, const Told& told,
-                                   const Tile& tile, const LanePlaces& places,
-                                   const SomeColumns& columns, const Place& at,
-                                   float (*totals)[kTeamWarps][kTileRows]) {
-  const auto multiply = [&](auto both) {
-    multiply_tiles(tables, places, columns, totals,
-                   TileCodes<decltype(both)::value>(work, told, tile.scale_offset, at));
-  };
-  if (tile.rows > 8) return multiply(std::true_type());
-  multiply(std::false_type());
-}
-
-// Two tiles of an expert at once, of more than eight rows and of not more: what gpt-oss has of down
-// on a GPU of 132 multiprocessors. If they are; and then moves on by one.
-template <class SomeColumns>
-MOEBENCH_DEVICE bool multiply_two(const Work& work, const Tables& tables, const Told& told,
-                                  const Tile* tile, int count, const LanePlaces& places,
-                                  const SomeColumns& columns, Place& at,
-                                  float (*totals)[kTeamWarps][kTileRows]) {
-  if (count < 2 || tile[0].rows <= 8 || tile[1].rows > 8) return false;
-  TileCodes<true> first(work, told, tile[0].scale_offset, at);
-  at.move(work.ring);
-  TileCodes<false> second(work, told, tile[1].scale_offset, at);
-  multiply_tiles(tables, places, columns, totals, first, second);
-  return true;
+  MOEBENCH_UNROLL
+  for (int lanes = 1; lanes < 4; lanes *= 2) {
+    MOEBENCH_UNROLL
+    for (float& sum : sums) sum += gpu::shuffle_xor(gpu::kAllLanes, sum, lanes);
+  }
+  if (gpu::lane_id() % 4 != 0) return;
+  MOEBENCH_UNROLL
+  for (int r = 0; r < kLaneRows; ++r) totals[places.row + 8 * r] = sums[r];
 }
 
 // The sum of what a team's warps have of a row.
@@ -633,45 +571,37 @@ MOEBENCH_DEVICE std::uint32_t short_of(const Work& work, float value) {
   return bits == 0 ? 0x8000U : bits;
 }
 
-// Gate and up: activations of the block's rows of a round's pairs, for all blocks. A team takes
-// every second tile. `at`: of the first tile that it has not had, as the ring's `next`.
-MOEBENCH_DEVICE void activate(const Work& work, const Told& told, const LanePlaces& places,
-                              const HeldColumns& columns, const Tables& tables, unsigned turn,
-                              int round, int& next, Place& at) {
-  const Tiles& tiles = shared().tiles;
-  const int thread = static_cast<int>(threadIdx.x) % kTeamThreads;
-  const int first = next;
-  const int end = tiles.rounds[round + 1];
-  const int count = (end - first + kTeams - 1) / kTeams;
-  if (count <= 0) return;
-  const int own = first + thread / kTileRows * kTeams;  // the tile of the thread's row at the end
-  const int row = thread % kTileRows;
-  const bool has_row = own < end && row < tiles.at[own].rows;
-  float bias = 0;
-  gpu::mbarrier_wait(&told.full[at.stage], at.parity);  // then the experts are known, too
-  if (has_row) {
-    const std::int64_t expert = told.expert_ids[tiles.at[own].pair];
-    bias = gpu::load_constant(work.gate_up_bias + expert * work.gate_up.first.rows +
-                              tiles.at[own].row + row);
-  }
-  MOEBENCH_NO_UNROLL
-  for (; next < end; next += kTeams) {
-    multiply_tile(work, tables, told, tiles.at[next], places, columns, at,
-                  &shared().totals[0][next]);
-    at.move(work.ring, kTeams);
-  }
-  if (team_warp() * gpu::kWarp >= count * kTileRows) {
+// Where the thread's row of gate and up is, of its team's tiles first, first + kTeams, ... of a
+// round.
+struct ActivatedRow {
+  int tile;
+  int row;  // of it
+  bool is_there;
+  MOEBENCH_DEVICE ActivatedRow(const Tiles& tiles, int first, int end)
+      : tile(first + static_cast<int>(threadIdx.x) % kTeamThreads / kTileRows * kTeams),
+        row(static_cast<int>(threadIdx.x) % kTeamThreads % kTileRows),
+        is_there(tile < end && row < tiles.at[tile].rows) {}
+};
+
+// When the team has multiplied them: activations of the rows, for all blocks. By as many warps as
+// rows want; the others go on.
+MOEBENCH_DEVICE void activate(const Work& work, int first, int end, float bias, unsigned turn,
+                              int round) {
+  const int rows = (end - first + kTeams - 1) / kTeams * kTileRows;
+  if (rows <= 0) return;
+  if (team_warp() * gpu::kWarp >= rows) {
     return gpu::arrive_named(round_barrier(round), kTeamThreads);
   }
   gpu::sync_named(round_barrier(round), kTeamThreads);
-  const float total = has_row ? total_of(shared().totals[0][own], row) + bias : 0;
+  const ActivatedRow own(shared().tiles, first, end);
+  const float total = own.is_there ? total_of(shared().totals[0][own.tile], own.row) + bias : 0;
   const float up = gpu::shuffle_down(gpu::kAllLanes, total, 1);
   const float activated = swiglu(total, up, work.alpha, work.limit);
   const float after = gpu::shuffle_down(gpu::kAllLanes, activated, 2);
-  if (has_row && row % kGateUpUnit == 0) {
+  if (own.is_there && own.row % kGateUpUnit == 0) {
     static_assert(kGateUpUnit == 4 && kTileRows % kGateUpUnit == 0);
-    std::uint32_t* const to = shown_pairs(work, turn, tiles.at[own].pair);
-    gpu::store_relaxed(to + (tiles.at[own].row + row) / kGateUpUnit,
+    const Tile& tile = shared().tiles.at[own.tile];
+    gpu::store_relaxed(shown_pairs(work, turn, tile.pair) + (tile.row + own.row) / kGateUpUnit,
                        short_of(work, activated) | short_of(work, after) << 16);
   }
 }
@@ -723,77 +653,74 @@ MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn, int pair)
   gpu::sync_warp();
 }
 
-// Down: the team's sums of a pair.
-MOEBENCH_DEVICE void project(const Work& work, const Told& told, const LanePlaces& places,
-                             const Tables& tables, unsigned turn, int pair) {
-  const Tiles& tiles = shared().tiles;
-  const Share share(work.down.first.rows);
-  const int count = (share.end - share.begin + kTileRows - 1) / kTileRows;
-  const int first = tiles.gate_up() + pair * count;
-  Place at;
-  at.move(work.ring, first);
-  read_activations(work, turn, pair);
-  constexpr PairColumns columns;
-  float(*totals)[kTeamWarps][kTileRows] = &shared().totals[1][pair * count];
-  MOEBENCH_NO_UNROLL
-  for (int i = 0; i < count; ++i) {
-    const Tile* const tile = &tiles.at[first + i];
-    if (multiply_two(work, tables, told, tile, count - i, places, columns, at, totals + i)) {
-      ++i;
-    } else {
-      multiply_tile(work, tables, told, *tile, places, columns, at, totals + i);
-    }
-    at.move(work.ring);
-  }
-}
-
-// All products of the block's rows.
-MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const HeldColumns& columns,
-                                  const Tables& tables, unsigned turn) {
+// All products of the block's rows: rounds of gate and up, in which the teams take turns at tiles,
+// then rounds of down, in which each takes those of a pair.
+MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tables& tables,
+                                  unsigned turn) {
   await_tiles();
+  const Tiles& tiles = shared().tiles;
   const auto thread = static_cast<int>(threadIdx.x);
-  Place at;
   int next = team_id();
-  at.move(work.ring, next);
-  {
-    const LanePlaces places(work.gate_up.first, work.ring.scales_at);
-    MOEBENCH_NO_UNROLL
-    for (int round = 0; round < kRounds; ++round) {
-      activate(work, told, places, columns, tables, turn, round, next, at);
-    }
-  }
-  if (gpu::warp_id() == kWaiter / gpu::kWarp) {
-    gpu::sync_named(kMultipliedBarrier, kMultipliers);
-    await_turn_is_seen();
-    if (thread == kWaiter) gpu::arrive_at_grid(&work.signals->turn);
-  } else {
-    gpu::arrive_named(kMultipliedBarrier, kMultipliers);
-  }
-
-  const LanePlaces places(work.down.first, work.ring.scales_at);
-  const Share share(work.down.first.rows);
   MOEBENCH_NO_UNROLL
-  for (int round = 0; round < kRounds; ++round) {
-    const int pair = round * kTeams + team_id();
-    if (round > 0) {
-      if (thread == kWaiter) gpu::wait_for_grid(&work.signals->turn, turn);
-      sync_multipliers();
+  for (int phase = 0; phase < 2 * kRounds; ++phase) {
+    const bool is_down = phase >= kRounds;
+    const int round = is_down ? phase - kRounds : phase;
+    int end = min((round + 1) * kTeams, work.num_pairs) * tiles.of_gate_up;
+    int step = kTeams;
+    if (is_down) {
+      if (round > 0) {
+        if (thread == kWaiter) gpu::wait_for_grid(&work.signals->turn, turn);
+        sync_multipliers();
+      }
       if (round == kRounds - 1) gpu::let_next_kernel_start();
+      const int pair = round * kTeams + team_id();
+      if (pair >= work.num_pairs || tiles.of_down == 0) continue;
+      next = tiles.gate_up + pair * tiles.of_down;
+      end = next + tiles.of_down;
+      step = 1;
+      read_activations(work, turn, pair);
     }
-    if (pair < work.num_pairs && share.begin < share.end) {
-      project(work, told, places, tables, turn, pair);
+    Place at;
+    at.move(work.ring, next);
+    const int first = next;
+    float bias = 0;
+    if (const ActivatedRow own(tiles, first, is_down ? 0 : end); own.is_there) {
+      gpu::mbarrier_wait(&told.full[first], 0);  // then the experts are known, too
+      const Tile& tile = tiles.at[own.tile];
+      const std::int64_t expert = told.expert_ids[tile.pair];
+      bias = gpu::load_constant(work.gate_up_bias + expert * work.gate_up.first.rows + tile.row +
+                                own.row);
+    }
+    const LanePlaces places(is_down ? work.down.first : work.gate_up.first, work.ring.scales_at);
+    MOEBENCH_NO_UNROLL
+    for (; next < end; next += step) {
+      float(&totals)[kTeamWarps][kTileRows] =
+          is_down ? shared().totals[1][next - tiles.gate_up] : shared().totals[0][next];
+      multiply_tile(work, tables, told, next, is_down ? 1 + team_id() : 0, places, at,
+                    totals[team_warp()]);
+      at.move(work.ring, step);
+    }
+    if (is_down) continue;
+    activate(work, first, end, bias, turn, round);
+    if (round < kRounds - 1) continue;
+    if (gpu::warp_id() == kWaiter / gpu::kWarp) {
+      gpu::sync_named(kMultipliedBarrier, kMultipliers);
+      await_turn_is_seen();
+      if (thread == kWaiter) gpu::arrive_at_grid(&work.signals->turn);
+    } else {
+      gpu::arrive_named(kMultipliedBarrier, kMultipliers);
     }
   }
   clear<kMultipliers>(work.signals->at[turn ^ 1]);
   // Outputs of the block's rows.
+  const Share share(work.down.first.rows);
   const int pair = thread % kMostPairs;
   const int row = thread / kMostPairs;
   const bool has_row = pair < work.num_pairs && share.begin + row < share.end;
   sync_ends();
   float sum = 0;
   if (has_row) {
-    const int pair_tiles = (share.end - share.begin + kTileRows - 1) / kTileRows;
-    const auto& of_tile = shared().totals[1][pair * pair_tiles + row / kTileRows];
+    const auto& of_tile = shared().totals[1][pair * tiles.of_down + row / kTileRows];
     const float2 end = shared().ends[row][pair];
     sum = end.y * (total_of(of_tile, row % kTileRows) + end.x);
   }
@@ -804,14 +731,18 @@ MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Held
 
 template <bool kRoutes>
 __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CONSTANT Work work) {
-  MOEBENCH_SHARED(gpu::Mbarrier, barriers, [2 * kMostStages]);
+  MOEBENCH_SHARED(gpu::Mbarrier, barriers, [2 * kMostTiles + kMostStages]);
   MOEBENCH_SHARED(std::int32_t, expert_ids, [kMostPairs]);
   MOEBENCH_SHARED(float, expert_weights, [kMostPairs]);
   MOEBENCH_SHARED(unsigned, turn, [1]);
-  const Told told{barriers, barriers + kMostStages, expert_ids, expert_weights};
+  const Told told{barriers, barriers + 2 * kMostTiles, expert_ids, expert_weights};
   const bool multiplies = threadIdx.x < kMultipliers;
   if (!multiplies) {
-    if (gpu::lane_id() == 0) gpu::init_ring(told.full, told.empty, work.ring.stages, 1, kTeamWarps);
+    if (gpu::lane_id() == 0) {
+      for (int i = 0; i < 2 * kMostTiles; ++i) gpu::mbarrier_init(&told.full[i], 1);
+      for (int i = 0; i < work.ring.stages; ++i) gpu::mbarrier_init(&told.empty[i], kTeamWarps);
+      gpu::fence_mbarrier_init();
+    }
     if (gpu::lane_id() == 0) {
       for (Tables& tables : shared().tables) {
         tables = {{0x04030200U, 0x0d090705U}, {0xfdfeff00U, 0xf4f8fafcU}};
@@ -835,9 +766,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CON
   }
   store_digits(0, own_unit(), inputs.x);
   sync_multipliers();
-  const HeldColumns columns;
   const Tables tables = shared().tables[gpu::lane_id() % 2];
-  multiply_all(work, told, columns, tables, turn[0]);
+  multiply_all(work, told, tables, turn[0]);
 }
 
 // The ring for such rows; of no stages if there is no room.
