@@ -21,21 +21,21 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kFormat == Format::kBf16 && kHeadDim <
   FlashBlock<kFormat, kHeadDim, kWarps> block(kv, window, begin, block_tokens, num_tokens,
                                               static_cast<int>(blockIdx.y), group);
   block.load_queries(queries);
-  block.clear();
+  block.rows.clear();
   block.take_in(scale, 0, kWithoutEnd, [](int) {});
 
   MOEBENCH_UNROLL
   for (int i = 0; i < 2; ++i) {
     const int row = block.row_of(i);
-    const float total = block.total_of_row(i);
+    const float total = block.rows.total_of_row(i);
     if (block.token_of(row) < 0) continue;
     const float* sink = sinks == nullptr ? nullptr : sinks + block.kv_head * group + row % group;
     const float factor = factor_of_row(block.rows.largest[i] * scale, total, sink);
     float* to = out + block.head_of(row) * kHeadDim + gpu::lane_id() % 4 * 2;
     MOEBENCH_UNROLL
     for (int n = 0; n < kHeadDim / 8; ++n) {
-      *reinterpret_cast<float2*>(to + 8 * n) = {block.rows.sums[n][2 * i] * factor,
-                                                block.rows.sums[n][2 * i + 1] * factor};
+      *reinterpret_cast<float2*>(to + 8 * n) = {block.rows.sums[4 * n + 2 * i] * factor,
+                                                block.rows.sums[4 * n + 2 * i + 1] * factor};
     }
   }
 }

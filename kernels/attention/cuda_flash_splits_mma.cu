@@ -3,20 +3,25 @@
 // at multiples of 256; what the splits give is joined in their order, each by the same operations:
 //
 //   up to 128 tokens    a block a token, key/value head and split; a second kernel joins
-//   more                128 rows a block, which goes over the splits and joins them as it goes
+//   more                192 rows a block, by wgmma (flash_splits_wgmma.cuh), or 128 by mma where
+//                       there is no wgmma; it goes over the splits and joins them as it goes
 //
-// Joined sums of the second kind wait in shared memory, which is touched every four tiles: 34 KB
+// Weights of a split are of a base that hardly ever changes, the largest score of the first tile of
+// the split that the row sees (based_weights.cuh): no maximum to be found in each tile.
+//
+// mma's joined sums of many tokens wait in shared memory, which is touched every four tiles: 34 KB
 // more a block, so that two still fit on a multiprocessor.
 #include <algorithm>
 
 #include "kernels/attention/flash.cuh"
+#include "kernels/attention/flash_splits.cuh"
+#include "kernels/attention/flash_splits_wgmma.cuh"
 #include "kernels/attention/partials.cuh"
 
 namespace moebench::attention {
 namespace {
 
-constexpr int kSplit = 256;  // positions
-constexpr int kWarps = 8;    // of a block that goes over all splits
+constexpr int kWarps = 8;  // of a block that goes over all splits
 constexpr int kRows = 16 * kWarps;
 // Of a block with one token's split: all load, the first computes. Wide rows take more registers.
 template <Format kFormat, int kHeadDim>
@@ -25,22 +30,8 @@ constexpr std::int64_t kMostSplitTokens = 128;
 // Blocks that keep a large GPU busy: with more, a block takes several splits.
 constexpr std::int64_t kManyBlocks = 4096;
 
-// Joins what two sets of keys gave a row. Minus infinity is the score of nothing, and joining
-// nothing changes no bit.
-struct Join {
-  float largest;
-  float first, second;  // what sums are multiplied with
-
-  MOEBENCH_DEVICE Join(float first_score, float second_score)
-      : largest(fmaxf(first_score, second_score)) {
-    const float base = largest == gpu::float_from_bits(0xff800000U) ? 0.0F : largest;
-    first = gpu::exp2_fast(first_score - base);
-    second = gpu::exp2_fast(second_score - base);
-  }
-  MOEBENCH_DEVICE float sum(float of_first, float of_second) const {
-    return fmaf(of_first, first, gpu::multiply(of_second, second));
-  }
-};
+template <Format kFormat, int kHeadDim, int kBlockWarps>
+using SplitsBlock = FlashBlock<kFormat, kHeadDim, kBlockWarps, BasedWarpRows<kHeadDim>>;
 
 struct SeenSplits {
   int first, count;
@@ -61,30 +52,30 @@ __global__ void MOEBENCH_BOUNDS(kTokenWarps<kFormat, kHeadDim>* gpu::kWarp,
   const auto token = first_token + static_cast<int>(blockIdx.x);
   const SeenSplits seen = seen_splits(kv.position[token], window);
   if (static_cast<int>(blockIdx.z) >= seen.count) return;
-  FlashBlock<kFormat, kHeadDim, kTokenWarps<kFormat, kHeadDim>> block(
+  SplitsBlock<kFormat, kHeadDim, kTokenWarps<kFormat, kHeadDim>> block(
       kv, window, token, 1, num_tokens, static_cast<int>(blockIdx.y), group);
   block.load_queries(queries);
   for (int split = static_cast<int>(blockIdx.z); split < seen.count;
        split += static_cast<int>(gridDim.z)) {
-    block.clear();
+    block.rows.clear();
     const int begin = (seen.first + split) * kSplit;
     block.take_in(scale, begin, begin + kSplit, [](int) {});
     MOEBENCH_UNROLL
     for (int i = 0; i < 2; ++i) {
-      const float total = block.total_of_row(i);
+      const float total = block.rows.total_of_row(i);
       const int row = block.row_of(i);
       if (block.token_of(row) < 0) continue;
       const std::int64_t head =
           block.head_of(row) - static_cast<std::int64_t>(first_token) * kv.num_kv_heads * group;
       const std::int64_t at = head * partials.most_splits + split;
       if (gpu::lane_id() % 4 == 0) {
-        partials.stats[at] = {block.rows.largest[i] * scale, total};
+        partials.stats[at] = {block.rows.base[i], total};
       }
       float* to = partials.sums + at * kHeadDim + gpu::lane_id() % 4 * 2;
       MOEBENCH_UNROLL
       for (int n = 0; n < kHeadDim / 8; ++n) {
-        *reinterpret_cast<float2*>(to + 8 * n) = {block.rows.sums[n][2 * i],
-                                                  block.rows.sums[n][2 * i + 1]};
+        *reinterpret_cast<float2*>(to + 8 * n) = {block.rows.sums[4 * n + 2 * i],
+                                                  block.rows.sums[4 * n + 2 * i + 1]};
       }
     }
   }
@@ -103,17 +94,17 @@ __global__ void MOEBENCH_BOUNDS(kHeadDim)
   const int splits = seen_splits(position[token], window).count;
   const std::int64_t at =
       (static_cast<std::int64_t>(blockIdx.x) * num_heads + head) * partials.most_splits;
-  float largest = gpu::float_from_bits(0xff800000U);
+  float base = kLowest;
   float total = 0;
   float sum = 0;
   for (int split = 0; split < splits; ++split) {
     const float2 stats = partials.stats[at + split];
-    const Join join(largest, stats.x);
-    largest = join.largest;
+    const Join join(base, stats.x);
+    base = join.base;
     total = join.sum(total, stats.y);
     sum = join.sum(sum, partials.sums[(at + split) * kHeadDim + column]);
   }
-  const float factor = factor_of_row(largest, total, sinks == nullptr ? nullptr : sinks + head);
+  const float factor = factor_of_row(base, total, sinks == nullptr ? nullptr : sinks + head);
   out[(token * num_heads + head) * kHeadDim + column] = sum * factor;
 }
 
@@ -123,7 +114,7 @@ __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp,
                                 kFormat == Format::kBf16 && kHeadDim <= 64 ? 2 : 1)
     attend_all(const float* queries, DeviceKv kv, const float* sinks, float scale, int window,
                int num_tokens, int group, float* out) {
-  using Block = FlashBlock<kFormat, kHeadDim, kWarps>;
+  using Block = SplitsBlock<kFormat, kHeadDim, kWarps>;
   constexpr int kThreads = kWarps * gpu::kWarp;
   const int block_tokens = kRows / group;
   // The last tokens see most: their blocks start first.
@@ -131,11 +122,11 @@ __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp,
   Block block(kv, window, begin, block_tokens, num_tokens, static_cast<int>(blockIdx.y), group);
   // Each thread's own: no barrier is needed.
   float* joined = reinterpret_cast<float*>(gpu::dynamic_shared() + Block::kBytes) + threadIdx.x;
-  float largest[2];
+  float base[2];
   float total[2];
   MOEBENCH_UNROLL
   for (int i = 0; i < 2; ++i) {
-    largest[i] = gpu::float_from_bits(0xff800000U);
+    base[i] = kLowest;
     total[i] = 0;
   }
   MOEBENCH_UNROLL
@@ -143,23 +134,23 @@ __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp,
   const auto join_split = [&] {
     MOEBENCH_UNROLL
     for (int i = 0; i < 2; ++i) {
-      const Join join(largest[i], block.rows.largest[i] * scale);
-      largest[i] = join.largest;
-      total[i] = join.sum(total[i], block.total_of_row(i));
+      const Join join(base[i], block.rows.base[i]);
+      base[i] = join.base;
+      total[i] = join.sum(total[i], block.rows.total_of_row(i));
       MOEBENCH_UNROLL
       for (int n = 0; n < kHeadDim / 8; ++n) {
         MOEBENCH_UNROLL
         for (int c = 2 * i; c < 2 * i + 2; ++c) {
           float& sum = joined[(4 * n + c) * kThreads];
-          sum = join.sum(sum, block.rows.sums[n][c]);
+          sum = join.sum(sum, block.rows.sums[4 * n + c]);
         }
       }
     }
-    block.clear();
+    block.rows.clear();
   };
 
   block.load_queries(queries);
-  block.clear();
+  block.rows.clear();
   block.take_in(scale, 0, kWithoutEnd, [&](int tile) {
     if ((tile + kKeys) % kSplit == 0) join_split();
   });
@@ -169,7 +160,7 @@ __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp,
     const int row = block.row_of(i);
     if (block.token_of(row) < 0) continue;
     const float factor =
-        factor_of_row(largest[i], total[i],
+        factor_of_row(base[i], total[i],
                       sinks == nullptr ? nullptr : sinks + block.kv_head * group + row % group);
     float* to = out + block.head_of(row) * kHeadDim + gpu::lane_id() % 4 * 2;
     MOEBENCH_UNROLL
@@ -199,7 +190,7 @@ void start_splits(const Args& args, Context& context) {
         {.grid = {static_cast<unsigned>(count), static_cast<unsigned>(num_kv_heads),
                   static_cast<unsigned>(std::min(splits, (kManyBlocks + blocks - 1) / blocks))},
          .block = kTokenWarps<kFormat, kHeadDim> * gpu::kWarp,
-         .shared_bytes = FlashBlock<kFormat, kHeadDim, kTokenWarps<kFormat, kHeadDim>>::kBytes,
+         .shared_bytes = SplitsBlock<kFormat, kHeadDim, kTokenWarps<kFormat, kHeadDim>>::kBytes,
          .stream = context.stream,
          .overlap_previous = true},
         "attention/cuda_flash_splits_mma", args.queries.data, device_kv(args.kv, args.places),
@@ -218,7 +209,7 @@ void start_splits(const Args& args, Context& context) {
 
 template <Format kFormat, int kHeadDim>
 void start_all(const Args& args, Context& context) {
-  using Block = FlashBlock<kFormat, kHeadDim, kWarps>;
+  using Block = SplitsBlock<kFormat, kHeadDim, kWarps>;
   const auto num_tokens = static_cast<int>(args.queries.shape[0]);
   const auto group = static_cast<int>(args.queries.shape[1] / args.kv.num_kv_heads);
   const int block_tokens = kRows / group;
@@ -234,7 +225,17 @@ void start_all(const Args& args, Context& context) {
               static_cast<int>(args.window), num_tokens, group, args.out.data);
 }
 
+// Whether the many tokens' kernel by wgmma takes a cache: with the same bits as the other.
+bool takes_wgmma(const KvLayerView& kv) {
+  return kv.format == Format::kBf16 && kv.head_dim == 64 && gpu::needs_wgmma().empty();
+}
+
 void run(const Args& args, Context& context) {
+  if (args.queries.shape[0] > kMostSplitTokens && takes_wgmma(args.kv)) {
+    launch_in_rows<Format::kBf16>(
+        attend_all_by_wgmma, "attention/cuda_flash_splits_mma (many tokens, wgmma)", args, context);
+    return;
+  }
   gpu::with_format(args.kv.format, [&](auto format) {
     constexpr Format kFormat = decltype(format)::value;
     const auto start = [&](auto head_dim) {

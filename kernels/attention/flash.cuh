@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/based_weights.cuh"
 #include "kernels/attention/kv_device.cuh"
 #include "kernels/attention/query_rows.cuh"
 #include "kernels/core/gpu.cuh"
@@ -89,33 +90,71 @@ struct TileLoader {
   }
 };
 
+// Columns 8n to 8n + 7 of sums or scores: four of a thread.
+template <int kCount>
+MOEBENCH_DEVICE float (&four_of(float (&all)[kCount], int n))[4] {
+  return *reinterpret_cast<float(*)[4]>(&all[4 * n]);
+}
+
+// Scores of a tile for a warp's rows.
+template <int kHeadDim>
+MOEBENCH_DEVICE void multiply_keys(float (&scores)[kKeys / 2], const uint4* queries,
+                                   const uint4* keys) {
+  const int lane = gpu::lane_id();
+  MOEBENCH_UNROLL
+  for (float& score : scores) score = 0;
+  MOEBENCH_UNROLL
+  for (int k = 0; k < kHeadDim / 16; ++k) {
+    std::uint32_t a[4];
+    gpu::load_matrices(a, queries + chunk_at<kHeadDim>(lane % 16, 2 * k + lane / 16));
+    MOEBENCH_UNROLL
+    for (int n = 0; n < kKeys / 8; n += 2) {
+      std::uint32_t b[4];
+      gpu::load_matrices(
+          b, keys + chunk_at<kHeadDim>(8 * n + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2));
+      gpu::multiply_bf16(four_of(scores, n), a, {b[0], b[1]});
+      gpu::multiply_bf16(four_of(scores, n + 1), a, {b[2], b[3]});
+    }
+  }
+}
+
+// Adds 16 of a tile's values, from 16k on, by their weights.
+template <int kHeadDim>
+MOEBENCH_DEVICE void add_values(float (&sums)[kHeadDim / 2], const std::uint32_t (&weights)[4],
+                                const uint4* values, int k) {
+  const int lane = gpu::lane_id();
+  MOEBENCH_UNROLL
+  for (int n = 0; n < kHeadDim / 8; n += 2) {
+    std::uint32_t b[4];
+    gpu::load_matrices_transposed(b,
+                                  values + chunk_at<kHeadDim>(16 * k + lane % 16, n + lane / 16));
+    gpu::multiply_bf16(four_of(sums, n), weights, {b[0], b[1]});
+    gpu::multiply_bf16(four_of(sums, n + 1), weights, {b[2], b[3]});
+  }
+}
+
 // What a warp keeps of its 16 rows. Thread 4g + t has rows g and g + 8, of which it keeps columns
-// 8n + 2t and the next.
+// 8n + 2t and the next. Here: by online softmax, in which weights are of the largest score so far.
 template <int kHeadDim>
 struct WarpRows {
-  float sums[kHeadDim / 8][4];
+  float sums[kHeadDim / 2];
   float largest[2];  // score
   float total[2];    // of this thread's columns' weights
   int first[2];      // positions that the row sees of the run at hand
   int last[2];
 
+  MOEBENCH_DEVICE void clear() {
+    MOEBENCH_UNROLL
+    for (float& sum : sums) sum = 0;
+    largest[0] = largest[1] = gpu::float_from_bits(0xff800000U);
+    total[0] = total[1] = 0;
+  }
+
   MOEBENCH_DEVICE void take_in_tile(const uint4* queries, const uint4* keys, const uint4* values,
                                     int tile, float scale) {
     const int lane = gpu::lane_id();
-    float scores[kKeys / 8][4] = {};
-    MOEBENCH_UNROLL
-    for (int k = 0; k < kHeadDim / 16; ++k) {
-      std::uint32_t a[4];
-      gpu::load_matrices(a, queries + chunk_at<kHeadDim>(lane % 16, 2 * k + lane / 16));
-      MOEBENCH_UNROLL
-      for (int n = 0; n < kKeys / 8; n += 2) {
-        std::uint32_t b[4];
-        gpu::load_matrices(
-            b, keys + chunk_at<kHeadDim>(8 * n + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2));
-        gpu::multiply_bf16(scores[n], a, {b[0], b[1]});
-        gpu::multiply_bf16(scores[n + 1], a, {b[2], b[3]});
-      }
-    }
+    float scores[kKeys / 2];
+    multiply_keys<kHeadDim>(scores, queries, keys);
     const float nothing = gpu::float_from_bits(0xff800000U);  // minus infinity
     MOEBENCH_UNROLL
     for (int i = 0; i < 2; ++i) {
@@ -125,7 +164,7 @@ struct WarpRows {
         MOEBENCH_UNROLL
         for (int c = 0; c < 2; ++c) {
           const int position = tile + 8 * n + lane % 4 * 2 + c;
-          if (position < first[i] || position > last[i]) scores[n][2 * i + c] = nothing;
+          if (position < first[i] || position > last[i]) scores[4 * n + 2 * i + c] = nothing;
         }
       }
     }
@@ -134,7 +173,7 @@ struct WarpRows {
       float most = largest[i];
       MOEBENCH_UNROLL
       for (int n = 0; n < kKeys / 8; ++n) {
-        most = fmaxf(most, fmaxf(scores[n][2 * i], scores[n][2 * i + 1]));
+        most = fmaxf(most, fmaxf(scores[4 * n + 2 * i], scores[4 * n + 2 * i + 1]));
       }
       most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 1));
       most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
@@ -146,37 +185,57 @@ struct WarpRows {
       MOEBENCH_UNROLL
       for (int n = 0; n < kKeys / 8; ++n) {
         MOEBENCH_UNROLL
-        for (int c = 2 * i; c < 2 * i + 2; ++c) {
-          scores[n][c] = gpu::exp2_fast(scores[n][c] * scale - base);
-          total[i] += scores[n][c];
+        for (int c = 4 * n + 2 * i; c < 4 * n + 2 * i + 2; ++c) {
+          scores[c] = gpu::exp2_fast(scores[c] * scale - base);
+          total[i] += scores[c];
         }
       }
       MOEBENCH_UNROLL
       for (int n = 0; n < kHeadDim / 8; ++n) {
-        sums[n][2 * i] *= factor;
-        sums[n][2 * i + 1] *= factor;
+        sums[4 * n + 2 * i] *= factor;
+        sums[4 * n + 2 * i + 1] *= factor;
       }
     }
     MOEBENCH_UNROLL
     for (int k = 0; k < kKeys / 16; ++k) {
-      const std::uint32_t weights[4] = {gpu::pack_bf16(scores[2 * k][0], scores[2 * k][1]),
-                                        gpu::pack_bf16(scores[2 * k][2], scores[2 * k][3]),
-                                        gpu::pack_bf16(scores[2 * k + 1][0], scores[2 * k + 1][1]),
-                                        gpu::pack_bf16(scores[2 * k + 1][2], scores[2 * k + 1][3])};
+      std::uint32_t weights[4];
       MOEBENCH_UNROLL
-      for (int n = 0; n < kHeadDim / 8; n += 2) {
-        std::uint32_t b[4];
-        gpu::load_matrices_transposed(
-            b, values + chunk_at<kHeadDim>(16 * k + lane % 16, n + lane / 16));
-        gpu::multiply_bf16(sums[n], weights, {b[0], b[1]});
-        gpu::multiply_bf16(sums[n + 1], weights, {b[2], b[3]});
+      for (int j = 0; j < 4; ++j) {  // both rows, then both rows 8 columns on
+        weights[j] = gpu::pack_bf16(scores[8 * k + 2 * j], scores[8 * k + 2 * j + 1]);
       }
+      add_values<kHeadDim>(sums, weights, values, k);
     }
+  }
+
+  MOEBENCH_DEVICE float total_of_row(int i) const {
+    float all = total[i];
+    all += gpu::shuffle_xor(gpu::kAllLanes, all, 1);
+    all += gpu::shuffle_xor(gpu::kAllLanes, all, 2);
+    return all;
+  }
+};
+
+// The same with weights of a base that hardly ever changes.
+template <int kHeadDim>
+struct BasedWarpRows : BasedRows<kHeadDim, kKeys, true> {
+  using Rows = BasedRows<kHeadDim, kKeys, true>;
+
+  int first[2];
+  int last[2];
+
+  MOEBENCH_DEVICE void take_in_tile(const uint4* queries, const uint4* keys, const uint4* values,
+                                    int tile, float scale) {
+    typename Rows::Scores scores;
+    multiply_keys<kHeadDim>(scores, queries, keys);
+    typename Rows::Weights weights;
+    this->weigh(scores, weights, tile, first, last, scale);
+    MOEBENCH_UNROLL
+    for (int k = 0; k < kKeys / 16; ++k) add_values<kHeadDim>(this->sums, weights[k], values, k);
   }
 };
 
 // Some tokens and one key/value head. `scale` is the contract's times log2 e.
-template <Format kFormat, int kHeadDim, int kWarps>
+template <Format kFormat, int kHeadDim, int kWarps, class Rows = WarpRows<kHeadDim>>
 class FlashBlock {
   static constexpr int kThreads = kWarps * gpu::kWarp;
   static constexpr int kChunks = kHeadDim / 8;
@@ -187,7 +246,7 @@ class FlashBlock {
   // Of dynamic shared memory: [2][keys, values], queries.
   static constexpr std::size_t kBytes = std::size_t{2} * kHeadDim * (4 * kKeys + kRows);
 
-  WarpRows<kHeadDim> rows;
+  Rows rows;
 
   // Tokens [begin, begin + most_tokens) as far as `num_tokens`; `group` query heads.
   MOEBENCH_DEVICE FlashBlock(const DeviceKv& cache, int window_size, int begin_token,
@@ -232,17 +291,6 @@ class FlashBlock {
       warp_queries()[chunk_at<kHeadDim>(row, chunk)] = packed;
     }
     gpu::sync_warp();
-  }
-
-  // Rows that have seen nothing.
-  MOEBENCH_DEVICE void clear() {
-    MOEBENCH_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      MOEBENCH_UNROLL
-      for (int n = 0; n < kHeadDim / 8; ++n) rows.sums[n][2 * i] = rows.sums[n][2 * i + 1] = 0;
-      rows.largest[i] = gpu::float_from_bits(0xff800000U);
-      rows.total[i] = 0;
-    }
   }
 
   // Takes in the keys that the rows see of positions [from, to), multiples of 64. after(tile) is
@@ -292,14 +340,6 @@ class FlashBlock {
         buffer = 1 - buffer;
       }
     }
-  }
-
-  // The sum of weights of row i, which its quad's threads have in parts.
-  MOEBENCH_DEVICE float total_of_row(int i) const {
-    float total = rows.total[i];
-    total += gpu::shuffle_xor(gpu::kAllLanes, total, 1);
-    total += gpu::shuffle_xor(gpu::kAllLanes, total, 2);
-    return total;
   }
 
   DeviceKv kv;

@@ -12,7 +12,7 @@ namespace {
 // Of [token of a round, head, split that it sees]; scores are in powers of two.
 struct Partials {
   float* sums;    // [.., head_dim], of values times weights
-  float2* stats;  // the largest score, the sum of weights
+  float2* stats;  // the largest score (or what weights are seen from), the sum of weights
   int most_splits;
 };
 
