@@ -17,9 +17,9 @@ namespace {
 constexpr float kLowest = -1.0e30F;  // below any score, and finite: differences stay numbers
 constexpr float kMost = 0x1p16F;     // of weights in a tile, before a row's base is raised
 
-// kBeginsAtLargest: the base is the largest score of the first tile that a row sees, which is found
-// before anything is weighed. Otherwise that tile is the first to be weighed again: less code, and
-// slower where rows begin anew often.
+// kBeginsAtLargest: the base is the largest score of the first tile that a row sees after clear(),
+// which is found before anything is weighed. Otherwise that tile is the first to be weighed again:
+// less code, and slower where rows begin anew often.
 template <int kHeadDim, int kTileKeys, bool kBeginsAtLargest>
 struct BasedRows {
   using Scores = float[kTileKeys / 2];
@@ -38,14 +38,18 @@ struct BasedRows {
   }
 
   // Turns the scores of the tile that begins at position `tile` into weights, and makes totals and
-  // sums ready for them. The rows see positions [first, last].
+  // sums ready for them. The rows see positions [first, last]. `anew`: they may have been cleared
+  // since the tile before.
   MOEBENCH_DEVICE void weigh(Scores& scores, Weights& weights, int tile, const int (&first)[2],
-                             const int (&last)[2], float scale) {
+                             const int (&last)[2], float scale, bool anew) {
     const float nothing = gpu::float_from_bits(0xff800000U);  // minus infinity
     const int column = gpu::lane_id() % 4 * 2;
+    bool begins = anew;
     MOEBENCH_UNROLL
     for (int i = 0; i < 2; ++i) {
-      if (first[i] <= tile && last[i] >= tile + kTileKeys - 1) continue;
+      // Rows that see all of it, and the position before it.
+      if (first[i] < tile + (kBeginsAtLargest ? 0 : 1) && last[i] >= tile + kTileKeys - 1) continue;
+      begins = true;
       const int low = first[i] - tile - column;
       const int high = last[i] - tile - column;
       MOEBENCH_UNROLL
@@ -56,7 +60,9 @@ struct BasedRows {
         }
       }
     }
-    if constexpr (kBeginsAtLargest) begin_at_largest(scores, tile, first, last, scale);
+    if constexpr (kBeginsAtLargest) {
+      if (gpu::any(gpu::kAllLanes, begins)) begin_at_largest(scores, tile, first, last, scale);
+    }
     float added[2];
     weigh_by_base(scores, weights, scale, added);
     const bool beyond[2] = {added[0] > kMost, added[1] > kMost};

@@ -52,7 +52,7 @@ struct ThreadRows : BasedRows<64, kStageKeys, false> {
     int first[2];
     MOEBENCH_UNROLL
     for (int i = 0; i < 2; ++i) first[i] = work.window > 0 ? last[i] - work.window + 1 : 0;
-    weigh(scores, weights, tile, first, last, work.scale);
+    weigh(scores, weights, tile, first, last, work.scale, false);
   }
 };
 

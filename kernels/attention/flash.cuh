@@ -228,7 +228,7 @@ struct BasedWarpRows : BasedRows<kHeadDim, kKeys, true> {
     typename Rows::Scores scores;
     multiply_keys<kHeadDim>(scores, queries, keys);
     typename Rows::Weights weights;
-    this->weigh(scores, weights, tile, first, last, scale);
+    this->weigh(scores, weights, tile, first, last, scale, true);
     MOEBENCH_UNROLL
     for (int k = 0; k < kKeys / 16; ++k) add_values<kHeadDim>(this->sums, weights[k], values, k);
   }

@@ -346,17 +346,18 @@ class RowsGroup {
     gpu::wgmma_commit();
   }
 
-  // Of 16 kSteps values of a stage, from value `first` on. Columns of values beyond a short head
-  // are whatever lies there, and so are their sums.
+  // Of 16 kSteps values of a stage, from value `first` on; added to sums, or instead of them.
+  // Columns of values beyond a short head are whatever lies there, and so are their sums.
   template <int kSteps>
   MOEBENCH_DEVICE void multiply_values(float (&sums)[32], std::uint32_t (&weights)[kSteps][4],
-                                       int stage, int first) const {
+                                       int stage, int first, bool adds = true) const {
     gpu::wgmma_fence(sums, weights);
     MOEBENCH_UNROLL
     for (int k = 0; k < kSteps; ++k) {  // 16 rows each
       gpu::wgmma_bf16_transposed(
           sums, weights[k],
-          tile_at(stage * kStageChunks + kTileChunks + (first + 16 * k) * kRowChunks));
+          tile_at(stage * kStageChunks + kTileChunks + (first + 16 * k) * kRowChunks),
+          k > 0 || adds);
     }
     gpu::wgmma_commit();
   }

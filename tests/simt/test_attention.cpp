@@ -211,6 +211,29 @@ const Shape kStreamEdges[] = {
     {"short heads", 8, 1, 16, 0, true, {150}, 5, 32},
 };
 
+// More than 128 tokens each, for which cuda_flash_splits_mma has a kernel by wgmma and one by mma:
+// items of 192 and of 128 rows, tiles of 64 keys, splits of 256.
+const Shape kManyTokens[] = {
+    {"a prompt that ends inside a split", 8, 1, 16, 0, true, {600}, 150},
+    {"a prompt from its beginning", 8, 1, 16, 0, true, {131}, 131},
+    {"sequences that end at, before and behind a split", 8, 1, 16, 0, true, {256, 255, 257}, 50},
+    {"sequences that end around tiles", 8, 1, 16, 0, false, {63, 64, 65, 127, 128, 129}, 25},
+    {"many sequences, most of one token", 8, 1, 16, 0, true, {300, 1, 64, 130, 5, 513, 257}, 40},
+    {"windows of 128", 8, 1, 16, 128, true, {600, 300, 129, 1}, 50},
+    {"windows of 128, of two heads", 16, 2, 16, 128, false, {450}, 140},
+    {"windows that end at tiles", 8, 1, 16, 65, true, {512, 320}, 70},
+    {"windows of more than a split", 8, 1, 16, 300, true, {700, 310}, 70},
+    {"windows of one", 8, 1, 16, 1, true, {200}, 140},
+    {"a group of one", 3, 3, 16, 0, true, {300, 7}, 129},
+    {"a group of three", 6, 2, 16, 40, true, {300}, 133},
+    {"a group of sixteen", 16, 1, 16, 0, true, {300}, 130},
+    {"a group of 64", 64, 1, 16, 0, true, {140}, 129},
+    {"pages that tiles are no multiple of", 8, 1, 12, 0, true, {270}, 130},
+    {"pages larger than tiles", 4, 2, 256, 0, true, {520}, 130},
+    {"scores that go on rising", 8, 1, 16, 0, true, {700}, 130, 64, 2},
+    {"scores that rise at once", 8, 1, 16, 0, false, {300, 200}, 70, 64, 0.05F},
+};
+
 }  // namespace
 
 #if !defined(__SANITIZE_THREAD__)
@@ -286,6 +309,59 @@ TEST_CASE("attention: cuda_flash_splits_mma gives a token the same bits in promp
   }
 }
 
+TEST_CASE("attention: cuda_flash_splits_mma has the same bits by wgmma, by mma and in splits") {
+  ThreadPool pool(1);
+  const Variant& variant = variant_named("cuda_flash_splits_mma");
+  const auto run = [&](Prompts& prompts, std::int64_t begin, std::int64_t end, const char* kernel) {
+    const std::size_t before = simt::launches().size();
+    const auto got = prompts.run(variant, begin, end, pool);
+    REQUIRE(simt::launches().size() > before);
+    CHECK(simt::launches()[before] == kernel);
+    return got;
+  };
+  for (const Shape& shape : kManyTokens) {
+    INFO(shape.name);
+    Prompts prompts(shape, Format::kBf16);
+    const std::int64_t all = prompts.tokens();
+    const std::int64_t size = shape.heads * shape.head_dim;
+    const auto want = run(prompts, 0, all, "attention/cuda_flash_splits_mma (many tokens, wgmma)");
+    CHECK(error_of(want, prompts.run(variant_named("reference"), pool)) < 2e-5);
+    {
+      const gpu::DescribedDevice described(gpu::known_device("a100"));
+      CHECK(same_bits(run(prompts, 0, all, "attention/cuda_flash_splits_mma (many tokens)"), want));
+    }
+    const auto check = [&](std::int64_t begin, std::int64_t end, const char* kernel) {
+      INFO("tokens " << begin << " to " << end);
+      CHECK(same_bits(run(prompts, begin, end, kernel),
+                      {want.begin() + begin * size, want.begin() + end * size}));
+    };
+    for (std::int64_t begin = 0; begin < all; begin += 128) {
+      check(begin, std::min(all, begin + 128), "attention/cuda_flash_splits_mma");
+    }
+    for (const std::int64_t token : {std::int64_t{0}, all / 2, all - 1}) {
+      check(token, token + 1, "attention/cuda_flash_splits_mma");
+    }
+    if (all > 129) check(1, all, "attention/cuda_flash_splits_mma (many tokens, wgmma)");
+    if (all > 139) check(0, all - 10, "attention/cuda_flash_splits_mma (many tokens, wgmma)");
+  }
+}
+
+TEST_CASE("attention: cuda_flash_splits_mma takes other caches and heads by mma") {
+  ThreadPool pool(1);
+  const Variant& variant = variant_named("cuda_flash_splits_mma");
+  for (const auto& [head_dim, format] :
+       {std::pair{std::int64_t{32}, Format::kBf16}, {128, Format::kBf16}, {64, Format::kFp8E4m3}}) {
+    INFO("heads of " << head_dim << ", " << format_name(format));
+    Prompts prompts({"", 8, 1, 16, 0, true, {300}, 140, head_dim}, format);
+    const std::size_t before = simt::launches().size();
+    const auto got = prompts.run(variant, pool);
+    CHECK(simt::launches().at(before) == "attention/cuda_flash_splits_mma (many tokens)");
+    CHECK(error_of(got, prompts.run(variant_named("reference"), pool)) < 2e-5);
+    const std::int64_t size = 8 * head_dim;
+    CHECK(same_bits(prompts.run(variant, 20, 140, pool), {got.begin() + 20 * size, got.end()}));
+  }
+}
+
 TEST_CASE("attention: cuda_decode_stream_mma agrees with the reference at every edge") {
   ThreadPool pool(1);
   const Variant& variant = variant_named("cuda_decode_stream_mma");
@@ -345,6 +421,34 @@ TEST_CASE("attention: cuda_decode_stream_mma in every schedule") {
       settings.resident_blocks = 16;
       const WithSettings with(settings);
       const auto got = prompts.run(variant_named("cuda_decode_stream_mma"), pool);
+      CHECK(error_of(got, want) < 2e-5);
+      if (first.empty()) first = got;
+      CHECK(same_bits(got, first));
+#if defined(__SANITIZE_THREAD__)
+      break;  // it sees races in any
+#endif
+    }
+  }
+}
+
+TEST_CASE("attention: cuda_flash_splits_mma by wgmma in every schedule") {
+  ThreadPool pool(1);
+  for (const Shape& shape : {Shape{"more stages than the ring holds, then a token of its own",
+                                   2,
+                                   2,
+                                   16,
+                                   0,
+                                   true,
+                                   {700, 1},
+                                   130},
+                             Shape{"windows", 2, 1, 16, 100, true, {300, 40}, 100}}) {
+    Prompts prompts(shape, Format::kBf16);
+    const auto want = prompts.run(variant_named("reference"), pool);
+    std::vector<float> first;
+    for (const simt::Settings& settings : schedules()) {
+      INFO(shape.name << ", " << describe(settings));
+      const WithSettings with(settings);
+      const auto got = prompts.run(variant_named("cuda_flash_splits_mma"), pool);
       CHECK(error_of(got, want) < 2e-5);
       if (first.empty()) first = got;
       CHECK(same_bits(got, first));
