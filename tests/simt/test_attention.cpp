@@ -320,6 +320,9 @@ TEST_CASE("attention: cuda_flash_splits_mma has the same bits by wgmma, by mma a
     return got;
   };
   for (const Shape& shape : kManyTokens) {
+#if defined(__SANITIZE_ADDRESS__)
+    if ((&shape - kManyTokens) % 3 != 0) continue;  // all of them take a minute there
+#endif
     INFO(shape.name);
     Prompts prompts(shape, Format::kBf16);
     const std::int64_t all = prompts.tokens();
