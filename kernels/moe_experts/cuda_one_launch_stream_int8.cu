@@ -2,12 +2,13 @@
 // norm, router's product and choice, gate and up, down, for one token in one launch that keeps
 // memory busy from the choice to the end. Hopper, MXFP4 experts.
 //
-// One block an SM, of two teams of six warps that multiply and one warp that chooses the experts
-// and then asks for weights. A tile is up to 24 rows of an expert with their scales, two bulk
-// copies into a stage of one ring; a team takes all of a tile, each of its warps some of the
-// columns. All tiles of gate and up are asked for and, without a pause, those of down: they do not
-// depend on activations, and pile up in the ring while blocks wait for each other. What is under
-// way is bounded, since what is asked for early makes later what is asked for late.
+// One block an SM, of two teams of six warps that multiply, three that read activations, and one
+// that chooses the experts and then asks for weights. A tile is up to 24 rows of an expert with
+// their scales, two bulk copies into a stage of one ring; a team takes all of a tile, each of its
+// warps some of the columns. All tiles of gate and up are asked for and, without a pause, those of
+// down: they do not depend on activations, and pile up in the ring while blocks wait for each
+// other. What is under way is bounded, since what is asked for early makes later what is asked for
+// late.
 //
 // Arithmetic. Codes become signed bytes, twice their value, by two looks into tables of eight: byte
 // i of byte_permute(table, codes) is table[c], or 0 for codes with a sign; the same with signs
@@ -29,9 +30,9 @@
 // A. The first eight warps normalise the whole row; the router's product is dealt out to warps; the
 //    last warp reads all sums and chooses.
 // B. Gate and up go expert by expert, and those of the first two are shown to all blocks while
-//    those of the others are multiplied. At their end a block says so.
-// C. Down of the first two, one a team: their activations have been there for long. It fills the
-//    time until all blocks have said it. Then down of the others.
+//    those of the others are multiplied. Three warps read them meanwhile.
+// C. Down of the first two, one a team, fills the time until the activations of the others are
+//    there; then down of those.
 //
 // Where nothing is to be routed, x and the choice are given. What the router's part does not take
 // is refused; other experts run as cuda_digits_fp8.
@@ -48,7 +49,8 @@ constexpr int kTeamWarps = 6;
 constexpr int kTeamThreads = kTeamWarps * gpu::kWarp;
 constexpr int kWarps = kTeams * kTeamWarps;  // that multiply
 constexpr int kMultipliers = kWarps * gpu::kWarp;
-constexpr int kThreads = kMultipliers + gpu::kWarp;
+constexpr int kReaders = 3;  // warps that read what the first round has activated
+constexpr int kThreads = kMultipliers + gpu::kWarp + kReaders * gpu::kWarp;
 constexpr int kWarpSteps = kSteps / kTeamWarps;
 static_assert(kSteps % kTeamWarps == 0 && kUnits == kMultipliers);
 // A round has a pair a team.
@@ -66,8 +68,9 @@ static_assert(kMostPairTiles * kTileRows <= kTeamThreads && 2 * kMostTiles == gp
 // In which rows of gate and up are dealt out: those of two activations, which are shown together.
 constexpr int kGateUpUnit = 4;
 constexpr int kMostStages = 8;
-constexpr int kBytesUnderWay = 72 << 10;   // of a block; see row_stream.cuh's
-constexpr int kWaiter = kMultipliers - 1;  // the thread that waits for the grid
+constexpr int kBytesUnderWay = 72 << 10;  // of a block; see row_stream.cuh's
+constexpr int kArriver =
+    kMultipliers - 1;  // the thread that says to the grid that the block is there
 constexpr float kMostF16 = 65504.0F;
 constexpr int kRowWarps = fused::kRowThreads / gpu::kWarp;
 
@@ -139,6 +142,7 @@ struct Told {
   // would take a stage that has nothing yet for one that is full again.
   gpu::Mbarrier* full;
   gpu::Mbarrier* empty;
+  gpu::Mbarrier* digits;  // of the first round's activations, by the readers
   std::int32_t (&expert_ids)[kMostPairs];
   float (&expert_weights)[kMostPairs];
 };
@@ -154,11 +158,11 @@ struct Place {
 
 MOEBENCH_DEVICE int team_id() { return gpu::warp_id() / kTeamWarps; }
 MOEBENCH_DEVICE int team_warp() { return gpu::warp_id() % kTeamWarps; }
-// Of a warp's j-th step.
-MOEBENCH_DEVICE int own_step(int j) { return team_warp() + j * kTeamWarps; }
+// The j-th step of a team's warp.
+MOEBENCH_DEVICE int step_of(int warp, int j) { return warp + j * kTeamWarps; }
 
 MOEBENCH_DEVICE void sync_multipliers() { gpu::sync_named(2, kMultipliers); }
-// When a block has multiplied gate and up: the waiter's warp waits for the others, which go on.
+// When a block has multiplied gate and up: the arriver's warp waits for the others, which go on.
 constexpr int kMultipliedBarrier = 5;
 // When a team has multiplied gate and up of a round, likewise. A barrier each: warps that go on may
 // come to the next before the last has come to this.
@@ -168,12 +172,14 @@ MOEBENCH_DEVICE void say_tiles_are_listed() { gpu::arrive_named(4, kThreads); }
 MOEBENCH_DEVICE void await_tiles() { gpu::sync_named(4, kThreads); }
 // When that warp has said what down's rows end with, and the others have multiplied down.
 constexpr int kEndsBarrier = 6 + kRounds * kTeams;
-MOEBENCH_DEVICE void say_ends() { gpu::arrive_named(kEndsBarrier, kThreads); }
-MOEBENCH_DEVICE void sync_ends() { gpu::sync_named(kEndsBarrier, kThreads); }
-// Before a block arrives, its last warp must have seen the turn: in a block without rows of gate
-// and up nothing else says so. By that warp, which goes on; and by the waiter's.
-MOEBENCH_DEVICE void say_turn_is_seen() { gpu::arrive_named(3, 2 * gpu::kWarp); }
-MOEBENCH_DEVICE void await_turn_is_seen() { gpu::sync_named(3, 2 * gpu::kWarp); }
+MOEBENCH_DEVICE void say_ends() { gpu::arrive_named(kEndsBarrier, kMultipliers + gpu::kWarp); }
+MOEBENCH_DEVICE void sync_ends() { gpu::sync_named(kEndsBarrier, kMultipliers + gpu::kWarp); }
+// Before a block arrives, all that look at the turn must have seen it: in a block without rows of
+// gate and up nothing else says so. By the warps that do not multiply, which go on; and by the
+// arriver's.
+constexpr int kSeeTurn = (2 + kReaders) * gpu::kWarp;
+MOEBENCH_DEVICE void say_turn_is_seen() { gpu::arrive_named(3, kSeeTurn); }
+MOEBENCH_DEVICE void await_turn_is_seen() { gpu::sync_named(3, kSeeTurn); }
 
 // ---- The warp that chooses, and asks for weights ------------------------------------------------
 
@@ -376,7 +382,7 @@ struct Columns {
     const int t = gpu::lane_id() % 4;
     MOEBENCH_UNROLL
     for (int j = 0; j < kHalfSteps; ++j) {
-      const int block = own_step(half * kHalfSteps + j) * 4 + t;
+      const int block = step_of(team_warp(), half * kHalfSteps + j) * 4 + t;
       factors[j] = s.factors[place][block];
       const auto* from =
           reinterpret_cast<const uint4*>(g / 2 == t ? s.digits[place][block][g % 2] : s.zeros);
@@ -406,7 +412,7 @@ struct LanePlaces {
     const auto scale_bytes = static_cast<int>(shape.row_scale_bytes);
     MOEBENCH_UNROLL
     for (int j = 0; j < kWarpSteps; ++j) {
-      const int block = own_step(j) * 4 + gpu::lane_id() % 4;
+      const int block = step_of(team_warp(), j) * 4 + gpu::lane_id() % 4;
       const int inside = min(block, scale_bytes - 1);  // past the end inputs are zeros
       data[j] = row * row_bytes + inside * 16;
       scales[j] = scales_at + row * scale_bytes + inside;
@@ -432,10 +438,12 @@ MOEBENCH_DEVICE std::uint32_t high_half(std::uint32_t word) {
 }
 
 // Tile `number`, in the ring's stage `at`, by the team's columns of digits in `place`: what the
-// warp has of its rows, to `totals`.
+// warp has of its rows, to `totals`. Calls prepare() when the first codes are loaded: then digits
+// must be there.
+template <class Prepare>
 MOEBENCH_DEVICE void multiply_tile(const Work& work, const Tables& tables, const Told& told,
                                    int number, int place, const LanePlaces& places, const Place& at,
-                                   float (&totals)[kTileRows]) {
+                                   float (&totals)[kTileRows], const Prepare& prepare) {
   constexpr std::uint32_t kSigns = 0x88888888U;
   const unsigned char* const stage =
       gpu::dynamic_shared() + kRingAt + at.stage * work.ring.stage_bytes;
@@ -444,7 +452,6 @@ MOEBENCH_DEVICE void multiply_tile(const Work& work, const Tables& tables, const
   const unsigned char* const scales_at = stage + shared().tiles.at[number].scale_offset;
   MOEBENCH_UNROLL
   for (int half = 0; half < 2; ++half) {
-    const Columns columns(place, half);
     uint4 codes[kHalfSteps][kLaneRows];
     std::uint32_t scales[kHalfSteps][kLaneRows];
     MOEBENCH_UNROLL
@@ -457,6 +464,8 @@ MOEBENCH_DEVICE void multiply_tile(const Work& work, const Tables& tables, const
         scales[j][r] = scales_at[places.scales[step] + r * places.next_scales];
       }
     }
+    if (half == 0) prepare();
+    const Columns columns(place, half);
     if (half == 1) {
       gpu::sync_warp();
       if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&told.empty[at.stage]);
@@ -546,7 +555,7 @@ MOEBENCH_DEVICE Inputs normalise(const Work& work, unsigned (&turn)[1]) {
                          cols, norm.epsilon));
     row.store_row(x, cols);
   }
-  if (thread == kWaiter) turn[0] = gpu::grid_turn(&work.signals->turn);
+  if (thread == kArriver) turn[0] = gpu::grid_turn(&work.signals->turn);
   sync_multipliers();
   Shown& shown = work.signals->at[turn[0]];
   for (; task < tasks; task += kWarps * static_cast<int>(gridDim.x)) {
@@ -606,15 +615,16 @@ MOEBENCH_DEVICE void activate(const Work& work, int first, int end, float bias, 
   }
 }
 
-// The digits of the warp's columns of an expert's activations, as soon as they are there.
-MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn, int pair) {
+// The digits of a team's warp's columns of an expert's activations, as soon as they are there.
+MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn, int pair, int team_warp,
+                                      int place) {
   constexpr int kStepUnits = kStepColumns / 8;
   constexpr int kLaneUnits = kWarpSteps * kStepUnits / gpu::kWarp;
   const int cols = work.down.first.cols;
   const std::uint32_t* const from = shown_pairs(work, turn, pair);
-  const auto unit_of = [](int u) {
+  const auto unit_of = [&](int u) {
     const int i = u * gpu::kWarp + gpu::lane_id();
-    return own_step(i / kStepUnits) * kStepUnits + i % kStepUnits;
+    return step_of(team_warp, i / kStepUnits) * kStepUnits + i % kStepUnits;
   };
   uint4 shorts[kLaneUnits] = {};  // all are asked for before the first is used
   bool is_there = false;
@@ -641,7 +651,7 @@ MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn, int pair)
         const std::uint32_t word = gpu::word_of(shorts[u], i / 2);
         x[i] = value_of(i % 2 == 0 ? word & 0xffffU : word >> 16);
       }
-      store_digits(1 + team_id(), unit_of(u), x);
+      store_digits(place, unit_of(u), x);
     }
   };
   // Where there are none, zeros of either.
@@ -653,69 +663,95 @@ MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn, int pair)
   gpu::sync_warp();
 }
 
+// The readers: digits of the first round's activations, which are there before the block has
+// multiplied the second round's rows.
+MOEBENCH_DEVICE void read_first_round(const Work& work, const Told& told) {
+  gpu::wait_for_previous_kernel();
+  const unsigned turn = gpu::grid_turn(&work.signals->turn);
+  say_turn_is_seen();
+  await_tiles();  // and the place is free where digits go
+  const Tiles& tiles = shared().tiles;
+  // No use in asking sooner.
+  if (tiles.gate_up > 0) gpu::mbarrier_wait(&told.full[tiles.gate_up - 1], 0);
+  const int reader = gpu::warp_id() - kWarps - 1;
+  if (tiles.of_down > 0) {
+    MOEBENCH_NO_UNROLL
+    for (int i = reader; i < min(kTeams, work.num_pairs) * kTeamWarps; i += kReaders) {
+      read_activations(work, turn, i / kTeamWarps, i % kTeamWarps, 1 + i / kTeamWarps);
+    }
+  }
+  if (gpu::lane_id() == 0) gpu::mbarrier_arrive(told.digits);
+}
+
 // All products of the block's rows: rounds of gate and up, in which the teams take turns at tiles,
 // then rounds of down, in which each takes those of a pair.
 MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tables& tables,
-                                  unsigned turn) {
+                                  const unsigned (&turn)[1]) {
   await_tiles();
   const Tiles& tiles = shared().tiles;
   const auto thread = static_cast<int>(threadIdx.x);
-  int next = team_id();
+  // The team's first tile of a round of gate and up, and the end of all teams'.
+  const auto end_of = [&](int rounds) {
+    return min(rounds * kTeams, work.num_pairs) * tiles.of_gate_up;
+  };
+  const auto first_of = [&](int round) {
+    const int begin = end_of(round);
+    return begin + (team_id() + kTeams - begin % kTeams) % kTeams;
+  };
   MOEBENCH_NO_UNROLL
   for (int phase = 0; phase < 2 * kRounds; ++phase) {
     const bool is_down = phase >= kRounds;
-    const int round = is_down ? phase - kRounds : phase;
-    int end = min((round + 1) * kTeams, work.num_pairs) * tiles.of_gate_up;
-    int step = kTeams;
-    if (is_down) {
-      if (round > 0) {
-        if (thread == kWaiter) gpu::wait_for_grid(&work.signals->turn, turn);
-        sync_multipliers();
-      }
-      if (round == kRounds - 1) gpu::let_next_kernel_start();
-      const int pair = round * kTeams + team_id();
-      if (pair >= work.num_pairs || tiles.of_down == 0) continue;
-      next = tiles.gate_up + pair * tiles.of_down;
-      end = next + tiles.of_down;
-      step = 1;
-      read_activations(work, turn, pair);
+    const int pair = (phase - kRounds) * kTeams + team_id();  // of down
+    if (phase == 2 * kRounds - 1) {
+      clear<kMultipliers>(work.signals->at[turn[0] ^ 1]);
+      gpu::let_next_kernel_start();
     }
-    Place at;
-    at.move(work.ring, next);
-    const int first = next;
+    if (is_down && pair >= work.num_pairs) continue;
+    int next = is_down ? tiles.gate_up + pair * tiles.of_down : first_of(phase);
+    const int end = is_down ? next + tiles.of_down : end_of(phase + 1);
     float bias = 0;
-    if (const ActivatedRow own(tiles, first, is_down ? 0 : end); own.is_there) {
-      gpu::mbarrier_wait(&told.full[first], 0);  // then the experts are known, too
+    if (const ActivatedRow own(tiles, next, is_down ? 0 : end); own.is_there) {
+      gpu::mbarrier_wait(&told.full[next], 0);  // then the experts are known, too
       const Tile& tile = tiles.at[own.tile];
       const std::int64_t expert = told.expert_ids[tile.pair];
       bias = gpu::load_constant(work.gate_up_bias + expert * work.gate_up.first.rows + tile.row +
                                 own.row);
     }
     const LanePlaces places(is_down ? work.down.first : work.gate_up.first, work.ring.scales_at);
+    Place at;
+    at.move(work.ring, next);
+    bool waits_for_digits = is_down;
     MOEBENCH_NO_UNROLL
-    for (; next < end; next += step) {
+    while (next < end) {
       float(&totals)[kTeamWarps][kTileRows] =
           is_down ? shared().totals[1][next - tiles.gate_up] : shared().totals[0][next];
       multiply_tile(work, tables, told, next, is_down ? 1 + team_id() : 0, places, at,
-                    totals[team_warp()]);
+                    totals[team_warp()], [&] {
+                      if (!waits_for_digits) return;
+                      waits_for_digits = false;
+                      if (phase == kRounds) return gpu::mbarrier_wait(told.digits, 0);
+                      read_activations(work, turn[0], pair, team_warp(), 1 + team_id());
+                    });
+      const int step = is_down ? 1 : kTeams;
       at.move(work.ring, step);
+      next += step;
     }
     if (is_down) continue;
-    activate(work, first, end, bias, turn, round);
-    if (round < kRounds - 1) continue;
-    if (gpu::warp_id() == kWaiter / gpu::kWarp) {
+    activate(work, first_of(phase), end, bias, turn[0], phase);
+    if (phase < kRounds - 1) continue;
+    if (gpu::warp_id() == kArriver / gpu::kWarp) {
       gpu::sync_named(kMultipliedBarrier, kMultipliers);
       await_turn_is_seen();
-      if (thread == kWaiter) gpu::arrive_at_grid(&work.signals->turn);
+      if (thread == kArriver) gpu::arrive_at_grid(&work.signals->turn);
     } else {
       gpu::arrive_named(kMultipliedBarrier, kMultipliers);
     }
   }
-  clear<kMultipliers>(work.signals->at[turn ^ 1]);
   // Outputs of the block's rows.
   const Share share(work.down.first.rows);
-  const int pair = thread % kMostPairs;
-  const int row = thread / kMostPairs;
+  constexpr int kWarpRows = gpu::kWarp / kMostPairs;
+  const int pair = gpu::lane_id() / kWarpRows;
+  const int row = gpu::warp_id() * kWarpRows + gpu::lane_id() % kWarpRows;
   const bool has_row = pair < work.num_pairs && share.begin + row < share.end;
   sync_ends();
   float sum = 0;
@@ -724,36 +760,37 @@ MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tabl
     const float2 end = shared().ends[row][pair];
     sum = end.y * (total_of(of_tile, row % kTileRows) + end.x);
   }
-  sum += gpu::shuffle_xor(gpu::kAllLanes, sum, 1);
-  sum += gpu::shuffle_xor(gpu::kAllLanes, sum, 2);
+  sum += gpu::shuffle_xor(gpu::kAllLanes, sum, kWarpRows);
+  sum += gpu::shuffle_xor(gpu::kAllLanes, sum, 2 * kWarpRows);
   if (has_row && pair == 0) work.out[share.begin + row] = sum;
 }
 
 template <bool kRoutes>
 __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CONSTANT Work work) {
-  MOEBENCH_SHARED(gpu::Mbarrier, barriers, [2 * kMostTiles + kMostStages]);
+  MOEBENCH_SHARED(gpu::Mbarrier, barriers, [2 * kMostTiles + kMostStages + 1]);
   MOEBENCH_SHARED(std::int32_t, expert_ids, [kMostPairs]);
   MOEBENCH_SHARED(float, expert_weights, [kMostPairs]);
   MOEBENCH_SHARED(unsigned, turn, [1]);
-  const Told told{barriers, barriers + 2 * kMostTiles, expert_ids, expert_weights};
+  gpu::Mbarrier* const empty = barriers + 2 * kMostTiles;
+  const Told told{barriers, empty, empty + kMostStages, expert_ids, expert_weights};
   const bool multiplies = threadIdx.x < kMultipliers;
-  if (!multiplies) {
-    if (gpu::lane_id() == 0) {
-      for (int i = 0; i < 2 * kMostTiles; ++i) gpu::mbarrier_init(&told.full[i], 1);
-      for (int i = 0; i < work.ring.stages; ++i) gpu::mbarrier_init(&told.empty[i], kTeamWarps);
-      gpu::fence_mbarrier_init();
+  if (gpu::warp_id() == kWarps) {
+    const int lane = gpu::lane_id();
+    gpu::mbarrier_init(&told.full[lane], 1);
+    if (lane < kMostStages) gpu::mbarrier_init(&told.empty[lane], kTeamWarps);
+    if (lane == 0) gpu::mbarrier_init(told.digits, kReaders);
+    gpu::fence_mbarrier_init();
+  }
+  if (threadIdx.x == kMultipliers + gpu::kWarp) {
+    for (Tables& tables : shared().tables) {
+      tables = {{0x04030200U, 0x0d090705U}, {0xfdfeff00U, 0xf4f8fafcU}};
     }
-    if (gpu::lane_id() == 0) {
-      for (Tables& tables : shared().tables) {
-        tables = {{0x04030200U, 0x0d090705U}, {0xfdfeff00U, 0xf4f8fafcU}};
-      }
-      for (unsigned char& zero : shared().zeros) zero = 0;
-    }
+    for (unsigned char& zero : shared().zeros) zero = 0;
   }
   gpu::sync_threads();
   if (!multiplies) {
-    choose_and_ask<kRoutes>(work, told);
-    return;
+    if (gpu::warp_id() > kWarps) return read_first_round(work, told);
+    return choose_and_ask<kRoutes>(work, told);
   }
   Inputs inputs;
   if constexpr (kRoutes) {
@@ -761,13 +798,13 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CON
   } else {
     gpu::wait_for_previous_kernel();
     inputs = load_inputs(work.x, work.gate_up.first.cols, own_unit());
-    if (threadIdx.x == kWaiter) turn[0] = gpu::grid_turn(&work.signals->turn);
+    if (threadIdx.x == kArriver) turn[0] = gpu::grid_turn(&work.signals->turn);
     sync_multipliers();
   }
   store_digits(0, own_unit(), inputs.x);
   sync_multipliers();
   const Tables tables = shared().tables[gpu::lane_id() % 2];
-  multiply_all(work, told, tables, turn[0]);
+  multiply_all(work, told, tables, turn);
 }
 
 // The ring for such rows; of no stages if there is no room.
