@@ -36,8 +36,8 @@
 // bits in any batch: cuda_grouped_chunks_fp8 folds scales in tiles of all sizes,
 // cuda_grouped_blocks_fp8 in none, which takes more instructions in large ones.
 // cuda_grouped_short_fp8 has cuda_grouped_fp8's bits, and copies 64 bytes of a row in tiles of up
-// to 32 tokens, too, where cuda_grouped_fp8 has stages of two chunks: the second-level cache looks
-// up each piece, and on an H200 was busiest of all (128 tokens of 120b: 558 us instead of 520).
+// to 32 tokens, too, where the others have stages of two chunks: the second-level cache looks up
+// each piece, and on an H200 was busiest of all (128 tokens of 120b: 558 us instead of 520).
 // Other formats and other shapes run as cuda_grouped_registers_bf16.
 #include <algorithm>
 #include <cstddef>
@@ -281,7 +281,7 @@ class Float8Products {
   static constexpr int kInputBytes = kMostParts * kPartBytes;  // of a chunk
   // Of a stage. Its rows are as long as the swizzle with which they are copied: 64 or 128 bytes.
   static constexpr int kRowBytes = kStageChunks * kChunkBytes;
-  static_assert(kStageChunks == 1 || (kStageChunks == kMostStageChunks && !kFolds));
+  static_assert(kStageChunks == 1 || kStageChunks == kMostStageChunks);
   static constexpr int kCodeBytes = kRows * kRowBytes;
   static constexpr int kStageBytes = kCodeBytes + kStageChunks * kInputBytes;
   static constexpr int kScaleBytes = kRows * kMostScaleBytes;  // of a tile
@@ -482,10 +482,19 @@ class Float8Products {
 
   // Of a tile.
   MOEBENCH_DEVICE static int group_row() { return gpu::warp_id() / 4 * kGroupRows; }
-  // The lane's even row, of the group's 64; and which of the two it takes first.
-  MOEBENCH_DEVICE static int even_row() { return gpu::warp_id() % 4 * 16 + gpu::lane_id() / 4 * 2; }
+  // The lane's even row, of the group's 64; and which of the two it takes first. Lanes that read
+  // shared memory together must meet all of its banks: the warp's, four bytes each of a row, or two
+  // quads', 16 bytes each, 64 of a row. Of a row of 64 bytes these lie in the half that bit 0 of
+  // the row says, of one of 128 in that of its bit 2 (and of the chunk): quads 2 i and 2 i + 1 take
+  // pairs that differ in it.
+  static constexpr bool kReadsHalves = kFolds && kStageChunks == 2;
+  MOEBENCH_DEVICE static int even_row() {
+    const int quad = gpu::lane_id() / 4;
+    const int pair = kReadsHalves ? (quad & 4) | (quad & 1) << 1 | (quad >> 1 & 1) : quad;
+    return gpu::warp_id() % 4 * 16 + pair * 2;
+  }
   MOEBENCH_DEVICE static int first_is_odd() {
-    return kFolds ? gpu::lane_id() / 4 % 2 : gpu::lane_id() / 16;
+    return kReadsHalves ? 0 : kFolds ? gpu::lane_id() / 4 % 2 : gpu::lane_id() / 16;
   }
 
   // From an address in one of a lane's rows to that of the same codes in the other: what differs,
@@ -632,9 +641,10 @@ class Float8Products {
 
   template <int kCount>
   MOEBENCH_DEVICE void sum_folded(Rows rows, Ring& ring, float (&totals)[kCount]) const {
-    // Fragments of products under way: with many sums there are no registers for a chunk's.
-    constexpr int kFragments = kCount > 32 ? 2 : kProducts;
-    // With few tokens there are registers for the next chunk's scales, too: they are folded while
+    // Fragments of products under way: with many sums there are no registers for a chunk's, nor
+    // with two chunks in the loop, of which each has fragments of its own.
+    constexpr int kFragments = kCount > 32 || kStageChunks == 2 ? 2 : kProducts;
+    // With few tokens there are registers for the next chunk's scales, too: they are compared while
     // this one's products run, and not between a chunk's products and the next one's.
     constexpr bool kFoldsAhead = kMostTokens <= 32;
     float d[kCount] = {};
@@ -648,25 +658,24 @@ class Float8Products {
     uint4 high{};
     std::uint32_t own = 0;  // ahead: of the lane's block, of the chunk after the next
     std::uint32_t next_base = 0;
-    uint2 next_low{};
-    uint2 next_high{};
-    const auto fold_ahead = [&](int chunk) {
-      next_base = fold_scales(own, s_.tables, next_low, next_high);
+    std::uint32_t next_less = 0;
+    const auto compare_ahead = [&](int chunk) {
+      next_base = compare_scales(own, next_less);
       own = rows.read_scales(chunk + 1);
     };
     const auto read_scales = [&](int chunk) {
       base_under_way = base;
       if constexpr (kFoldsAhead) {
         base = next_base;
-        of_low = next_low;
-        of_high = next_high;
+        read_tables(s_.tables, next_less, of_low, of_high);
       } else {
         base = fold_scales(rows.read_scales(chunk), s_.tables, of_low, of_high);
       }
     };
-    const auto read_codes = [&] {
-      const unsigned char* codes = s_.stages[ring.stage];
-      const int at = rows.codes_at ^ gpu::lane_id() % 4 * 16;
+    // `part`: which of a stage's chunks.
+    const auto read_codes = [&](int stage, int part) {
+      const unsigned char* codes = s_.stages[stage];
+      const int at = rows.codes_at ^ part * kChunkBytes ^ gpu::lane_id() % 4 * 16;
       low = *reinterpret_cast<const uint4*>(codes + at);
       high = *reinterpret_cast<const uint4*>(codes + (at ^ kOtherRow));
     };
@@ -681,36 +690,46 @@ class Float8Products {
 
     if constexpr (kFoldsAhead) {
       own = rows.read_scales(0);
-      fold_ahead(0);
+      compare_ahead(0);
     }
     read_scales(0);
     gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
-    read_codes();
+    read_codes(ring.stage, 0);
     MOEBENCH_NO_UNROLL
-    for (int chunk = 0; chunk < num_chunks_; ++chunk) {
+    for (int step = 0; step < num_steps_; ++step) {
       const auto [stage, inputs] = take_stage(ring);
       MOEBENCH_UNROLL
-      for (int i = 0; i < kProducts; ++i) {
-        auto& weights = a[i % kFragments];
-        // Until the product is done that had these registers before.
-        if (i == 0 || kFragments < kProducts) gpu::wgmma_wait<kFragments - 1>(weights);
-        decode_row(gpu::word_of(low, i), of_low, weights[0], weights[2]);
-        decode_row(gpu::word_of(high, i), of_high, weights[1], weights[3]);
-        if (i == 0) {
-          gpu::wgmma_wait<0>(d);
-          add(d, base_under_way, totals);  // the first time zeros
-          release_before(stage, chunk > 0);
-          gpu::wgmma_fence(weights, d);
-        } else {
-          gpu::wgmma_fence(weights);
+      for (int part = 0; part < kStageChunks; ++part) {
+        const int chunk = step * kStageChunks + part;
+        if (part > 0 && chunk == num_chunks_) break;
+        MOEBENCH_UNROLL
+        for (int i = 0; i < kProducts; ++i) {
+          auto& weights = a[i % kFragments];
+          // Until the product is done that had these registers before.
+          if (i == 0 || kFragments < kProducts) gpu::wgmma_wait<kFragments - 1>(weights);
+          decode_row(gpu::word_of(low, i), of_low, weights[0], weights[2]);
+          decode_row(gpu::word_of(high, i), of_high, weights[1], weights[3]);
+          if (i == 0) {
+            gpu::wgmma_wait<0>(d);
+            add(d, base_under_way, totals);  // the first time zeros
+            if (part == 0) release_before(stage, step > 0);
+            gpu::wgmma_fence(weights, d);
+          } else {
+            gpu::wgmma_fence(weights);
+          }
+          multiply_digits(d, weights, inputs + (part * kInputBytes + i * kProductBytes) / 16,
+                          i > 0);
+          if (kFoldsAhead && i == 1) compare_ahead(chunk + 1);
         }
-        multiply_digits(d, weights, inputs + i * (kProductBytes / 16), i > 0);
-        if (kFoldsAhead && i == 1) fold_ahead(chunk + 1);
-      }
-      read_scales(chunk + 1);
-      if (chunk + 1 < num_chunks_) {
-        gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
-        read_codes();
+        read_scales(chunk + 1);
+        if (chunk + 1 < num_chunks_) {
+          if (part + 1 == kStageChunks) {
+            gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
+            read_codes(ring.stage, 0);
+          } else {
+            read_codes(stage, part + 1);
+          }
+        }
       }
     }
     gpu::wgmma_wait<0>(d);
@@ -969,8 +988,8 @@ bool takes(const Args& args) {
            address_of(stack.scales) % 16 == 0 && address_of(biases) % 16 == 0;
   };
   return fits(args.gate_up, args.gate_up_bias.data) && fits(args.down, args.down_bias.data) &&
-         std::max({Float8Products<16, true, 1, 2>::kBytes, Float8Products<16, true, 1, 3>::kBytes,
-                   Float8Products<16, true>::kBytes, Float8Products<32, true>::kBytes,
+         std::max({Float8Products<16, true, 2, 2>::kBytes, Float8Products<16, true, 2, 3>::kBytes,
+                   Float8Products<16, true, 2>::kBytes, Float8Products<32, true, 2>::kBytes,
                    Float8Products<64, true>::kBytes, Float8Products<96, true>::kBytes,
                    Float8Products<16, false, 2, 2>::kBytes, Float8Products<16, false, 2, 3>::kBytes,
                    Float8Products<16, false, 2>::kBytes, Float8Products<32, false, 2>::kBytes}) +
@@ -1056,7 +1075,7 @@ const Variant cuda_grouped_chunks_fp8 = {
     .weight_layout = RowLayout::kRowMajor,
     .unsupported = unsupported,
     .workspace_bytes = workspace_bytes,
-    .run = run<0, 1, float>,
+    .run = run<0, 2, float>,
 };
 
 const Variant cuda_grouped_blocks_fp8 = {
@@ -1069,7 +1088,7 @@ const Variant cuda_grouped_blocks_fp8 = {
     .weight_layout = RowLayout::kRowMajor,
     .unsupported = unsupported,
     .workspace_bytes = workspace_bytes,
-    .run = run<96, 1, float>,
+    .run = run<96, 2, float>,
 };
 
 }  // namespace moebench::moe_experts

@@ -45,15 +45,25 @@ MOEBENCH_DEVICE void make_tables(uint2* tables) {
 }
 
 // Of a chunk of two rows, one in the low half of a word and one in the high: the largest scales of
-// their four blocks, of which each lane of a quad has its `own`, and the tables of these.
-MOEBENCH_DEVICE std::uint32_t fold_scales(std::uint32_t own, const uint2* tables, uint2& of_low,
-                                          uint2& of_high) {
+// their four blocks, of which each lane of a quad has its `own`, and which tables these have.
+MOEBENCH_DEVICE std::uint32_t compare_scales(std::uint32_t own, std::uint32_t& less) {
   std::uint32_t most = gpu::max_u16x2(own, gpu::shuffle_xor(gpu::kAllLanes, own, 1));
   most = gpu::max_u16x2(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
   constexpr std::uint32_t kLast = kTables - 1;
-  const std::uint32_t less = gpu::min_u16x2(most - own, kLast | kLast << 16);
+  less = gpu::min_u16x2(most - own, kLast | kLast << 16);
+  return most;
+}
+MOEBENCH_DEVICE void read_tables(const uint2* tables, std::uint32_t less, uint2& of_low,
+                                 uint2& of_high) {
   of_low = tables[less & 0xffffU];
   of_high = tables[less >> 16];
+}
+// Both.
+MOEBENCH_DEVICE std::uint32_t fold_scales(std::uint32_t own, const uint2* tables, uint2& of_low,
+                                          uint2& of_high) {
+  std::uint32_t less = 0;
+  const std::uint32_t most = compare_scales(own, less);
+  read_tables(tables, less, of_low, of_high);
   return most;
 }
 
