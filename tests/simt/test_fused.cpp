@@ -393,8 +393,8 @@ TEST_CASE("moe_experts: cuda_grouped_fp8 and its like multiply tiles of every si
                                    pool);
     verify::RandomMatrices down(random, Format::kMxfp4, c.experts, c.hidden, c.intermediate, pool);
     const auto want = experts_with("cuda_per_token_f32", gate_up, down, c.tokens, c.top_k, pool);
-    for (const char* variant :
-         {"cuda_grouped_fp8", "cuda_grouped_chunks_fp8", "cuda_grouped_blocks_fp8"}) {
+    for (const char* variant : {"cuda_grouped_fp8", "cuda_grouped_chunks_fp8",
+                                "cuda_grouped_blocks_fp8", "cuda_grouped_folded_32_fp8"}) {
       const auto got = experts_with(variant, gate_up, down, c.tokens, c.top_k, pool);
       CHECK(nmse(got, want) < moe_experts::cuda_grouped_fp8.max_nmse({.format = Format::kMxfp4}));
       // Not what it falls back to.
@@ -422,6 +422,28 @@ TEST_CASE("moe_experts: cuda_grouped_fp8 gives a token the same bits in every ba
   };
   check(48, {1, 9, 33});
   check(130, {49, 80});
+}
+
+TEST_CASE("moe_experts: cuda_grouped_folded_32_fp8 folds scales from tiles of 32 tokens on") {
+  ThreadPool pool(1);
+  RandomStream random(18);
+  verify::RandomMatrices gate_up(random, Format::kMxfp4, 4, 192, 416, pool);
+  verify::RandomMatrices down(random, Format::kMxfp4, 4, 416, 96, pool);
+  // Blocks whose scale is far less than the largest of their chunk: folded, they lose bits.
+  for (std::size_t i = 0; i < down.scales.size(); i += 7) {
+    down.scales[i] = static_cast<std::byte>(static_cast<int>(down.scales[i]) - 17);
+  }
+  const auto of = [&](const char* variant, std::int64_t tokens) {
+    return experts_with(variant, gate_up, down, tokens, 2, pool);
+  };
+  for (const std::int64_t tokens : {3, 20, 21, 48, 49, 70, 110}) {
+    INFO(tokens << " tokens");
+    const auto got = of("cuda_grouped_folded_32_fp8", tokens);
+    const bool in_tiles_of_32 = tokens > 20 && tokens <= 48;
+    CHECK(same_bits(got, of("cuda_grouped_fp8", tokens)) == !in_tiles_of_32);
+    // In larger tiles it rounds outputs.
+    CHECK(same_bits(got, of("cuda_grouped_chunks_fp8", tokens)) == in_tiles_of_32);
+  }
 }
 
 TEST_CASE("moe_experts: chunks and blocks of float8 have one way to sum for every batch") {
