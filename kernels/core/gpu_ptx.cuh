@@ -276,6 +276,11 @@ template <class T>
 MOEBENCH_DEVICE T shuffle(unsigned mask, T value, int lane) {
   return __shfl_sync(mask, value, lane);
 }
+// From lane `place` of the quad. Known to the compiler, it takes no register.
+template <class T>
+MOEBENCH_DEVICE T shuffle_quad(unsigned mask, T value, int place) {
+  return __shfl_sync(mask, value, place, 4);
+}
 template <class T>
 MOEBENCH_DEVICE T shuffle_up(unsigned mask, T value, int lanes) {
   return __shfl_up_sync(mask, value, lanes);

@@ -268,8 +268,8 @@ class Float8Products {
   static constexpr int kRows = kGroups * kGroupRows;
 
  private:
-  // The thread that has stages of two chunks copied would not keep all in 32 with fewer groups.
-  static constexpr int kMoreToLoad = kStageChunks == 2 && kGroups < 4 ? 8 : 0;
+  // The thread that has things copied would not keep all in 32 with fewer groups.
+  static constexpr int kMoreToLoad = kGroups < 4 && (kStageChunks == 2 || !kFolds) ? 8 : 0;
   static constexpr int kMultiplierRegisters = (kGroups == 2   ? 208
                                                : kGroups == 3 ? 160
                                                               : 112) -
@@ -483,11 +483,10 @@ class Float8Products {
 
   // Of a tile.
   MOEBENCH_DEVICE static int group_row() { return gpu::warp_id() / 4 * kGroupRows; }
-  // The lane's even row, of the group's 64; and which of the two it takes first. Lanes that read
-  // shared memory together must meet all of its banks: the warp's, four bytes each of a row, or two
-  // quads', 16 bytes each, 64 of a row. Of a row of 64 bytes these lie in the half that bit 0 of
-  // the row says, of one of 128 in that of its bit 2 (and of the chunk): quads 2 i and 2 i + 1 take
-  // pairs that differ in it.
+  // The lane's even row, of the group's 64; and which of the two it takes first. What is read of
+  // shared memory together must meet all of its banks: 16 bytes of eight quads' rows, or 64 of two
+  // quads'. These lie, of a row of 64 bytes, in the half that bit 0 of the row says, of one of 128
+  // in that of its bit 2 (and of the chunk): quads 2 i and 2 i + 1 take pairs that differ in it.
   static constexpr bool kReadsHalves = kFolds && kStageChunks == 2;
   MOEBENCH_DEVICE static int even_row() {
     const int quad = gpu::lane_id() / 4;
@@ -498,25 +497,27 @@ class Float8Products {
     return kReadsHalves ? 0 : kFolds ? gpu::lane_id() / 4 % 2 : gpu::lane_id() / 16;
   }
 
-  // From an address in one of a lane's rows to that of the same codes in the other: what differs,
-  // with the swizzle, which is that of both rows for 64 bytes.
-  static constexpr int kOtherRow = kStageChunks == 1 ? kRowBytes : kRowBytes + 16;
-
   // What a lane reads of a product's rows low and high, those that it takes first and second.
   struct Rows {
     const unsigned char* low_scales;  // of the lane's blocks, every fourth one
     const unsigned char* high_scales;
-    int blocks;    // from the first of them on
-    int codes_at;  // in a stage, of row low's first 16 bytes as the copies have exchanged them
+    int scale_bytes;  // of a row
+    int blocks;       // from the lane's next one on
+    // In a stage, of the 16 bytes of its first chunk that the lane reads, or that it has the warp
+    // read, where the copies have put them.
+    std::uint32_t codes_at;
 
     // Of the next chunk: of low, and above of high. Not past the end.
-    MOEBENCH_DEVICE std::uint32_t read_scales(int chunk) {
+    MOEBENCH_DEVICE std::uint32_t read_scales() {
       std::uint32_t both = 0;
-      if (4 * chunk < blocks) {
-        both = *low_scales | static_cast<std::uint32_t>(*high_scales) << 16;
+      if (blocks > 0) {
+        // The same, in a register less.
+        const unsigned char* high = kReadsHalves ? low_scales + scale_bytes : high_scales;
+        both = *low_scales | static_cast<std::uint32_t>(*high) << 16;
       }
       low_scales += 4;
       high_scales += 4;
+      blocks -= 4;
       return both;
     }
   };
@@ -526,10 +527,18 @@ class Float8Products {
     // Rows past the end, of which there may be some in the last 64, repeat the last two.
     const int row = min(group_row() + even_row(), stack_.first.rows - product.first_row - 2);
     const unsigned char* scales = s_.scales[place] + t;
-    const int low_row = group_row() + even_row() + first_is_odd();
+    // Folded: block t of the lane's row low. Otherwise lanes 8 i .. 8 i + 7 have a matrix read, of
+    // a row of each quad: of rows low and high block 0, and of these block 1.
+    const int quad = gpu::lane_id() % 8;
+    const int codes_row = group_row() + (kFolds ? even_row() + first_is_odd()
+                                                : gpu::warp_id() % 4 * 16 + quad * 2 +
+                                                      (quad / 4 ^ gpu::lane_id() / 8 % 2));
+    const int block = kFolds ? t : gpu::lane_id() / 16;
+    const int swizzle = kStageChunks == 1 ? codes_row / 2 % 4 : codes_row % 8;
     return {scales + (row + first_is_odd()) * scale_bytes,
-            scales + (row + 1 - first_is_odd()) * scale_bytes, stack_.first.cols / 32 - t,
-            low_row * kRowBytes + (kStageChunks == 1 ? low_row / 2 % 4 : low_row % 8) * 16};
+            scales + (row + 1 - first_is_odd()) * scale_bytes, scale_bytes,
+            stack_.first.cols / 32 - t,
+            static_cast<std::uint32_t>(codes_row * kRowBytes + (block ^ swizzle) * 16)};
   }
   // The ring's stage, and the descriptor of its inputs; the ring is at the next one then.
   struct Taken {
@@ -548,12 +557,12 @@ class Float8Products {
       gpu::mbarrier_arrive(&s_.empty[(stage == 0 ? kStages : stage) - 1]);
     }
   }
-  // Adds sums to totals: of rows low, high, times their scales.
+  // Adds sums to totals: of rows low, high, times their scales, which as two bf16 are so far left.
+  static constexpr int kToBf16 = 7;
   template <int kCount>
   MOEBENCH_DEVICE static void add(const float (&sums)[kCount], std::uint32_t scales,
                                   float (&totals)[kCount]) {
-    const float of_rows[2] = {gpu::float_from_bits(scales << 23),
-                              gpu::float_from_bits(scales << 7 & 0x7f800000U)};
+    const float of_rows[2] = {gpu::low_bf16(scales), gpu::high_bf16(scales)};
     MOEBENCH_UNROLL
     for (int j = 0; j < kCount; ++j) totals[j] += sums[j] * of_rows[j / 2 % 2];
   }
@@ -577,22 +586,24 @@ class Float8Products {
     std::uint32_t before = 0;  // the scales of the last block of the chunk before
     std::uint32_t low[kProducts];
     std::uint32_t high[kProducts];
-    const auto read_scales = [&](int chunk) {
-      const std::uint32_t own = rows.read_scales(chunk);
+    const auto read_scales = [&] {
+      const std::uint32_t own = rows.read_scales() << kToBf16;
       MOEBENCH_UNROLL
-      for (int i = 0; i < kProducts; ++i) {
-        scales[i] = gpu::shuffle(gpu::kAllLanes, own, gpu::lane_id() / 4 * 4 + i);
-      }
+      for (int i = 0; i < kProducts; ++i) scales[i] = gpu::shuffle_quad(gpu::kAllLanes, own, i);
     };
-    // `part`: which of a stage's chunks.
-    const auto read_codes = [&](int stage, int part) {
-      const unsigned char* codes = s_.stages[stage] + gpu::lane_id() % 4 * 4;
-      const int first = rows.codes_at ^ part * kChunkBytes;
+    // `part`: which of a stage's chunks. Of a block's 16 bytes a lane gets four, as of a matrix
+    // with a row of each quad: two loads and addresses instead of eight.
+    const auto read_codes = [&](int stage, std::uint32_t part) {
+      const std::uint32_t at =
+          (static_cast<std::uint32_t>(stage) * kStageBytes + rows.codes_at) ^ part * kChunkBytes;
       MOEBENCH_UNROLL
-      for (int i = 0; i < kProducts; ++i) {
-        const int at = first ^ i * 16;
-        low[i] = *reinterpret_cast<const std::uint32_t*>(codes + at);
-        high[i] = *reinterpret_cast<const std::uint32_t*>(codes + (at ^ kOtherRow));
+      for (int i = 0; i < kProducts; i += 2) {
+        std::uint32_t words[4];
+        gpu::load_matrices(words, s_.stages[0] + (at ^ i * 16));
+        low[i] = words[0];
+        high[i] = words[1];
+        low[i + 1] = words[2];
+        high[i + 1] = words[3];
       }
     };
     const auto decode_row = [](std::uint32_t codes, std::uint32_t& even, std::uint32_t& odd) {
@@ -600,16 +611,15 @@ class Float8Products {
       odd = (codes & 0x80808080U) | (codes >> 2 & 0x1c1c1c1cU);
     };
 
-    read_scales(0);
+    read_scales();
     gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
     read_codes(ring.stage, 0);
+    int left = num_chunks_;
     MOEBENCH_NO_UNROLL
-    for (int step = 0; step < num_steps_; ++step) {
+    while (left > 0) {
       const auto [stage, inputs] = take_stage(ring);
       MOEBENCH_UNROLL
       for (int part = 0; part < kStageChunks; ++part) {
-        const int chunk = step * kStageChunks + part;
-        if (part > 0 && chunk == num_chunks_) break;
         MOEBENCH_UNROLL
         for (int i = 0; i < kProducts; ++i) {
           auto& weights = a[i % 2];
@@ -617,21 +627,20 @@ class Float8Products {
           decode_row(high[i], weights[1], weights[3]);
           gpu::wgmma_wait<0>(d);
           add(d, i == 0 ? before : scales[i - 1], totals);  // the first time zeros
-          if (i == 0 && part == 0) release_before(stage, step > 0);
+          if (i == 0 && part == 0) release_before(stage, left < num_chunks_);
           gpu::wgmma_fence(weights, d);
           multiply_digits(d, weights, inputs + (part * kInputBytes + i * kProductBytes) / 16,
                           false);
         }
         before = scales[kProducts - 1];
+        if (--left == 0) break;
         // What takes long, while products run.
-        read_scales(chunk + 1);
-        if (chunk + 1 < num_chunks_) {
-          if (part + 1 == kStageChunks) {
-            gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
-            read_codes(ring.stage, 0);
-          } else {
-            read_codes(stage, part + 1);
-          }
+        read_scales();
+        if (part + 1 == kStageChunks) {
+          gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
+          read_codes(ring.stage, 0);
+        } else {
+          read_codes(stage, part + 1);
         }
       }
     }
@@ -660,23 +669,26 @@ class Float8Products {
     std::uint32_t own = 0;  // ahead: of the lane's block, of the chunk after the next
     std::uint32_t next_base = 0;
     std::uint32_t next_less = 0;
-    const auto compare_ahead = [&](int chunk) {
+    const auto compare_ahead = [&] {
       next_base = compare_scales(own, next_less);
-      own = rows.read_scales(chunk + 1);
+      own = rows.read_scales();
     };
-    const auto read_scales = [&](int chunk) {
+    const auto read_scales = [&] {
       base_under_way = base;
       if constexpr (kFoldsAhead) {
         base = next_base;
         read_tables(s_.tables, next_less, of_low, of_high);
       } else {
-        base = fold_scales(rows.read_scales(chunk), s_.tables, of_low, of_high);
+        base = fold_scales(rows.read_scales(), s_.tables, of_low, of_high);
       }
     };
     // `part`: which of a stage's chunks.
-    const auto read_codes = [&](int stage, int part) {
+    const auto read_codes = [&](int stage, std::uint32_t part) {
+      // From an address in one of a lane's rows to that of the same codes in the other: what
+      // differs, with the swizzle, which is that of both rows for 64 bytes.
+      constexpr std::uint32_t kOtherRow = kStageChunks == 1 ? kRowBytes : kRowBytes + 16;
       const unsigned char* codes = s_.stages[stage];
-      const int at = rows.codes_at ^ part * kChunkBytes ^ gpu::lane_id() % 4 * 16;
+      const std::uint32_t at = rows.codes_at ^ part * kChunkBytes;
       low = *reinterpret_cast<const uint4*>(codes + at);
       high = *reinterpret_cast<const uint4*>(codes + (at ^ kOtherRow));
     };
@@ -690,10 +702,10 @@ class Float8Products {
     };
 
     if constexpr (kFoldsAhead) {
-      own = rows.read_scales(0);
-      compare_ahead(0);
+      own = rows.read_scales();
+      compare_ahead();
     }
-    read_scales(0);
+    read_scales();
     gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
     read_codes(ring.stage, 0);
     MOEBENCH_NO_UNROLL
@@ -712,7 +724,7 @@ class Float8Products {
           decode_row(gpu::word_of(high, i), of_high, weights[1], weights[3]);
           if (i == 0) {
             gpu::wgmma_wait<0>(d);
-            add(d, base_under_way, totals);  // the first time zeros
+            add(d, base_under_way << kToBf16, totals);  // the first time zeros
             if (part == 0) release_before(stage, step > 0);
             gpu::wgmma_fence(weights, d);
           } else {
@@ -720,9 +732,9 @@ class Float8Products {
           }
           multiply_digits(d, weights, inputs + (part * kInputBytes + i * kProductBytes) / 16,
                           i > 0);
-          if (kFoldsAhead && i == 1) compare_ahead(chunk + 1);
+          if (kFoldsAhead && i == 1) compare_ahead();
         }
-        read_scales(chunk + 1);
+        read_scales();
         if (chunk + 1 < num_chunks_) {
           if (part + 1 == kStageChunks) {
             gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
@@ -734,7 +746,7 @@ class Float8Products {
       }
     }
     gpu::wgmma_wait<0>(d);
-    add(d, base_under_way, totals);
+    add(d, base_under_way << kToBf16, totals);
     release_before(ring.stage, true);
   }
 

@@ -205,6 +205,11 @@ T shuffle(unsigned mask, T value, int lane, Where at = Where::current()) {
   return simt::shuffle_from(mask, value, lane & 31, at);
 }
 template <class T>
+T shuffle_quad(unsigned mask, T value, int place, Where at = Where::current()) {
+  return simt::shuffle_from(mask, value, static_cast<int>(simt::current->lane) / 4 * 4 + place % 4,
+                            at);
+}
+template <class T>
 T shuffle_up(unsigned mask, T value, int lanes, Where at = Where::current()) {
   const int source = static_cast<int>(simt::current->lane) - lanes;
   return simt::shuffle_from(mask, value,
