@@ -184,6 +184,7 @@ MOEBENCH_DEVICE void wgmma_wait(Accumulators&... accumulators) {
 
 #define MOEBENCH_D4 "%0, %1, %2, %3"
 #define MOEBENCH_D8 MOEBENCH_D4 ", %4, %5, %6, %7"
+#define MOEBENCH_D12 MOEBENCH_D8 ", %8, %9, %10, %11"
 #define MOEBENCH_D16 MOEBENCH_D8 ", %8, %9, %10, %11, %12, %13, %14, %15"
 #define MOEBENCH_D32 \
   MOEBENCH_D16       \
@@ -205,6 +206,7 @@ MOEBENCH_DEVICE void wgmma_wait(Accumulators&... accumulators) {
   ", %127"
 #define MOEBENCH_OUT4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define MOEBENCH_OUT8(i) MOEBENCH_OUT4(i), MOEBENCH_OUT4(i + 4)
+#define MOEBENCH_OUT12(i) MOEBENCH_OUT8(i), MOEBENCH_OUT4(i + 8)
 #define MOEBENCH_OUT16(i) MOEBENCH_OUT8(i), MOEBENCH_OUT8(i + 8)
 #define MOEBENCH_OUT32(i) MOEBENCH_OUT16(i), MOEBENCH_OUT16(i + 16)
 #define MOEBENCH_OUT48(i) MOEBENCH_OUT32(i), MOEBENCH_OUT16(i + 32)
@@ -234,6 +236,7 @@ MOEBENCH_DEVICE void wgmma_wait(Accumulators&... accumulators) {
 #define MOEBENCH_WGMMA_SHARED_SIZES(type, flags)          \
   MOEBENCH_WGMMA_SHARED(8, 4, type, flags, 4, 5, 6)       \
   MOEBENCH_WGMMA_SHARED(16, 8, type, flags, 8, 9, 10)     \
+  MOEBENCH_WGMMA_SHARED(24, 12, type, flags, 12, 13, 14)  \
   MOEBENCH_WGMMA_SHARED(32, 16, type, flags, 16, 17, 18)  \
   MOEBENCH_WGMMA_SHARED(64, 32, type, flags, 32, 33, 34)  \
   MOEBENCH_WGMMA_SHARED(96, 48, type, flags, 48, 49, 50)  \
@@ -243,6 +246,7 @@ MOEBENCH_DEVICE void wgmma_wait(Accumulators&... accumulators) {
 #define MOEBENCH_WGMMA_REGISTERS_SIZES(type, flags)                        \
   MOEBENCH_WGMMA_REGISTERS(8, 4, type, flags, 4, 5, 6, 7, 8, 9)            \
   MOEBENCH_WGMMA_REGISTERS(16, 8, type, flags, 8, 9, 10, 11, 12, 13)       \
+  MOEBENCH_WGMMA_REGISTERS(24, 12, type, flags, 12, 13, 14, 15, 16, 17)    \
   MOEBENCH_WGMMA_REGISTERS(32, 16, type, flags, 16, 17, 18, 19, 20, 21)    \
   MOEBENCH_WGMMA_REGISTERS(64, 32, type, flags, 32, 33, 34, 35, 36, 37)    \
   MOEBENCH_WGMMA_REGISTERS(96, 48, type, flags, 48, 49, 50, 51, 52, 53)    \
@@ -251,8 +255,8 @@ MOEBENCH_DEVICE void wgmma_wait(Accumulators&... accumulators) {
   MOEBENCH_WGMMA_REGISTERS(256, 128, type, flags, 128, 129, 130, 131, 132, 133)
 
 // d = a b^T, + d if `accumulate`, with a [64, 16] and b [N, 16] of bf16; N = 2 kRegisters is one of
-// 8, 16, 32, 64, 96, 128, 192, 256. Not before wgmma_wait may a thread use d, or change a and b.
-// Thread 32 w + l of the four warps, with g = l / 4 and t = l % 4, holds in d[4 j .. 4 j + 3]
+// 8, 16, 24, 32, 64, 96, 128, 192, 256. Not before wgmma_wait may a thread use d, or change a and
+// b. Thread 32 w + l of the four warps, with g = l / 4 and t = l % 4, holds in d[4 j .. 4 j + 3]
 // columns 8 j + 2 t and the next of row 16 w + g, then those of row 16 w + g + 8.
 template <int kRegisters>
 MOEBENCH_DEVICE void wgmma_bf16(float (&d)[kRegisters], std::uint64_t a_tile, std::uint64_t b_tile,

@@ -353,11 +353,14 @@ class Float8Products {
     product.index += static_cast<int>(gridDim.x);
     return find(product);
   }
-  // The number of tokens of the wgmma that so many take. Each is code of its own: with three ptxas
-  // keeps values in local memory.
-  static constexpr int kFewer = kMostTokens == 96 ? 64 : kMostTokens / 2;
+  // The numbers of tokens of the wgmma that as many take, or fewer. Each is code of its own: with
+  // three ptxas keeps values in local memory, but where scales are not folded.
+  static constexpr int kFewer = kMostTokens == 96             ? 64
+                                : kMostTokens == 32 && kFolds ? 24
+                                                              : kMostTokens / 2;
+  static constexpr int kMiddle = kMostTokens == 32 ? 24 : kFewer;
   MOEBENCH_DEVICE static int product_tokens(int count) {
-    return count > kFewer ? kMostTokens : kFewer;
+    return count > kMiddle ? kMostTokens : count > kFewer ? kMiddle : kFewer;
   }
 
   // ---- Copies, by one thread
@@ -474,6 +477,9 @@ class Float8Products {
         }
       } else {
         if (tokens == kMostTokens) multiply<kMostTokens>(scales_turn.stage, ring, visit);
+        if constexpr (kMiddle != kFewer) {
+          if (tokens == kMiddle) multiply<kMiddle>(scales_turn.stage, ring, visit);
+        }
         if (tokens == kFewer) multiply<kFewer>(scales_turn.stage, ring, visit);
       }
       release(s_.scales_empty[scales_turn.stage]);

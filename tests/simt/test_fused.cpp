@@ -379,13 +379,13 @@ TEST_CASE("moe_experts: cuda_grouped_fp8 and its like multiply tiles of every si
     std::int64_t experts, hidden, intermediate, tokens, top_k;
   };
   // Chunks of columns that are whole and that are not, one and several; rows that end inside 64,
-  // and that leave four warps without any; products of 8, 16, 32, 64 and 96 tokens, each as the
+  // and that leave four warps without any; products of 8, 16, 24, 32, 64 and 96 tokens, each as the
   // most of a tile and as the fewer; several tiles of an expert; so few pairs that two or three
   // groups of warps have a tile's rows.
-  const Case cases[] = {{8, 160, 96, 12, 2}, {4, 320, 160, 10, 2},  {4, 96, 192, 45, 2},
-                        {3, 64, 32, 36, 2},  {4, 448, 320, 48, 2},  {2, 256, 128, 48, 1},
-                        {2, 160, 96, 70, 1}, {2, 288, 224, 130, 1}, {2, 64, 32, 230, 1},
-                        {4, 64, 96, 3, 1},   {4, 160, 96, 1, 2}};
+  const Case cases[] = {{8, 160, 96, 12, 2},  {4, 320, 160, 10, 2}, {4, 96, 192, 45, 2},
+                        {4, 288, 96, 23, 2},  {3, 64, 32, 36, 2},   {4, 448, 320, 48, 2},
+                        {2, 256, 128, 48, 1}, {2, 160, 96, 70, 1},  {2, 288, 224, 130, 1},
+                        {2, 64, 32, 230, 1},  {4, 64, 96, 3, 1},    {4, 160, 96, 1, 2}};
   for (const Case& c : cases) {
     INFO(c.tokens << " tokens, " << c.hidden << ", " << c.intermediate);
     RandomStream random(14);
@@ -420,7 +420,7 @@ TEST_CASE("moe_experts: cuda_grouped_fp8 gives a token the same bits in every ba
       CHECK(same_bits(some, {all.begin(), all.begin() + tokens * 160}));
     }
   };
-  check(48, {1, 9, 33});
+  check(48, {1, 9, 21, 24, 30, 33});  // expert 2 has all: products of 8, 16, 24, 24, 32, 32 and 16
   check(130, {49, 80});
 }
 
@@ -436,7 +436,7 @@ TEST_CASE("moe_experts: cuda_grouped_folded_32_fp8 folds scales from tiles of 32
   const auto of = [&](const char* variant, std::int64_t tokens) {
     return experts_with(variant, gate_up, down, tokens, 2, pool);
   };
-  for (const std::int64_t tokens : {3, 20, 21, 48, 49, 70, 110}) {
+  for (const std::int64_t tokens : {3, 20, 21, 27, 48, 49, 70, 110}) {
     INFO(tokens << " tokens");
     const auto got = of("cuda_grouped_folded_32_fp8", tokens);
     const bool in_tiles_of_32 = tokens > 20 && tokens <= 48;
@@ -459,7 +459,7 @@ TEST_CASE("moe_experts: chunks and blocks of float8 have one way to sum for ever
   const bool folds = GENERATE(true, false);
   const char* variant = folds ? "cuda_grouped_chunks_fp8" : "cuda_grouped_blocks_fp8";
   const auto all = experts_with(variant, gate_up, down, 190, 2, pool);
-  for (const std::int64_t tokens : {1, 3, 8, 33, 70, 130}) {
+  for (const std::int64_t tokens : {1, 3, 8, 22, 30, 33, 70, 130}) {
     INFO(variant << ", " << tokens << " tokens");
     const auto some = experts_with(variant, gate_up, down, tokens, 2, pool);
     CHECK(same_bits(some, {all.begin(), all.begin() + tokens * 288}));

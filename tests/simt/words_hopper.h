@@ -78,8 +78,8 @@ template <simt::Element kElement, int kRegisters>
 void wgmma(float (&d)[kRegisters], std::uint64_t a_tile, const std::uint32_t* a,
            std::uint64_t b_tile, bool accumulate, Where at) {
   constexpr int n = kRegisters * 2;
-  static_assert(n == 8 || n == 16 || n == 32 || n == 64 || n == 96 || n == 128 || n == 192 ||
-                n == 256);
+  static_assert(n == 8 || n == 16 || n == 24 || n == 32 || n == 64 || n == 96 || n == 128 ||
+                n == 192 || n == 256);
   simt::wgmma({kElement, n, a_tile, a, b_tile, d, accumulate}, at);
 }
 template <int kRegisters>
