@@ -55,7 +55,7 @@ SUITE_PLANS_20B="$SUITE_PLANS,
              '"default": "fast", "attention": "cuda_decode_stream_mma+cuda_flash_wgmma"' "$FP8_DENSE")"
 PROMPT_ATTENTION="cuda_flash_mma cuda_flash_wgmma"
 # Experts of MXFP4 that differ in how a tile is summed, or in how it comes from memory.
-FLOAT8_EXPERTS="cuda_grouped_fp8 cuda_grouped_folded_32_fp8 cuda_grouped_chunks_fp8 cuda_grouped_blocks_fp8 cuda_grouped_short_fp8"
+FLOAT8_EXPERTS="cuda_grouped_fp8 cuda_grouped_ahead_fp8 cuda_grouped_folded_32_fp8 cuda_grouped_chunks_fp8 cuda_grouped_blocks_fp8 cuda_grouped_short_fp8"
 # compute-sanitizer's tools, in the order of what they alone can find here: bounds are checked on every
 # shape, the rest on small ones. The first two come before anything is timed, the others at the end.
 TOOLS_FIRST=${TOOLS_FIRST-memcheck racecheck}

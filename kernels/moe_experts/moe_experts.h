@@ -78,6 +78,7 @@ using Variant = moebench::Variant<Problem, Args>;
   X(cuda_grouped_blocks_fp8)                  \
   X(cuda_grouped_chunks_fp8)                  \
   X(cuda_grouped_folded_32_fp8)               \
+  X(cuda_grouped_ahead_fp8)                   \
   X(cuda_grouped_short_fp8)                   \
   X(cuda_dequantise_cublaslt)
 MOEBENCH_VARIANTS(MOEBENCH_MOE_EXPERTS_VARIANTS, MOEBENCH_MOE_EXPERTS_CUDA_VARIANTS)

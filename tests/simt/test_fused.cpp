@@ -401,8 +401,10 @@ TEST_CASE("moe_experts: cuda_grouped_fp8 and its like multiply tiles of every si
       CHECK_FALSE(same_bits(got, experts_with("cuda_grouped_registers_bf16", gate_up, down,
                                               c.tokens, c.top_k, pool)));
     }
-    CHECK(same_bits(experts_with("cuda_grouped_short_fp8", gate_up, down, c.tokens, c.top_k, pool),
-                    experts_with("cuda_grouped_fp8", gate_up, down, c.tokens, c.top_k, pool)));
+    for (const char* variant : {"cuda_grouped_short_fp8", "cuda_grouped_ahead_fp8"}) {
+      CHECK(same_bits(experts_with(variant, gate_up, down, c.tokens, c.top_k, pool),
+                      experts_with("cuda_grouped_fp8", gate_up, down, c.tokens, c.top_k, pool)));
+    }
   }
 }
 
@@ -489,8 +491,9 @@ TEST_CASE("moe_experts: cuda_grouped_fp8 in every schedule") {
       const WithSettings with(settings);
       CHECK(same_bits(experts_with("cuda_grouped_fp8", gate_up, down, tokens, 2, pool), once));
       if (tokens > 36) continue;  // the same kernels
-      CHECK(
-          same_bits(experts_with("cuda_grouped_short_fp8", gate_up, down, tokens, 2, pool), once));
+      for (const char* variant : {"cuda_grouped_short_fp8", "cuda_grouped_ahead_fp8"}) {
+        CHECK(same_bits(experts_with(variant, gate_up, down, tokens, 2, pool), once));
+      }
     }
   }
   // Tiles that it sums in the other way.
