@@ -40,7 +40,8 @@ INVARIANT_BLOCKS="$(plan_of "invariant, blocks" \
   '"default": "invariant", "moe_experts": "cuda_grouped_blocks_fp8"' '"kv": "bf16"')"
 FUSED="$(plan_of "as shipped, fused" '"default": "fast"' '"kv": "bf16", "fuse": true')"
 WAITS="$(plan_of "as shipped, no overlap" '"default": "fast"' '"kv": "bf16", "overlap": false')"
-SHORT="$(plan_of "as shipped, short copies" '"default": "fast", "moe_experts": "cuda_grouped_short_fp8"' '"kv": "bf16"')"
+READERS="$(plan_of "as shipped, readers" \
+  '"default": "fast", "moe_experts": "cuda_one_launch_readers_int8+cuda_grouped_fp8"' '"kv": "bf16"')"
 FP8_DENSE='"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"'
 LOAD_PLANS="$AS_SHIPPED"
 SUITE_PLANS="$AS_SHIPPED,
@@ -48,7 +49,7 @@ SUITE_PLANS="$AS_SHIPPED,
 SUITE_PLANS_20B="$SUITE_PLANS,
            $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
            $WAITS,
-           $SHORT,
+           $READERS,
            $INVARIANT_BLOCKS,
            $(plan_of "fp8 dense" '"default": "fast"' "$FP8_DENSE"),
            $(plan_of "fp8 dense, launches apart" \

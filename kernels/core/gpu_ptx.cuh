@@ -92,6 +92,13 @@ MOEBENCH_DEVICE std::uint32_t byte_permute(std::uint32_t low, std::uint32_t high
   return bytes;
 }
 
+// word >> 16, by the pipe of multiplications, where the one of shifts has enough to do.
+MOEBENCH_DEVICE std::uint32_t high_half(std::uint32_t word) {
+  std::uint32_t half;
+  asm("dp2a.lo.u32.u32 %0, %1, %2, %3;" : "=r"(half) : "r"(word), "r"(0x100U), "r"(0U));
+  return half;
+}
+
 // ---- Numbers: every narrowing rounds to nearest, ties to even ---------------------------------
 MOEBENCH_DEVICE std::uint32_t pack_bf16(float first, float second) {
   std::uint32_t pair;

@@ -2,19 +2,19 @@
 // norm, router's product and choice, gate and up, down, for one token in one launch that keeps
 // memory busy from the choice to the end. Hopper, MXFP4 experts.
 //
-// One block an SM, of two teams of six warps that multiply, three that read activations, and one
-// that chooses the experts and then asks for weights. A tile is up to 24 rows of an expert with
-// their scales, two bulk copies into a stage of one ring; a team takes all of a tile, each of its
-// warps some of the columns. All tiles of gate and up are asked for and, without a pause, those of
-// down: they do not depend on activations, and pile up in the ring while blocks wait for each
-// other. What is under way is bounded, since what is asked for early makes later what is asked for
-// late.
+// One block an SM, of two teams of six warps that multiply and one warp that chooses the experts
+// and then asks for weights. A tile is up to 24 rows of an expert with their scales, two bulk
+// copies into a stage of one ring; a team takes all of a tile, each of its warps some of the
+// columns. All tiles of gate and up are asked for and, without a pause, those of down: they do not
+// depend on activations, and pile up in the ring while blocks wait for each other. What is under
+// way is bounded, since what is asked for early makes later what is asked for late.
 //
 // Arithmetic. Codes become signed bytes, twice their value, by two looks into tables of eight: byte
 // i of byte_permute(table, codes) is table[c], or 0 for codes with a sign; the same with signs
 // turned over is -v for those with a sign, and -1 for the others but zero, so that the first table
 // has v + 1. Both are multiplied, into the same sums: warps wait for what permutes bytes, shifts
-// and joins them, which an SM issues at half the rate of other instructions, and not for IMMA.
+// and joins them, which an SM issues at half the rate of other instructions, and not for IMMA. So
+// a word's high half comes from a dot product, which another pipe does.
 // Inputs are 14 bits and a sign of the largest of 32 as two signed bytes. Sums over a block of 32
 // are exact.
 //
@@ -23,16 +23,21 @@
 // the lane that gets them has its scale. A warp takes the same four steps of 128 columns of every
 // row of its team.
 //
-// One piece of code multiplies all tiles, of gate and up and of down: an SM holds some 128 KB of
-// instructions, and the launches of a layer together should not have more. Of 132 blocks one has
-// 44 or 40 rows of an expert's gate and up in gpt-oss, two tiles, and 22 of down, one.
+// One piece of code multiplies all tiles, of gate and up and of down: it had five, and a layer took
+// longer the more instructions its launches had together, 99 KB here and 66 KB before it, as if an
+// SM did not hold them. Of 132 blocks one has 44 or 40 rows of an expert's gate and up in gpt-oss,
+// two tiles, and 22 of down, one.
 //
 // A. The first eight warps normalise the whole row; the router's product is dealt out to warps; the
 //    last warp reads all sums and chooses.
 // B. Gate and up go expert by expert, and those of the first two are shown to all blocks while
-//    those of the others are multiplied. Three warps read them meanwhile.
-// C. Down of the first two, one a team, fills the time until the activations of the others are
-//    there; then down of those.
+//    those of the others are multiplied. At their end a block says so.
+// C. Down of the first two, one a team, fills the time until all blocks have said it; then down of
+//    the others.
+//
+// cuda_one_launch_readers_int8 has three more warps, which make digits of the first two experts'
+// activations during B, and teams that wait for the others' words and not for what blocks say. It
+// has not been timed yet.
 //
 // Where nothing is to be routed, x and the choice are given. What the router's part does not take
 // is refused; other experts run as cuda_digits_fp8.
@@ -49,8 +54,10 @@ constexpr int kTeamWarps = 6;
 constexpr int kTeamThreads = kTeamWarps * gpu::kWarp;
 constexpr int kWarps = kTeams * kTeamWarps;  // that multiply
 constexpr int kMultipliers = kWarps * gpu::kWarp;
-constexpr int kReaders = 3;  // warps that read what the first round has activated
-constexpr int kThreads = kMultipliers + gpu::kWarp + kReaders * gpu::kWarp;
+// kReads: with warps that read what the first round has activated.
+constexpr int kReaders = 3;
+template <bool kReads>
+constexpr int kThreads = kMultipliers + (kReads ? 1 + kReaders : 1) * gpu::kWarp;
 constexpr int kWarpSteps = kSteps / kTeamWarps;
 static_assert(kSteps % kTeamWarps == 0 && kUnits == kMultipliers);
 // A round has a pair a team.
@@ -168,8 +175,14 @@ constexpr int kMultipliedBarrier = 5;
 // come to the next before the last has come to this.
 MOEBENCH_DEVICE int round_barrier(int round) { return 6 + round * kTeams + team_id(); }
 // The last warp lists the tiles while the others normalise.
-MOEBENCH_DEVICE void say_tiles_are_listed() { gpu::arrive_named(4, kThreads); }
-MOEBENCH_DEVICE void await_tiles() { gpu::sync_named(4, kThreads); }
+template <bool kReads>
+MOEBENCH_DEVICE void say_tiles_are_listed() {
+  gpu::arrive_named(4, kThreads<kReads>);
+}
+template <bool kReads>
+MOEBENCH_DEVICE void await_tiles() {
+  gpu::sync_named(4, kThreads<kReads>);
+}
 // When that warp has said what down's rows end with, and the others have multiplied down.
 constexpr int kEndsBarrier = 6 + kRounds * kTeams;
 MOEBENCH_DEVICE void say_ends() { gpu::arrive_named(kEndsBarrier, kMultipliers + gpu::kWarp); }
@@ -177,9 +190,16 @@ MOEBENCH_DEVICE void sync_ends() { gpu::sync_named(kEndsBarrier, kMultipliers + 
 // Before a block arrives, all that look at the turn must have seen it: in a block without rows of
 // gate and up nothing else says so. By the warps that do not multiply, which go on; and by the
 // arriver's.
-constexpr int kSeeTurn = (2 + kReaders) * gpu::kWarp;
-MOEBENCH_DEVICE void say_turn_is_seen() { gpu::arrive_named(3, kSeeTurn); }
-MOEBENCH_DEVICE void await_turn_is_seen() { gpu::sync_named(3, kSeeTurn); }
+template <bool kReads>
+constexpr int kSeeTurn = kThreads<kReads> - kMultipliers + gpu::kWarp;
+template <bool kReads>
+MOEBENCH_DEVICE void say_turn_is_seen() {
+  gpu::arrive_named(3, kSeeTurn<kReads>);
+}
+template <bool kReads>
+MOEBENCH_DEVICE void await_turn_is_seen() {
+  gpu::sync_named(3, kSeeTurn<kReads>);
+}
 
 // ---- The warp that chooses, and asks for weights ------------------------------------------------
 
@@ -268,13 +288,13 @@ MOEBENCH_DEVICE void ask(const Work& work, const Tiles& tiles, const Told& told)
   }
 }
 
-template <bool kRoutes>
+template <bool kRoutes, bool kReads>
 MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
   MOEBENCH_SHARED(float, logits, [kMostExperts]);
   const int lane = gpu::lane_id();
   Tiles& tiles = shared().tiles;
   list_tiles(work, tiles);
-  say_tiles_are_listed();
+  say_tiles_are_listed<kReads>();
   if constexpr (kRoutes) {
     const Router& router = work.router;
     float bias[kHeldExperts] = {};
@@ -288,7 +308,7 @@ MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
     gpu::wait_for_previous_kernel();
     const unsigned turn = gpu::grid_turn(&work.signals->turn);
     await_logits(router, work.signals->at[turn], bias, logits);
-    say_turn_is_seen();
+    say_turn_is_seen<kReads>();
     gpu::sync_warp();
     fused::choose_experts<kHeldExperts>(logits, router.num_experts, work.num_pairs, told.expert_ids,
                                         told.expert_weights);
@@ -298,7 +318,7 @@ MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
       told.expert_ids[lane] = gpu::load_constant(work.expert_ids + lane);
       told.expert_weights[lane] = gpu::load_constant(work.expert_weights + lane);
     }
-    say_turn_is_seen();
+    say_turn_is_seen<kReads>();
   }
   gpu::sync_warp();
   locate_tiles(work, told.expert_ids, tiles);
@@ -426,17 +446,6 @@ MOEBENCH_DEVICE std::uint32_t bytes_of(const Table& table, std::uint32_t codes) 
   return gpu::byte_permute(table.first, table.last, codes);
 }
 
-// The high half of a word, by an instruction of the pipe that multiplies.
-MOEBENCH_DEVICE std::uint32_t high_half(std::uint32_t word) {
-#ifdef __CUDACC__
-  std::uint32_t half;
-  asm("dp2a.lo.u32.u32 %0, %1, %2, %3;" : "=r"(half) : "r"(word), "r"(0x100U), "r"(0U));
-  return half;
-#else
-  return word >> 16;
-#endif
-}
-
 // Tile `number`, in the ring's stage `at`, by the team's columns of digits in `place`: what the
 // warp has of its rows, to `totals`. Calls prepare() when the first codes are loaded: then digits
 // must be there.
@@ -485,9 +494,9 @@ MOEBENCH_DEVICE void multiply_tile(const Work& work, const Tables& tables, const
           const std::uint32_t word = gpu::word_of(codes[j][r], i);
           const std::uint32_t turned = word ^ kSigns;
           plus[r][0] = bytes_of(tables.plus_one, word);
-          plus[r][1] = bytes_of(tables.plus_one, high_half(word));
+          plus[r][1] = bytes_of(tables.plus_one, gpu::high_half(word));
           minus[r][0] = bytes_of(tables.minus, turned);
-          minus[r][1] = bytes_of(tables.minus, high_half(turned));
+          minus[r][1] = bytes_of(tables.minus, gpu::high_half(turned));
         }
         const std::uint32_t b[2] = {columns.digits[j][2 * i], columns.digits[j][2 * i + 1]};
         gpu::multiply_int8(first[j], {plus[0][0], plus[1][0], plus[0][1], plus[1][1]}, b);
@@ -668,8 +677,8 @@ MOEBENCH_DEVICE void read_activations(const Work& work, unsigned turn, int pair,
 MOEBENCH_DEVICE void read_first_round(const Work& work, const Told& told) {
   gpu::wait_for_previous_kernel();
   const unsigned turn = gpu::grid_turn(&work.signals->turn);
-  say_turn_is_seen();
-  await_tiles();  // and the place is free where digits go
+  say_turn_is_seen<true>();
+  await_tiles<true>();  // and the place is free where digits go
   const Tiles& tiles = shared().tiles;
   // No use in asking sooner.
   if (tiles.gate_up > 0) gpu::mbarrier_wait(&told.full[tiles.gate_up - 1], 0);
@@ -685,9 +694,10 @@ MOEBENCH_DEVICE void read_first_round(const Work& work, const Told& told) {
 
 // All products of the block's rows: rounds of gate and up, in which the teams take turns at tiles,
 // then rounds of down, in which each takes those of a pair.
+template <bool kReads>
 MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tables& tables,
                                   const unsigned (&turn)[1]) {
-  await_tiles();
+  await_tiles<kReads>();
   const Tiles& tiles = shared().tiles;
   const auto thread = static_cast<int>(threadIdx.x);
   // The team's first tile of a round of gate and up, and the end of all teams'.
@@ -703,10 +713,20 @@ MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tabl
     const bool is_down = phase >= kRounds;
     const int pair = (phase - kRounds) * kTeams + team_id();  // of down
     if (phase == 2 * kRounds - 1) {
-      clear<kMultipliers>(work.signals->at[turn[0] ^ 1]);
+      if constexpr (kReads) {
+        clear<kMultipliers>(work.signals->at[turn[0] ^ 1]);
+      } else {
+        if (thread == kArriver) gpu::wait_for_grid(&work.signals->turn, turn[0]);
+        sync_multipliers();
+      }
       gpu::let_next_kernel_start();
     }
-    if (is_down && pair >= work.num_pairs) continue;
+    if (is_down && (pair >= work.num_pairs || tiles.of_down == 0)) continue;
+    bool waits_for_digits = is_down;
+    const auto read_pair = [&] {
+      read_activations(work, turn[0], pair, team_warp(), 1 + team_id());
+    };
+    if (!kReads && is_down) read_pair();
     int next = is_down ? tiles.gate_up + pair * tiles.of_down : first_of(phase);
     const int end = is_down ? next + tiles.of_down : end_of(phase + 1);
     float bias = 0;
@@ -720,17 +740,16 @@ MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tabl
     const LanePlaces places(is_down ? work.down.first : work.gate_up.first, work.ring.scales_at);
     Place at;
     at.move(work.ring, next);
-    bool waits_for_digits = is_down;
     MOEBENCH_NO_UNROLL
     while (next < end) {
       float(&totals)[kTeamWarps][kTileRows] =
           is_down ? shared().totals[1][next - tiles.gate_up] : shared().totals[0][next];
       multiply_tile(work, tables, told, next, is_down ? 1 + team_id() : 0, places, at,
                     totals[team_warp()], [&] {
-                      if (!waits_for_digits) return;
+                      if (!kReads || !waits_for_digits) return;
                       waits_for_digits = false;
                       if (phase == kRounds) return gpu::mbarrier_wait(told.digits, 0);
-                      read_activations(work, turn[0], pair, team_warp(), 1 + team_id());
+                      read_pair();
                     });
       const int step = is_down ? 1 : kTeams;
       at.move(work.ring, step);
@@ -741,12 +760,13 @@ MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tabl
     if (phase < kRounds - 1) continue;
     if (gpu::warp_id() == kArriver / gpu::kWarp) {
       gpu::sync_named(kMultipliedBarrier, kMultipliers);
-      await_turn_is_seen();
+      await_turn_is_seen<kReads>();
       if (thread == kArriver) gpu::arrive_at_grid(&work.signals->turn);
     } else {
       gpu::arrive_named(kMultipliedBarrier, kMultipliers);
     }
   }
+  if constexpr (!kReads) clear<kMultipliers>(work.signals->at[turn[0] ^ 1]);
   // Outputs of the block's rows.
   const Share share(work.down.first.rows);
   constexpr int kWarpRows = gpu::kWarp / kMostPairs;
@@ -765,8 +785,9 @@ MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tabl
   if (has_row && pair == 0) work.out[share.begin + row] = sum;
 }
 
-template <bool kRoutes>
-__global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CONSTANT Work work) {
+template <bool kRoutes, bool kReads>
+__global__ void MOEBENCH_BOUNDS(kThreads<kReads>, 1)
+    one_launch_stream(MOEBENCH_GRID_CONSTANT Work work) {
   MOEBENCH_SHARED(gpu::Mbarrier, barriers, [2 * kMostTiles + kMostStages + 1]);
   MOEBENCH_SHARED(std::int32_t, expert_ids, [kMostPairs]);
   MOEBENCH_SHARED(float, expert_weights, [kMostPairs]);
@@ -781,7 +802,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CON
     if (lane == 0) gpu::mbarrier_init(told.digits, kReaders);
     gpu::fence_mbarrier_init();
   }
-  if (threadIdx.x == kMultipliers + gpu::kWarp) {
+  if (threadIdx.x == 0) {
     for (Tables& tables : shared().tables) {
       tables = {{0x04030200U, 0x0d090705U}, {0xfdfeff00U, 0xf4f8fafcU}};
     }
@@ -789,8 +810,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CON
   }
   gpu::sync_threads();
   if (!multiplies) {
-    if (gpu::warp_id() > kWarps) return read_first_round(work, told);
-    return choose_and_ask<kRoutes>(work, told);
+    if (kReads && gpu::warp_id() > kWarps) return read_first_round(work, told);
+    return choose_and_ask<kRoutes, kReads>(work, told);
   }
   Inputs inputs;
   if constexpr (kRoutes) {
@@ -804,7 +825,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch_stream(MOEBENCH_GRID_CON
   store_digits(0, own_unit(), inputs.x);
   sync_multipliers();
   const Tables tables = shared().tables[gpu::lane_id() % 2];
-  multiply_all(work, told, tables, turn);
+  multiply_all<kReads>(work, told, tables, turn);
 }
 
 // The ring for such rows; of no stages if there is no room.
@@ -849,6 +870,7 @@ bool takes(const Args& args) {
                 args.gate_up.count, args.expert_ids.shape[1]});
 }
 
+template <bool kReads>
 void run(const Args& args, Context& context) {
   const bool routes = has_router(args);
   if (!routes && !takes(args)) return cuda_digits_fp8.run(args, context);
@@ -858,39 +880,53 @@ void run(const Args& args, Context& context) {
                   ring_for(args.gate_up.cols, args.down.cols), most < kMostF16};
   const std::size_t bytes = kRingAt + static_cast<std::size_t>(work.ring.stages) *
                                           static_cast<std::size_t>(work.ring.stage_bytes);
-  gpu::launch(routes ? one_launch_stream<true> : one_launch_stream<false>,
+  const char* const name =
+      kReads   ? routes ? "moe_experts/cuda_one_launch_readers_int8 (with the router)"
+                        : "moe_experts/cuda_one_launch_readers_int8"
+      : routes ? "moe_experts/cuda_one_launch_stream_int8 (with the router)"
+               : "moe_experts/cuda_one_launch_stream_int8";
+  gpu::launch(routes ? one_launch_stream<true, kReads> : one_launch_stream<false, kReads>,
               {.grid = {static_cast<unsigned>(gpu::device_info().num_sms)},
-               .block = kThreads,
+               .block = kThreads<kReads>,
                .shared_bytes = bytes,
                .stream = context.stream,
                .overlap_previous = true,
                .cooperative = true,
                .shared_percent = gpu::shared_percent_for(bytes, 1)},
-              routes ? "moe_experts/cuda_one_launch_stream_int8 (with the router)"
-                     : "moe_experts/cuda_one_launch_stream_int8",
-              work);
+              name, work);
+}
+
+constexpr Variant variant(std::string_view name, std::string_view summary,
+                          void (*run)(const Args& args, Context& context)) {
+  return {
+      .name = name,
+      .backend = "cuda",
+      .summary = summary,
+      .rounds =
+          "activations: f16, 14 bits of the largest of 32, accumulate: exact in blocks of 32, f32",
+      .max_nmse = bf16_max_nmse,
+      .weight_layout = RowLayout::kRowMajor,
+      .unsupported = [](const Problem& problem) { return cuda_digits_fp8.unsupported(problem); },
+      .workspace_bytes =
+          [](const Problem& problem, int num_threads) {
+            return cuda_digits_fp8.workspace_bytes(problem, num_threads);
+          },
+      .run = run,
+      .normalises =
+          [](const Problem& problem) { return route_unsupported(problem, takes(problem)).empty(); },
+  };
 }
 
 }  // namespace
 
-const Variant cuda_one_launch_stream_int8 = {
-    .name = "cuda_one_launch_stream_int8",
-    .backend = "cuda",
-    .summary =
-        "one token: norm, router and experts in one launch that streams MXFP4 codes through "
-        "shared memory, decoded to int8 (Hopper)",
-    .rounds =
-        "activations: f16, 14 bits of the largest of 32, accumulate: exact in blocks of 32, f32",
-    .max_nmse = bf16_max_nmse,
-    .weight_layout = RowLayout::kRowMajor,
-    .unsupported = [](const Problem& problem) { return cuda_digits_fp8.unsupported(problem); },
-    .workspace_bytes =
-        [](const Problem& problem, int num_threads) {
-          return cuda_digits_fp8.workspace_bytes(problem, num_threads);
-        },
-    .run = run,
-    .normalises =
-        [](const Problem& problem) { return route_unsupported(problem, takes(problem)).empty(); },
-};
+constinit const Variant cuda_one_launch_stream_int8 =
+    variant("cuda_one_launch_stream_int8",
+            "one token: norm, router and experts in one launch that streams MXFP4 codes through "
+            "shared memory, decoded to int8 (Hopper)",
+            run<false>);
+constinit const Variant cuda_one_launch_readers_int8 = variant(
+    "cuda_one_launch_readers_int8",
+    "cuda_one_launch_stream_int8 with warps that read activations, and no wait for the grid",
+    run<true>);
 
 }  // namespace moebench::moe_experts

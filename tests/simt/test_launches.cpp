@@ -1147,6 +1147,9 @@ TEST_CASE("moe_experts: cuda_one_launch_stream_int8 agrees with the reference in
       CHECK((s.limit < 200 || error > 1e-7));
       check_same(got, first);
       check_same(run_experts(s, weights, Launches::kAll, signals, pool, kName), first);
+      check_same(run_experts(s, weights, run == 0 ? Launches::kExperts : Launches::kAll, signals,
+                             pool, "cuda_one_launch_readers_int8"),
+                 first);
     }
   };
   // As nano; one expert of one; blocks without rows; shares of several experts, that end inside
@@ -1186,8 +1189,10 @@ TEST_CASE("moe_experts: cuda_one_launch_stream_int8 in every schedule") {
   for (const simt::Settings& settings : schedules()) {
     INFO(describe(settings));
     const WithSettings with(settings);
-    check_same(run_experts(s, weights, Launches::kExperts, signals, pool, kName), want);
-    check_same(run_experts(s, weights, Launches::kAll, signals, pool, kName), want);
+    for (const std::string_view name : {kName, std::string_view("cuda_one_launch_readers_int8")}) {
+      check_same(run_experts(s, weights, Launches::kExperts, signals, pool, name), want);
+      check_same(run_experts(s, weights, Launches::kAll, signals, pool, name), want);
+    }
   }
 }
 

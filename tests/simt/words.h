@@ -82,6 +82,7 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& config, const cha
 
 inline float float_from_bits(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 inline std::uint32_t bits_of(float value) { return std::bit_cast<std::uint32_t>(value); }
+inline std::uint32_t high_half(std::uint32_t word) { return word >> 16; }
 inline std::uint32_t byte_permute(std::uint32_t low, std::uint32_t high, std::uint32_t selector) {
   const std::uint64_t bytes = std::uint64_t{high} << 32 | low;
   std::uint32_t result = 0;
