@@ -722,7 +722,6 @@ MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tabl
       gpu::let_next_kernel_start();
     }
     if (is_down && (pair >= work.num_pairs || tiles.of_down == 0)) continue;
-    bool waits_for_digits = is_down;
     const auto read_pair = [&] {
       read_activations(work, turn[0], pair, team_warp(), 1 + team_id());
     };
@@ -746,8 +745,8 @@ MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tabl
           is_down ? shared().totals[1][next - tiles.gate_up] : shared().totals[0][next];
       multiply_tile(work, tables, told, next, is_down ? 1 + team_id() : 0, places, at,
                     totals[team_warp()], [&] {
-                      if (!kReads || !waits_for_digits) return;
-                      waits_for_digits = false;
+                      if (!kReads || !is_down || next != tiles.gate_up + pair * tiles.of_down)
+                        return;
                       if (phase == kRounds) return gpu::mbarrier_wait(told.digits, 0);
                       read_pair();
                     });
