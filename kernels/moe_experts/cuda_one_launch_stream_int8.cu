@@ -23,10 +23,10 @@
 // the lane that gets them has its scale. A warp takes the same four steps of 128 columns of every
 // row of its team.
 //
-// One piece of code multiplies all tiles, of gate and up and of down: it had five, and a layer took
-// longer the more instructions its launches had together, 99 KB here and 66 KB before it, as if an
-// SM did not hold them. Of 132 blocks one has 44 or 40 rows of an expert's gate and up in gpt-oss,
-// two tiles, and 22 of down, one.
+// One piece of code multiplies all tiles, of gate and up and of down. Of 132 blocks one has 44 or
+// 40 rows of an expert's gate and up in gpt-oss, two tiles, and 22 of down, one. With five pieces,
+// for tiles of different sizes, and tiles listed by loops that were unrolled, it was slower
+// (docs/gpu.md).
 //
 // A. The first eight warps normalise the whole row; the router's product is dealt out to warps; the
 //    last warp reads all sums and chooses.
@@ -75,9 +75,8 @@ static_assert(kMostPairTiles * kTileRows <= kTeamThreads && 2 * kMostTiles == gp
 // In which rows of gate and up are dealt out: those of two activations, which are shown together.
 constexpr int kGateUpUnit = 4;
 constexpr int kMostStages = 8;
-constexpr int kBytesUnderWay = 72 << 10;  // of a block; see row_stream.cuh's
-constexpr int kArriver =
-    kMultipliers - 1;  // the thread that says to the grid that the block is there
+constexpr int kBytesUnderWay = 72 << 10;    // of a block; see row_stream.cuh's
+constexpr int kArriver = kMultipliers - 1;  // says to the grid that the block is there
 constexpr float kMostF16 = 65504.0F;
 constexpr int kRowWarps = fused::kRowThreads / gpu::kWarp;
 
