@@ -15,8 +15,8 @@ namespace {
 // ones first. It comes in pieces of so many bytes of each row; the rows of the last product, which
 // follow each other, come in pieces of whole rows: memory gives long runs sooner (22 rows of 8 KB,
 // 132 blocks, 44 KB under way on an H200: 7.7 us a launch, 8.6 by 1,024 bytes of each row). A step
-// is the 16 bytes of a row that each lane of a quad takes, and warp w takes
-// steps w, w + 8, ..., as in row_stream.cuh, whose order the inputs have, too.
+// is the 16 bytes of a row that each lane of a quad takes, and warp w takes steps w, w + 8, ..., as
+// in row_stream.cuh, whose order the inputs have, too.
 constexpr int kTilePairs = 8;
 constexpr int kTileRows = 2 * kTilePairs;
 constexpr int kStepBytes = 64;

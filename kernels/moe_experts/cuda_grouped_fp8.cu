@@ -1062,87 +1062,49 @@ std::size_t workspace_bytes(const Problem& problem, int num_threads) {
                   cuda_grouped_registers_bf16.workspace_bytes(problem, num_threads));
 }
 
+constexpr Variant variant(std::string_view name, std::string_view summary, std::string_view rounds,
+                          void (*run)(const Args& args, Context& context)) {
+  return {.name = name,
+          .backend = "cuda",
+          .summary = summary,
+          .rounds = rounds,
+          .max_nmse = bf16_max_nmse,
+          .weight_layout = RowLayout::kRowMajor,
+          .unsupported = unsupported,
+          .workspace_bytes = workspace_bytes,
+          .run = run};
+}
+
 }  // namespace
 
-const Variant cuda_grouped_fp8 = {
-    .name = "cuda_grouped_fp8",
-    .backend = "cuda",
-    .summary =
-        "MXFP4 weights as float8, inputs as two digits of it, pairs sorted by expert (Hopper)",
-    .rounds =
-        "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits; many "
-        "tokens: of 128, weights: 2^-15 of the largest scale of these, an expert's outputs: bf16",
-    .max_nmse = bf16_max_nmse,
-    .weight_layout = RowLayout::kRowMajor,
-    .unsupported = unsupported,
-    .workspace_bytes = workspace_bytes,
-    .run = run<32, 2, std::uint16_t>,
-};
-
-const Variant cuda_grouped_ahead_fp8 = {
-    .name = "cuda_grouped_ahead_fp8",
-    .backend = "cuda",
-    .summary =
-        "cuda_grouped_fp8 that decodes before it waits for the last product, few tokens (Hopper)",
-    .rounds = "as cuda_grouped_fp8, bit for bit",
-    .max_nmse = bf16_max_nmse,
-    .weight_layout = RowLayout::kRowMajor,
-    .unsupported = unsupported,
-    .workspace_bytes = workspace_bytes,
-    .run = run<32, 2, std::uint16_t, true>,
-};
-
-const Variant cuda_grouped_short_fp8 = {
-    .name = "cuda_grouped_short_fp8",
-    .backend = "cuda",
-    .summary =
-        "cuda_grouped_fp8 with half as long a part of a row in a copy, for few tokens (Hopper)",
-    .rounds = "as cuda_grouped_fp8, bit for bit",
-    .max_nmse = bf16_max_nmse,
-    .weight_layout = RowLayout::kRowMajor,
-    .unsupported = unsupported,
-    .workspace_bytes = workspace_bytes,
-    .run = run<32, 1, std::uint16_t>,
-};
-
-const Variant cuda_grouped_chunks_fp8 = {
-    .name = "cuda_grouped_chunks_fp8",
-    .backend = "cuda",
-    .summary = "cuda_grouped_fp8 with scales folded into weights in tiles of all sizes (Hopper)",
-    .rounds =
-        "activations: two float8 digits, accumulate: f32, in chunks of 128 of fewer bits, weights: "
-        "2^-15 of the largest scale of these",
-    .max_nmse = bf16_max_nmse,
-    .weight_layout = RowLayout::kRowMajor,
-    .unsupported = unsupported,
-    .workspace_bytes = workspace_bytes,
-    .run = run<0, 2, float>,
-};
-
-const Variant cuda_grouped_folded_32_fp8 = {
-    .name = "cuda_grouped_folded_32_fp8",
-    .backend = "cuda",
-    .summary =
-        "cuda_grouped_fp8 with scales folded into weights from tiles of 32 tokens on (Hopper)",
-    .rounds = "as cuda_grouped_fp8, many tokens: more than 10 an expert",
-    .max_nmse = bf16_max_nmse,
-    .weight_layout = RowLayout::kRowMajor,
-    .unsupported = unsupported,
-    .workspace_bytes = workspace_bytes,
-    .run = run<16, 2, std::uint16_t>,
-};
-
-const Variant cuda_grouped_blocks_fp8 = {
-    .name = "cuda_grouped_blocks_fp8",
-    .backend = "cuda",
-    .summary =
-        "cuda_grouped_fp8 with scales of their own for blocks in tiles of all sizes (Hopper)",
-    .rounds = "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits",
-    .max_nmse = bf16_max_nmse,
-    .weight_layout = RowLayout::kRowMajor,
-    .unsupported = unsupported,
-    .workspace_bytes = workspace_bytes,
-    .run = run<96, 2, float>,
-};
+constinit const Variant cuda_grouped_fp8 = variant(
+    "cuda_grouped_fp8",
+    "MXFP4 weights as float8, inputs as two digits of it, pairs sorted by expert (Hopper)",
+    "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits; many "
+    "tokens: of 128, weights: 2^-15 of the largest scale of these, an expert's outputs: bf16",
+    run<32, 2, std::uint16_t>);
+constinit const Variant cuda_grouped_ahead_fp8 = variant(
+    "cuda_grouped_ahead_fp8",
+    "cuda_grouped_fp8 that decodes before it waits for the last product, few tokens (Hopper)",
+    "as cuda_grouped_fp8, bit for bit", run<32, 2, std::uint16_t, true>);
+constinit const Variant cuda_grouped_short_fp8 =
+    variant("cuda_grouped_short_fp8",
+            "cuda_grouped_fp8 with half as long a part of a row in a copy, for few tokens (Hopper)",
+            "as cuda_grouped_fp8, bit for bit", run<32, 1, std::uint16_t>);
+constinit const Variant cuda_grouped_chunks_fp8 = variant(
+    "cuda_grouped_chunks_fp8",
+    "cuda_grouped_fp8 with scales folded into weights in tiles of all sizes (Hopper)",
+    "activations: two float8 digits, accumulate: f32, in chunks of 128 of fewer bits, weights: "
+    "2^-15 of the largest scale of these",
+    run<0, 2, float>);
+constinit const Variant cuda_grouped_folded_32_fp8 =
+    variant("cuda_grouped_folded_32_fp8",
+            "cuda_grouped_fp8 with scales folded into weights from tiles of 32 tokens on (Hopper)",
+            "as cuda_grouped_fp8, many tokens: more than 10 an expert", run<16, 2, std::uint16_t>);
+constinit const Variant cuda_grouped_blocks_fp8 =
+    variant("cuda_grouped_blocks_fp8",
+            "cuda_grouped_fp8 with scales of their own for blocks in tiles of all sizes (Hopper)",
+            "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits",
+            run<96, 2, float>);
 
 }  // namespace moebench::moe_experts

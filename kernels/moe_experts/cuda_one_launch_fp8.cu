@@ -204,22 +204,9 @@ void run(const Args& args, Context& context) {
 
 }  // namespace
 
-const Variant cuda_one_launch_fp8 = {
-    .name = "cuda_one_launch_fp8",
-    .backend = "cuda",
-    .summary =
-        "cuda_digits_fp8 as one launch whose blocks wait for each other, the router in it (Hopper)",
-    .rounds = "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits",
-    .max_nmse = bf16_max_nmse,
-    .weight_layout = RowLayout::kRowMajor,
-    .unsupported = [](const Problem& problem) { return cuda_digits_fp8.unsupported(problem); },
-    .workspace_bytes =
-        [](const Problem& problem, int num_threads) {
-          return cuda_digits_fp8.workspace_bytes(problem, num_threads);
-        },
-    .run = run,
-    .normalises =
-        [](const Problem& problem) { return route_unsupported(problem, takes(problem)).empty(); },
-};
+constinit const Variant cuda_one_launch_fp8 = one_launch_variant<takes>(
+    "cuda_one_launch_fp8",
+    "cuda_digits_fp8 as one launch whose blocks wait for each other, the router in it (Hopper)",
+    "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits", run);
 
 }  // namespace moebench::moe_experts

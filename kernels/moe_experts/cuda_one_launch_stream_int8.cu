@@ -894,37 +894,19 @@ void run(const Args& args, Context& context) {
               name, work);
 }
 
-constexpr Variant variant(std::string_view name, std::string_view summary,
-                          void (*run)(const Args& args, Context& context)) {
-  return {
-      .name = name,
-      .backend = "cuda",
-      .summary = summary,
-      .rounds =
-          "activations: f16, 14 bits of the largest of 32, accumulate: exact in blocks of 32, f32",
-      .max_nmse = bf16_max_nmse,
-      .weight_layout = RowLayout::kRowMajor,
-      .unsupported = [](const Problem& problem) { return cuda_digits_fp8.unsupported(problem); },
-      .workspace_bytes =
-          [](const Problem& problem, int num_threads) {
-            return cuda_digits_fp8.workspace_bytes(problem, num_threads);
-          },
-      .run = run,
-      .normalises =
-          [](const Problem& problem) { return route_unsupported(problem, takes(problem)).empty(); },
-  };
-}
+constexpr std::string_view kRoundsTo =
+    "activations: f16, 14 bits of the largest of 32, accumulate: exact in blocks of 32, f32";
 
 }  // namespace
 
-constinit const Variant cuda_one_launch_stream_int8 =
-    variant("cuda_one_launch_stream_int8",
-            "one token: norm, router and experts in one launch that streams MXFP4 codes through "
-            "shared memory, decoded to int8 (Hopper)",
-            run<false>);
-constinit const Variant cuda_one_launch_readers_int8 = variant(
+constinit const Variant cuda_one_launch_stream_int8 = one_launch_variant<takes>(
+    "cuda_one_launch_stream_int8",
+    "one token: norm, router and experts in one launch that streams MXFP4 codes through "
+    "shared memory, decoded to int8 (Hopper)",
+    kRoundsTo, run<false>);
+constinit const Variant cuda_one_launch_readers_int8 = one_launch_variant<takes>(
     "cuda_one_launch_readers_int8",
     "cuda_one_launch_stream_int8 with warps that read activations, and no wait for the grid",
-    run<true>);
+    kRoundsTo, run<true>);
 
 }  // namespace moebench::moe_experts

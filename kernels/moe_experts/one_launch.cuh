@@ -199,4 +199,30 @@ inline OneLaunch one_launch_of(const Args& args, Context& context, bool taken) {
           reinterpret_cast<Signals*>(context.signals.data())};
 }
 
+// A variant that is such a launch where it can, and cuda_digits_fp8 elsewhere. kTakes: whether it
+// takes a problem's experts.
+template <bool (*kTakes)(const Problem& problem)>
+constexpr Variant one_launch_variant(std::string_view name, std::string_view summary,
+                                     std::string_view rounds,
+                                     void (*run)(const Args& args, Context& context)) {
+  return {
+      .name = name,
+      .backend = "cuda",
+      .summary = summary,
+      .rounds = rounds,
+      .max_nmse = bf16_max_nmse,
+      .weight_layout = RowLayout::kRowMajor,
+      .unsupported = [](const Problem& problem) { return cuda_digits_fp8.unsupported(problem); },
+      .workspace_bytes =
+          [](const Problem& problem, int num_threads) {
+            return cuda_digits_fp8.workspace_bytes(problem, num_threads);
+          },
+      .run = run,
+      .normalises =
+          [](const Problem& problem) {
+            return route_unsupported(problem, kTakes(problem)).empty();
+          },
+  };
+}
+
 }  // namespace moebench::moe_experts

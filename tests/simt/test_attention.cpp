@@ -413,29 +413,35 @@ TEST_CASE("attention: cuda_flash_wgmma says what it cannot do") {
 }
 #endif
 
-TEST_CASE("attention: cuda_decode_stream_mma in every schedule") {
+// A variant has the same bits in all schedules.
+void check_schedules(std::string_view name, const Shape& shape, Format format,
+                     const std::vector<simt::Settings>& all = schedules()) {
   ThreadPool pool(1);
-  for (const Shape& shape : kStreamSchedules) {
-    Prompts prompts(shape, Format::kBf16);
-    const auto want = prompts.run(variant_named("reference"), pool);
-    std::vector<float> first;
-    for (simt::Settings settings : schedules()) {
-      INFO(shape.name << ", " << describe(settings));
-      settings.resident_blocks = 16;
-      const WithSettings with(settings);
-      const auto got = prompts.run(variant_named("cuda_decode_stream_mma"), pool);
-      CHECK(error_of(got, want) < 2e-5);
-      if (first.empty()) first = got;
-      CHECK(same_bits(got, first));
+  Prompts prompts(shape, format);
+  const auto want = prompts.run(variant_named("reference"), pool);
+  std::vector<float> first;
+  for (const simt::Settings& settings : all) {
+    INFO(shape.name << ", " << format_name(format) << ", " << describe(settings));
+    const WithSettings with(settings);
+    const auto got = prompts.run(variant_named(name), pool);
+    CHECK(error_of(got, want) < 2e-5);
+    if (first.empty()) first = got;
+    CHECK(same_bits(got, first));
 #if defined(__SANITIZE_THREAD__)
-      break;  // it sees races in any
+    break;  // it sees races in any
 #endif
-    }
+  }
+}
+
+TEST_CASE("attention: cuda_decode_stream_mma in every schedule") {
+  for (const Shape& shape : kStreamSchedules) {
+    std::vector<simt::Settings> all = schedules();
+    for (simt::Settings& settings : all) settings.resident_blocks = 16;
+    check_schedules("cuda_decode_stream_mma", shape, Format::kBf16, all);
   }
 }
 
 TEST_CASE("attention: cuda_flash_splits_mma by wgmma in every schedule") {
-  ThreadPool pool(1);
   for (const Shape& shape : {Shape{"more stages than the ring holds, then a token of its own",
                                    2,
                                    2,
@@ -445,41 +451,14 @@ TEST_CASE("attention: cuda_flash_splits_mma by wgmma in every schedule") {
                                    {700, 1},
                                    130},
                              Shape{"windows", 2, 1, 16, 100, true, {300, 40}, 100}}) {
-    Prompts prompts(shape, Format::kBf16);
-    const auto want = prompts.run(variant_named("reference"), pool);
-    std::vector<float> first;
-    for (const simt::Settings& settings : schedules()) {
-      INFO(shape.name << ", " << describe(settings));
-      const WithSettings with(settings);
-      const auto got = prompts.run(variant_named("cuda_flash_splits_mma"), pool);
-      CHECK(error_of(got, want) < 2e-5);
-      if (first.empty()) first = got;
-      CHECK(same_bits(got, first));
-#if defined(__SANITIZE_THREAD__)
-      break;  // it sees races in any
-#endif
-    }
+    check_schedules("cuda_flash_splits_mma", shape, Format::kBf16);
   }
 }
 
 TEST_CASE("attention: cuda_flash_wgmma in every schedule") {
-  ThreadPool pool(1);
   for (const Shape& shape : kSchedules) {
     for (const Format format : {Format::kBf16, Format::kFp8E4m3}) {
-      Prompts prompts(shape, format);
-      const auto want = prompts.run(variant_named("reference"), pool);
-      std::vector<float> first;
-      for (const simt::Settings& settings : schedules()) {
-        INFO(shape.name << ", " << format_name(format) << ", " << describe(settings));
-        const WithSettings with(settings);
-        const auto got = prompts.run(variant_named("cuda_flash_wgmma"), pool);
-        CHECK(error_of(got, want) < 2e-5);
-        if (first.empty()) first = got;
-        CHECK(same_bits(got, first));
-#if defined(__SANITIZE_THREAD__)
-        break;  // it sees races in any
-#endif
-      }
+      check_schedules("cuda_flash_wgmma", shape, format);
     }
   }
 }
