@@ -264,6 +264,13 @@ MOEBENCH_DEVICE std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// The same value, in a register from here on. Without it the compiler computes what follows from a
+// thread's number again wherever it is used, also in a loop whose warps have no time for that.
+MOEBENCH_DEVICE int keep(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // ---- Threads together --------------------------------------------------------------------------
 MOEBENCH_DEVICE void sync_threads() { __syncthreads(); }
 MOEBENCH_DEVICE void sync_warp(unsigned mask = 0xffffffffU) { __syncwarp(mask); }

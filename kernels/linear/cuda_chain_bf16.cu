@@ -8,13 +8,19 @@
 // tile a block, if that is at most 64. A warp has 16 rows and as many chains as there are groups of
 // 8 tokens.
 //
-// Two threads in turns ask for stages of a ring, each a tile's rows by 64 columns in one box, ahead
-// and while the kernel before still runs. Up to 16 tokens' x is rounded to bf16 into shared memory
-// by all warps of the block; more are rounded by a small kernel before this one, and come with the
-// stages. While a stage is multiplied, a warp loads its part of the next to registers.
+// Four warps ask for stages of a ring, each a tile's rows by 256 columns in four boxes, ahead and
+// while the kernel before still runs. Up to 16 tokens' x is rounded to bf16 into shared memory by
+// all warps of the block; more come with the stages, and are rounded by a small kernel before this
+// one, unless who made them has done that. While 64 columns are multiplied, a warp loads its part
+// of the next to registers.
 //
-// Counted, not measured: a tile of 40 rows (query, key and value of gpt-oss by 132 SMs) arrives in
-// 275 cycles a stage at 4.3 TB/s, and a chain has 4 products a stage, each some 33 cycles.
+// A warp's products wait for each other, some 33 cycles each, and no other warp of its scheduler
+// has anything to do: what it does besides is hidden only if it is little. With stages of 64
+// columns, and addresses that the compiler worked out from the thread's number at each load, four
+// products of the attention's output of gpt-oss took 630 cycles on an H200, whatever the tokens.
+// Now 40 instructions stand between four products and the next. Counted, not measured: those take
+// 132 cycles, and the rows of query, key and value (40 a block) arrive in 290 of them at 4.3 TB/s,
+// those of the output (22) in 160.
 #include <algorithm>
 #include <limits>
 
@@ -28,31 +34,34 @@ constexpr int kMostRows = 64;  // of a tile
 constexpr int kWarpRows = 16;
 constexpr int kMostChainWarps = kMostRows / kWarpRows;
 constexpr int kSteps = kCols / 16;
-constexpr int kMostStages = 48;
-constexpr int kRowBytes = 2 * kCols;  // of a stage's row
+constexpr int kBoxes = 4;  // of a stage
+constexpr int kMostStages = 16;
+constexpr int kRowBytes = 2 * kCols;  // of a box
 constexpr int kGroupTokens = 8;
 constexpr int kGroupBytes = kGroupTokens * kRowBytes;
 constexpr int kBarrierBytes = 1024;
 constexpr int kStagedBarrier = 1;
-// More under way makes what else an SM asks for wait: row_stream.cuh.
-constexpr int kBytesUnderWay = 48 << 10;
+// Less makes memory wait for an SM, more what else the SM asks for: row_stream.cuh, docs/gpu.md.
+constexpr int kBytesUnderWay = 64 << 10;
 
 // kGroups: of 8 tokens.
 template <int kGroups>
 constexpr bool kComesWithStages = kGroups > 2;
-// Warps that multiply come first, and those that copy last: asking for a stage of few rows takes
-// one of them about as long as it takes to arrive. Where x is staged all others do that.
-constexpr int kProducers = 2;
+// Warps that multiply come first, and those that copy last, each of which has one box of every
+// stage. Where x is staged all others do that.
+constexpr int kProducers = kBoxes;
 template <int kGroups>
 constexpr int kWarps = kComesWithStages<kGroups> ? kMostChainWarps + kProducers : 12;
 
-// A stage is the weights' box, up to a multiple of 1,024 bytes, and what comes with it of x.
+// A stage is the weights' boxes, each up to a multiple of 1,024 bytes, and what comes with them of
+// x.
 MOEBENCH_HOST_DEVICE int weight_bytes(int tile_rows) {
   return (tile_rows * kRowBytes + 1023) / 1024 * 1024;
 }
 template <int kGroups>
 MOEBENCH_HOST_DEVICE int stage_bytes(int tile_rows) {
-  return weight_bytes(tile_rows) + (kComesWithStages<kGroups> ? kGroups * kGroupBytes : 0);
+  return kBoxes *
+         (weight_bytes(tile_rows) + (kComesWithStages<kGroups> ? kGroups * kGroupBytes : 0));
 }
 MOEBENCH_HOST_DEVICE int num_column_tiles(int cols) { return (cols + kCols - 1) / kCols; }
 // What is staged of x, in tiles of 64 columns.
@@ -61,10 +70,11 @@ MOEBENCH_HOST_DEVICE int inputs_bytes(int cols) {
   return kComesWithStages<kGroups> ? 0 : num_column_tiles(cols) * kGroups * kGroupBytes;
 }
 
-// Thread `thread` of `threads`: rounds x, as the tensor map of a stage's x would have it.
+// Thread `thread` of `threads`: rounds x, or takes what is, as the tensor map of a stage's x would
+// have it.
 template <int kGroups>
-MOEBENCH_DEVICE void stage_inputs(const float* x, int num_tokens, int cols, int thread, int threads,
-                                  unsigned char* inputs) {
+MOEBENCH_DEVICE void stage_inputs(const float* x, const uint4* rounded, int num_tokens, int cols,
+                                  int thread, int threads, unsigned char* inputs) {
   constexpr int kAtOnce = 4;
   const int chunks = num_column_tiles(cols) * (kCols / 8);
   const int count = num_tokens * chunks;
@@ -75,8 +85,13 @@ MOEBENCH_DEVICE void stage_inputs(const float* x, int num_tokens, int cols, int 
       const int i = first + j * threads;
       const int token = i / chunks;
       const int column = i % chunks * 8;
-      values[j] = read_inputs<Format::kBf16>(x + static_cast<std::int64_t>(token) * cols + column,
-                                             i < count && column < cols);
+      const bool valid = i < count && column < cols;
+      const std::int64_t at = static_cast<std::int64_t>(token) * cols + column;
+      if (rounded != nullptr) {
+        values[j] = valid ? rounded[at / 8] : uint4{0, 0, 0, 0};
+      } else {
+        values[j] = read_inputs<Format::kBf16>(x + at, valid);
+      }
     }
     MOEBENCH_UNROLL
     for (int j = 0; j < kAtOnce; ++j) {
@@ -96,16 +111,14 @@ struct Turn {
   int stage = 0;
   unsigned parity = 0;
 
-  MOEBENCH_DEVICE void advance(int by) {
-    stage += by;
-    if (stage >= stages) {
-      stage -= stages;
-      parity ^= 1;
-    }
+  MOEBENCH_DEVICE void advance() {
+    if (++stage < stages) return;
+    stage = 0;
+    parity ^= 1;
   }
 };
 
-// What a warp multiplies of a stage.
+// What a warp multiplies at once: of a box.
 template <int kGroups>
 struct Fragments {
   std::uint32_t weights[kSteps][4];
@@ -117,79 +130,89 @@ __global__ void MOEBENCH_BOUNDS(kWarps<kGroups>* gpu::kWarp, 1)
     multiply_chains(MOEBENCH_GRID_CONSTANT gpu::TensorMap first,
                     MOEBENCH_GRID_CONSTANT gpu::TensorMap second,
                     MOEBENCH_GRID_CONSTANT gpu::TensorMap third,
-                    MOEBENCH_GRID_CONSTANT gpu::TensorMap rounded, Parts parts, const float* x,
-                    int num_tokens, int tile_rows, int stages) {
+                    MOEBENCH_GRID_CONSTANT gpu::TensorMap rounded_boxes, Parts parts,
+                    const float* x, const uint4* rounded, int num_tokens, int tile_rows,
+                    int stages) {
   MOEBENCH_SHARED(gpu::Mbarrier, full, [kMostStages]);
   MOEBENCH_SHARED(gpu::Mbarrier, empty, [kMostStages]);
   constexpr bool kWithStages = kComesWithStages<kGroups>;
   constexpr int kThreads = kWarps<kGroups> * gpu::kWarp;
   const int chain_warps = (tile_rows + kWarpRows - 1) / kWarpRows;
-  if (threadIdx.x == 0) gpu::init_ring(full, empty, stages, 1, chain_warps);
+  if (threadIdx.x == 0) gpu::init_ring(full, empty, stages, kProducers, chain_warps);
   gpu::sync_threads();
   gpu::let_next_kernel_start();
 
   const int cols = parts.part[0].weight.cols;
   const int column_tiles = num_column_tiles(cols);
   const int of_stage = stage_bytes<kGroups>(tile_rows);
+  const int of_box = gpu::keep(weight_bytes(tile_rows));
   unsigned char* ring = gpu::dynamic_shared();
   unsigned char* inputs = ring + stages * of_stage;
   const auto blocks = static_cast<int>(gridDim.x);
   const auto block = static_cast<int>(blockIdx.x);
   const int tiles = (parts.blocks - block + blocks - 1) / blocks;
-  const int count = tiles * column_tiles;  // stages, one after the other
 
   const int producer = gpu::warp_id() - (kWarps<kGroups> - kProducers);
   if (producer >= 0) {
     if (gpu::lane_id() != 0) return;
+    const int stages_of_tile = (column_tiles + kBoxes - 1) / kBoxes;
+    const int count = tiles * stages_of_tile;
     // Of x nothing until the kernel before has ended.
     const auto load_inputs = [&](int column_tile, int stage) {
-      gpu::load_tile_async(ring + stage * of_stage + weight_bytes(tile_rows), rounded,
-                           column_tile * kCols, 0, &full[stage]);
+      if (column_tile >= column_tiles) return;
+      gpu::load_tile_async(
+          ring + stage * of_stage + kBoxes * of_box + producer * kGroups * kGroupBytes,
+          rounded_boxes, column_tile * kCols, 0, &full[stage]);
     };
-    // Even, so that a producer waits for stages of its own.
     const int most_under_way =
-        max(min(stages, kBytesUnderWay / (tile_rows * kRowBytes)) / kProducers * kProducers,
-            kProducers);
+        min(stages, max(2, kBytesUnderWay / (kBoxes * tile_rows * kRowBytes)));
     const int before_inputs = kWithStages ? min(most_under_way, count) : 0;
     const auto wait_for_inputs = [&] {
       gpu::wait_for_previous_kernel();
-      for (int i = producer; i < before_inputs; i += kProducers) load_inputs(i % column_tiles, i);
+      for (int i = 0; i < before_inputs; ++i) {
+        load_inputs(i % stages_of_tile * kBoxes + producer, i);
+      }
     };
     Turn turn{stages};
-    turn.advance(producer);
-    Turn landed = turn;
+    Turn landed{stages};
     int tile = block;
     int column_tile = producer;
-    for (int asked = producer; asked < count; asked += kProducers) {
-      if (kWithStages && asked - before_inputs >= 0 && asked - before_inputs < kProducers) {
-        wait_for_inputs();
-      }
-      for (; column_tile >= column_tiles; column_tile -= column_tiles) tile += blocks;
+    for (int asked = 0; asked < count; ++asked) {
+      if (kWithStages && asked == before_inputs) wait_for_inputs();
       if (asked >= most_under_way) {
         gpu::mbarrier_wait(&full[landed.stage], landed.parity);
-        landed.advance(kProducers);
+        landed.advance();
       }
       gpu::mbarrier_wait(&empty[turn.stage], turn.parity ^ 1);
-      gpu::mbarrier_arrive_expect_bytes(
-          &full[turn.stage], tile_rows * kRowBytes + (kWithStages ? kGroups * kGroupBytes : 0));
-      const Part& part = part_of_block(parts, tile);
-      const gpu::TensorMap& weights = &part == &parts.part[0]   ? first
-                                      : &part == &parts.part[1] ? second
-                                                                : third;
-      gpu::load_tile_async(ring + turn.stage * of_stage, weights, column_tile * kCols,
-                           (tile - part.first_block) * tile_rows, &full[turn.stage]);
+      if (column_tile < column_tiles) {
+        gpu::mbarrier_arrive_expect_bytes(
+            &full[turn.stage], tile_rows * kRowBytes + (kWithStages ? kGroups * kGroupBytes : 0));
+        const Part& part = part_of_block(parts, tile);
+        const gpu::TensorMap& weights = &part == &parts.part[0]   ? first
+                                        : &part == &parts.part[1] ? second
+                                                                  : third;
+        gpu::load_tile_async(ring + turn.stage * of_stage + producer * of_box, weights,
+                             column_tile * kCols, (tile - part.first_block) * tile_rows,
+                             &full[turn.stage]);
+      } else {  // the tile's last stage has fewer boxes
+        gpu::mbarrier_arrive(&full[turn.stage]);
+      }
       if (kWithStages && asked >= before_inputs) load_inputs(column_tile, turn.stage);
-      turn.advance(kProducers);
-      column_tile += kProducers;
+      turn.advance();
+      column_tile += kBoxes;
+      if (column_tile - producer < column_tiles) continue;
+      column_tile = producer;
+      tile += blocks;
     }
-    if (kWithStages && count - before_inputs <= producer) wait_for_inputs();
+    if (kWithStages && count == before_inputs) wait_for_inputs();
     return;
   }
 
   if constexpr (!kWithStages) {
     constexpr int kStaging = kThreads - kProducers * gpu::kWarp;
     gpu::wait_for_previous_kernel();
-    stage_inputs<kGroups>(x, num_tokens, cols, static_cast<int>(threadIdx.x), kStaging, inputs);
+    stage_inputs<kGroups>(x, rounded, num_tokens, cols, static_cast<int>(threadIdx.x), kStaging,
+                          inputs);
     if (gpu::warp_id() >= chain_warps) return gpu::arrive_named(kStagedBarrier, kStaging);
     gpu::sync_named(kStagedBarrier, kStaging);
   } else {
@@ -197,31 +220,66 @@ __global__ void MOEBENCH_BOUNDS(kWarps<kGroups>* gpu::kWarp, 1)
     gpu::wait_for_previous_kernel();
   }
 
-  // The addresses of the lane's rows of 16 bytes: of weights, those past the tile's end repeat the
-  // last; of x likewise where it was staged, and zeros where it came by a tensor map.
-  const int lane = gpu::lane_id();
-  const int weight_row = min(gpu::warp_id() * kWarpRows + lane % 16, tile_rows - 1);
+  // Where the lane's rows of 16 bytes lie, in a box of weights and in one of x: rows of weights
+  // past the tile's end repeat the last; those of x likewise where it was staged, and are zeros
+  // where it came by a tensor map.
+  const int lane = gpu::keep(gpu::lane_id());
   const auto chunk_of = [](int row, int chunk) { return row * kRowBytes + (chunk ^ row % 8) * 16; };
-  using Mine = Fragments<kGroups>;
-  const auto load_step = [&](Mine& to, int stage, int column_tile, int step) {
-    const unsigned char* from = ring + stage * of_stage;
-    gpu::load_matrices(to.weights[step], from + chunk_of(weight_row, 2 * step + lane / 16));
-    if (step % 2 != 0) return;
-    const unsigned char* tokens =
-        kWithStages ? from + weight_bytes(tile_rows) : inputs + column_tile * kGroups * kGroupBytes;
+  constexpr int kInputRows = kWithStages ? 1 : kGroups;  // of a lane; others lie behind the first
+  int weights_at[kSteps];
+  int inputs_at[kInputRows][kSteps / 2];
+  MOEBENCH_UNROLL
+  for (int step = 0; step < kSteps; ++step) {
+    const int row = min(gpu::warp_id() * kWarpRows + lane % 16, tile_rows - 1);
+    weights_at[step] = gpu::keep(chunk_of(row, 2 * step + lane / 16));
+    if (step % 2 != 0) continue;
     MOEBENCH_UNROLL
-    for (int n = 0; n < kGroups; ++n) {
+    for (int n = 0; n < kInputRows; ++n) {
       int token = n * kGroupTokens + lane % 8;
       if (!kWithStages) token = min(token, num_tokens - 1);
-      gpu::load_matrices(to.inputs[n][step / 2], tokens + chunk_of(token, 2 * step + lane / 8));
+      inputs_at[n][step / 2] = gpu::keep(chunk_of(token, 2 * step + lane / 8));
     }
+  }
+  // The box that is loaded next, of the stage whose turn it is, and where it lies.
+  Turn next{stages};
+  int next_box = 0;
+  int next_column_tile = 0;
+  const unsigned char* next_weights = ring;
+  const unsigned char* next_inputs = kWithStages ? ring + kBoxes * of_box : inputs;
+  using Mine = Fragments<kGroups>;
+  const auto load_step = [&](Mine& to, int step) {
+    gpu::load_matrices(to.weights[step], next_weights + weights_at[step]);
+    if (step % 2 != 0) return;
+    MOEBENCH_UNROLL
+    for (int n = 0; n < kGroups; ++n) {
+      const int row = n % kInputRows;
+      gpu::load_matrices(to.inputs[n][step / 2],
+                         next_inputs + inputs_at[row][step / 2] + (n - row) * kGroupBytes);
+    }
+  };
+  const auto begin_loading = [&] {
+    if (next_box == 0) gpu::mbarrier_wait(&full[next.stage], next.parity);
+  };
+  const auto end_loading = [&] {
+    const bool is_last = ++next_column_tile == column_tiles;
+    next_weights += of_box;
+    next_inputs += kGroups * kGroupBytes;
+    if (++next_box < kBoxes && !is_last) return;
+    gpu::sync_warp();
+    if (lane == 0) gpu::mbarrier_arrive(&empty[next.stage]);
+    next.advance();
+    next_box = 0;
+    next_weights = ring + next.stage * of_stage;
+    if (kWithStages) next_inputs = next_weights + kBoxes * of_box;
+    if (!is_last) return;
+    next_column_tile = 0;
+    if (!kWithStages) next_inputs = inputs;
   };
 
   float sums[kGroups][4] = {};
   float biases[2] = {};
   int tile = block;
   int column_tile = 0;
-  Turn next{stages};
   // Of the lane's two rows, where they are of the part.
   const auto row_of = [&](const Part& part, int tile_of_part, int h) {
     const int in_tile = gpu::warp_id() * kWarpRows + lane / 4 + 8 * h;
@@ -255,16 +313,10 @@ __global__ void MOEBENCH_BOUNDS(kWarps<kGroups>* gpu::kWarp, 1)
       }
     }
   };
-  const auto release = [&] {
-    gpu::sync_warp();
-    if (lane == 0) gpu::mbarrier_arrive(&empty[next.stage]);
-    next.advance(1);
-  };
-  // Multiplies a stage, and loads the one after it if there is one: between products, which wait
-  // for each other.
+  // Multiplies a box, and loads the one after it if there is one: between products, which wait for
+  // each other.
   const auto multiply = [&](const Mine& now, Mine& after, bool more) {
     if (column_tile == 0) begin_tile();
-    const int next_column_tile = column_tile + 1 == column_tiles ? 0 : column_tile + 1;
     MOEBENCH_UNROLL
     for (int step = 0; step < kSteps; ++step) {
       MOEBENCH_UNROLL
@@ -273,22 +325,22 @@ __global__ void MOEBENCH_BOUNDS(kWarps<kGroups>* gpu::kWarp, 1)
         gpu::multiply_bf16(sums[n], now.weights[step], {in[step % 2 * 2], in[step % 2 * 2 + 1]});
       }
       if (!more) continue;
-      if (step == 0) gpu::mbarrier_wait(&full[next.stage], next.parity);
-      load_step(after, next.stage, next_column_tile, step);
-      if (step == kSteps - 1) release();
+      if (step == 0) begin_loading();
+      load_step(after, step);
     }
-    column_tile = next_column_tile;
-    if (column_tile == 0) {
-      end_tile();
-      tile += blocks;
-    }
+    if (more) end_loading();
+    if (++column_tile < column_tiles) return;
+    end_tile();
+    column_tile = 0;
+    tile += blocks;
   };
 
+  const int count = tiles * column_tiles;  // boxes
   Mine fragments[2];
-  gpu::mbarrier_wait(&full[0], 0);
+  begin_loading();
   MOEBENCH_UNROLL
-  for (int step = 0; step < kSteps; ++step) load_step(fragments[0], 0, 0, step);
-  release();
+  for (int step = 0; step < kSteps; ++step) load_step(fragments[0], step);
+  end_loading();
   MOEBENCH_NO_UNROLL
   for (int s = 0; s < count; s += 2) {
     multiply(fragments[0], fragments[1], s + 1 < count);
@@ -315,14 +367,14 @@ int choose_rows(const Args& args) {
   return best;
 }
 
-// Stages of the ring: all that fit. 0: not even four do.
+// Stages of the ring: all that fit. 0: not even two do.
 template <int kGroups>
 int choose_stages(int tile_rows, std::int64_t cols) {
   const auto most = static_cast<int>(gpu::device_info().shared_bytes_per_block) - kBarrierBytes;
   const int stages = std::min(
       (most - inputs_bytes<kGroups>(static_cast<int>(cols))) / stage_bytes<kGroups>(tile_rows),
       kMostStages);
-  return stages >= 4 ? stages : 0;
+  return stages >= 2 ? stages : 0;
 }
 
 // Calls with_groups(constant) with the number of groups of tokens that a kernel is for.
@@ -364,9 +416,9 @@ void start(const Args& args, Context& context) {
   gpu::TensorMap rounded_boxes = weights(0);  // not read where x is staged
   if constexpr (kComesWithStages<kGroups>) {
     Workspace workspace(context.workspace);
-    uint4* rounded = take_rounded(workspace, num_tokens, cols);
-    enqueue_rounding<Format::kBf16>(args.x, rounded, context.stream,
-                                    "linear/cuda_chain_bf16, inputs");
+    const uint4* rounded =
+        rounded_x<Format::kBf16>(args, take_rounded(workspace, num_tokens, cols), context.stream,
+                                 "linear/cuda_chain_bf16, inputs");
     rounded_boxes = boxes_of(rounded, num_tokens, cols, kGroups * kGroupTokens);
   }
   const int stages = choose_stages<kGroups>(rows, cols);
@@ -380,7 +432,8 @@ void start(const Args& args, Context& context) {
        .overlap_previous = true,
        .shared_percent = gpu::shared_percent_beside_streams(num_tokens)},
       "linear/cuda_chain_bf16", weights(0), weights(1), weights(2), rounded_boxes, parts,
-      args.x.data, static_cast<int>(num_tokens), rows, stages);
+      args.x.data, reinterpret_cast<const uint4*>(args.rounded.data), static_cast<int>(num_tokens),
+      rows, stages);
 }
 
 void run(const Args& args, Context& context) {
@@ -404,6 +457,7 @@ const Variant cuda_chain_bf16 = {
         },
     .run = run,
     .runs_several = true,
+    .knows_bf16 = has_bf16_weights,
 };
 
 }  // namespace moebench::linear

@@ -143,10 +143,15 @@ TEST_CASE("linear: cuda_wgmma_rows_bf16 has the bits of cuda_wgmma_bf16, however
 TEST_CASE("linear: cuda_chain_bf16 has the bits of cuda_wgmma_bf16, however many tokens") {
   ThreadPool pool(1);
   // Also that the machine's mma.sync and wgmma add up alike, as a GPU's do. A tile a block, of 16
-  // rows and of more; several tiles a block; gpt-oss's columns, and fewer than a stage has; one
-  // stage more than may be under way.
-  for (const auto& [rows, cols] :
-       {std::pair{75, 1888}, {130, 4096}, {700, 96}, {45, 2880}, {20, 32}, {250, 448}}) {
+  // rows and of more; several tiles a block; gpt-oss's columns, and fewer than a stage or one of
+  // its boxes has; more stages than the ring.
+  for (const auto& [rows, cols] : {std::pair{75, 1888},
+                                   {130, 4096},
+                                   {700, 96},
+                                   {45, 2880},
+                                   {20, 32},
+                                   {250, 448},
+                                   {300, 4384}}) {
     RandomStream random(17);
     verify::RandomMatrices weight(random, Format::kBf16, 1, rows, cols, pool);
     const std::vector<float> bias = verify::random_floats(random, rows, 1.0F);
@@ -184,6 +189,7 @@ TEST_CASE("linear: inputs that are bf16 already have the bits of those rounded o
   std::size_t count = 0;
   for (const linear::Variant* variant : linear::variants()) {
     linear::Args args;
+    args.x.shape = {130, 160};
     args.weight = weight.view[0];
     if (variant->knows_bf16 == nullptr || variant->name == "cuda_cublaslt") continue;  // not here
     CHECK(variant->knows_bf16(args));
@@ -192,7 +198,16 @@ TEST_CASE("linear: inputs that are bf16 already have the bits of those rounded o
     CHECK(same_bits(linear_with(variant->name, weight, x, bias, 130, pool, true),
                     linear_with(variant->name, weight, x, bias, 130, pool)));
   }
-  CHECK(count == 2);
+  CHECK(count == 3);
+  // x that is staged, and that comes with the stages; more stages than the ring has.
+  verify::RandomMatrices wide(random, Format::kBf16, 1, 40, 4384, pool);
+  const std::vector<float> wide_x = verify::random_floats(random, std::int64_t{33} * 4384, 2.0F);
+  for (const std::int64_t tokens : {1, 3, 16, 17, 33}) {
+    INFO(tokens << " tokens");
+    const std::vector<float> of_some(wide_x.begin(), wide_x.begin() + tokens * 4384);
+    CHECK(same_bits(linear_with("cuda_chain_bf16", wide, of_some, bias, tokens, pool, true),
+                    linear_with("cuda_chain_bf16", wide, of_some, bias, tokens, pool)));
+  }
   verify::RandomMatrices codes(random, Format::kInt8, 1, 136, 160, pool);
   check_error([&] { linear_with("cuda_mma_bf16", codes, x, bias, 130, pool, true); },
               ErrorCode::kInvalidArgument, {"inputs of bf16", "weights of bf16"});

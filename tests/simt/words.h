@@ -185,6 +185,7 @@ inline void spin_on(Where at = Where::current()) { simt::spin(at); }
 inline unsigned char* dynamic_shared() {
   return static_cast<unsigned char*>(simt::dynamic_shared());
 }
+inline int keep(int value) { return value; }
 inline std::uint32_t shared_address(const void* pointer) { return simt::shared_address(pointer); }
 
 inline void sync_threads(Where at = Where::current()) { simt::sync_block(0, 0, at); }
