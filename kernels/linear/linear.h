@@ -77,6 +77,7 @@ using Variant = moebench::Variant<Problem, Args>;
   X(cuda_wgmma_bf16)                     \
   X(cuda_wgmma_rows_bf16)                \
   X(cuda_chain_bf16)                     \
+  X(cuda_decode)                         \
   X(cuda_two_parts_bf16)                 \
   X(cuda_cublaslt)
 MOEBENCH_VARIANTS(MOEBENCH_LINEAR_VARIANTS, MOEBENCH_LINEAR_CUDA_VARIANTS)

@@ -83,7 +83,7 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
     return std::pair(op_variant_names(layout.ops), op_variant_names(layout.many_ops));
   };
   const auto [few, many] = chosen_for("h200", "cuda");
-  CHECK(few.at("linear") == "cuda_stream_bf16");
+  CHECK(few.at("linear") == "cuda_decode");
   CHECK(few.at("router") == "cuda_cluster");
   CHECK(many.at("router") == "cuda_warp");
   CHECK(many.at("linear") == "cuda_wgmma_bf16");
