@@ -9,7 +9,6 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
-#include <numeric>
 
 #include "engine/uploader.h"
 #include "kernels/core/clock.h"
@@ -41,16 +40,6 @@ std::size_t workspace_needed(const ModelConfig& c, const WeightLayout& layout, c
                    most = std::max(most, variant.workspace_bytes(problem, num_threads));
                  });
   return most;
-}
-
-// Rows [first, first + count) of a view.
-template <class T, std::size_t Rank>
-View<T, Rank> rows_of(View<T, Rank> view, std::int64_t first, std::int64_t count) {
-  const std::int64_t row = std::accumulate(view.shape.begin() + 1, view.shape.end(),
-                                           std::int64_t{1}, std::multiplies<>());
-  view.data += first * row;
-  view.shape[0] = count;
-  return view;
 }
 
 template <class V>
@@ -348,17 +337,7 @@ void Model::attend(const attention::Args& args) {
   const attention::Variant& of_step = *ops(n).attention;
   const auto attend_rows = [&](const attention::Variant& variant, std::int64_t first,
                                std::int64_t count) {
-    if (count == 0) return;
-    attention::Args part = args;
-    part.queries = rows_of(args.queries, first, count);
-    part.places.position = rows_of(args.places.position, first, count);
-    part.places.sequence = rows_of(args.places.sequence, first, count);
-    part.out = rows_of(args.out, first, count);
-    if (args.rounded.data != nullptr) part.rounded = rows_of(args.rounded, first, count);
-    if (args.rounded_queries.data != nullptr) {
-      part.rounded_queries = rows_of(args.rounded_queries, first, count);
-    }
-    run("attention", variant, part);
+    if (count > 0) run("attention", variant, attention::tokens_of(args, first, count));
   };
   const std::int64_t singles = num_singles();
   attend_rows(*ops_.few.attention, 0, singles);
@@ -654,6 +633,7 @@ void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observ
                            most_positions,
                            table.fuses,
                            heads};
+  to_heads.num_single = inputs_.shape().num_single;
   if (observer == nullptr &&
       attends_at_once(c, table,
                       {w.query.format, w.key.format, w.value.format, w.attention_out.format},

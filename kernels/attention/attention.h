@@ -12,6 +12,8 @@
 // Lower bound: reading each visible key and value once per sequence.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/attention/kv_view.h"
 #include "kernels/core/float_types.h"
 #include "kernels/core/variant.h"
@@ -65,11 +67,29 @@ struct Args {
     View<float, 2> out;  // [num_tokens, hidden_size]; overwritten
   };
   Around around{};
+  // The first so many tokens are the only ones of their sequences: a hint.
+  std::int64_t num_single = 0;
   // The same rounded to bf16, instead of `out`, and queries that are already: for variants that
   // know (Variant::knows_bf16).
   View<bf16, 3> rounded{};
   View<const bf16, 3> rounded_queries{};  // queries.data is not looked at then
 };
+
+// Tokens [first, first + count) of a step.
+inline Args tokens_of(Args args, std::int64_t first, std::int64_t count) {
+  const auto cut = [&](auto& view) {
+    if (view.data != nullptr) view.data += first * (view.size() / view.shape[0]);
+    view.shape[0] = count;
+  };
+  args.num_single = std::clamp<std::int64_t>(args.num_single - first, 0, count);
+  cut(args.queries);
+  cut(args.places.position);
+  cut(args.places.sequence);
+  cut(args.out);
+  if (args.rounded.data != nullptr) cut(args.rounded);
+  if (args.rounded_queries.data != nullptr) cut(args.rounded_queries);
+  return args;
+}
 
 using Variant = moebench::Variant<Problem, Args>;
 

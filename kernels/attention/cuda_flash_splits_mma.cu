@@ -2,7 +2,8 @@
 // at both. The rows and tiles of flash.cuh, but a row's keys are cut into splits of 256 positions,
 // at multiples of 256; what the splits give is joined in their order, each by the same operations:
 //
-//   up to 128 tokens    a block a token, key/value head and split; a second kernel joins
+//   up to 128 tokens, and those that are the only ones of their sequences
+//                       a block a token, key/value head and split; a second kernel joins
 //   more                192 rows a block, by wgmma (flash_splits_wgmma.cuh), or 128 by mma where
 //                       there is no wgmma; it goes over the splits and joins them as it goes
 //
@@ -45,8 +46,8 @@ MOEBENCH_DEVICE SeenSplits seen_splits(int position, int window) {
 template <Format kFormat, int kHeadDim>
 __global__ void MOEBENCH_BOUNDS(kTokenWarps<kFormat, kHeadDim>* gpu::kWarp,
                                 kTokenWarps<kFormat, kHeadDim> == 4 ? 2 : 1)
-    attend_split(const float* queries, DeviceKv kv, float scale, int window, int num_tokens,
-                 int group, int first_token, Partials partials) {
+    attend_split(const float* queries, const uint4* rounded_queries, DeviceKv kv, float scale,
+                 int window, int num_tokens, int group, int first_token, Partials partials) {
   gpu::let_next_kernel_start();
   gpu::wait_for_previous_kernel();
   const auto token = first_token + static_cast<int>(blockIdx.x);
@@ -54,7 +55,7 @@ __global__ void MOEBENCH_BOUNDS(kTokenWarps<kFormat, kHeadDim>* gpu::kWarp,
   if (static_cast<int>(blockIdx.z) >= seen.count) return;
   SplitsBlock<kFormat, kHeadDim, kTokenWarps<kFormat, kHeadDim>> block(
       kv, window, token, 1, num_tokens, static_cast<int>(blockIdx.y), group);
-  block.load_queries(queries);
+  block.load_queries(queries, rounded_queries);
   for (int split = static_cast<int>(blockIdx.z); split < seen.count;
        split += static_cast<int>(gridDim.z)) {
     block.rows.clear();
@@ -81,11 +82,11 @@ __global__ void MOEBENCH_BOUNDS(kTokenWarps<kFormat, kHeadDim>* gpu::kWarp,
   }
 }
 
-// Block (token of the round, head), a thread a column.
+// Block (token of the round, head), a thread a column. `rounded`: bf16 instead of `out`; null: not.
 template <int kHeadDim>
 __global__ void MOEBENCH_BOUNDS(kHeadDim)
     join_splits(const std::int32_t* position, const float* sinks, int window, int num_heads,
-                int first_token, Partials partials, float* out) {
+                int first_token, Partials partials, float* out, std::uint16_t* rounded) {
   gpu::let_next_kernel_start();
   gpu::wait_for_previous_kernel();
   const auto token = static_cast<std::int64_t>(first_token) + blockIdx.x;
@@ -105,15 +106,21 @@ __global__ void MOEBENCH_BOUNDS(kHeadDim)
     sum = join.sum(sum, partials.sums[(at + split) * kHeadDim + column]);
   }
   const float factor = factor_of_row(base, total, sinks == nullptr ? nullptr : sinks + head);
-  out[(token * num_heads + head) * kHeadDim + column] = sum * factor;
+  const std::int64_t to = (token * num_heads + head) * kHeadDim + column;
+  if (rounded != nullptr) {
+    rounded[to] = gpu::float_to_bf16(sum * factor);
+  } else {
+    out[to] = sum * factor;
+  }
 }
 
 // Block (part of the tokens, key/value head).
 template <Format kFormat, int kHeadDim>
 __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp,
                                 kFormat == Format::kBf16 && kHeadDim <= 64 ? 2 : 1)
-    attend_all(const float* queries, DeviceKv kv, const float* sinks, float scale, int window,
-               int num_tokens, int group, float* out) {
+    attend_all(const float* queries, const uint4* rounded_queries, DeviceKv kv, const float* sinks,
+               float scale, int window, int num_tokens, int group, float* out,
+               std::uint32_t* rounded) {
   using Block = SplitsBlock<kFormat, kHeadDim, kWarps>;
   constexpr int kThreads = kWarps * gpu::kWarp;
   const int block_tokens = kRows / group;
@@ -149,7 +156,7 @@ __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp,
     block.rows.clear();
   };
 
-  block.load_queries(queries);
+  block.load_queries(queries, rounded_queries);
   block.rows.clear();
   block.take_in(scale, 0, kWithoutEnd, [&](int tile) {
     if ((tile + kKeys) % kSplit == 0) join_split();
@@ -162,16 +169,25 @@ __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp,
     const float factor =
         factor_of_row(base[i], total[i],
                       sinks == nullptr ? nullptr : sinks + block.kv_head * group + row % group);
-    float* to = out + block.head_of(row) * kHeadDim + gpu::lane_id() % 4 * 2;
+    const std::int64_t to = block.head_of(row) * kHeadDim + gpu::lane_id() % 4 * 2;
     MOEBENCH_UNROLL
     for (int n = 0; n < kHeadDim / 8; ++n) {
-      *reinterpret_cast<float2*>(to + 8 * n) = {joined[(4 * n + 2 * i) * kThreads] * factor,
-                                                joined[(4 * n + 2 * i + 1) * kThreads] * factor};
+      const float2 pair{joined[(4 * n + 2 * i) * kThreads] * factor,
+                        joined[(4 * n + 2 * i + 1) * kThreads] * factor};
+      if (rounded != nullptr) {
+        rounded[to / 2 + 4 * n] = gpu::pack_bf16(pair.x, pair.y);
+      } else {
+        *reinterpret_cast<float2*>(out + to + 8 * n) = pair;
+      }
     }
   }
 }
 
 // ---- Launching ----------------------------------------------------------------------------------
+
+const uint4* rounded_queries_of(const Args& args) {
+  return reinterpret_cast<const uint4*>(args.rounded_queries.data);
+}
 
 template <Format kFormat, int kHeadDim>
 void start_splits(const Args& args, Context& context) {
@@ -193,9 +209,10 @@ void start_splits(const Args& args, Context& context) {
          .shared_bytes = SplitsBlock<kFormat, kHeadDim, kTokenWarps<kFormat, kHeadDim>>::kBytes,
          .stream = context.stream,
          .overlap_previous = true},
-        "attention/cuda_flash_splits_mma", args.queries.data, device_kv(args.kv, args.places),
-        args.scale * kLog2E, static_cast<int>(args.window), static_cast<int>(num_tokens),
-        static_cast<int>(num_heads / num_kv_heads), static_cast<int>(first), partials);
+        "attention/cuda_flash_splits_mma", args.queries.data, rounded_queries_of(args),
+        device_kv(args.kv, args.places), args.scale * kLog2E, static_cast<int>(args.window),
+        static_cast<int>(num_tokens), static_cast<int>(num_heads / num_kv_heads),
+        static_cast<int>(first), partials);
     gpu::launch(join_splits<kHeadDim>,
                 {.grid = {static_cast<unsigned>(count), static_cast<unsigned>(num_heads)},
                  .block = kHeadDim,
@@ -203,7 +220,8 @@ void start_splits(const Args& args, Context& context) {
                  .overlap_previous = true},
                 "attention/cuda_flash_splits_mma (join)", args.places.position.data,
                 args.sinks.data, static_cast<int>(args.window), static_cast<int>(num_heads),
-                static_cast<int>(first), partials, args.out.data);
+                static_cast<int>(first), partials, args.out.data,
+                reinterpret_cast<std::uint16_t*>(args.rounded.data));
   }
 }
 
@@ -221,8 +239,9 @@ void start_all(const Args& args, Context& context) {
                .shared_bytes = Block::kBytes + kJoinedBytes,
                .stream = context.stream},
               "attention/cuda_flash_splits_mma (many tokens)", args.queries.data,
-              device_kv(args.kv, args.places), args.sinks.data, args.scale * kLog2E,
-              static_cast<int>(args.window), num_tokens, group, args.out.data);
+              rounded_queries_of(args), device_kv(args.kv, args.places), args.sinks.data,
+              args.scale * kLog2E, static_cast<int>(args.window), num_tokens, group, args.out.data,
+              reinterpret_cast<std::uint32_t*>(args.rounded.data));
 }
 
 // Whether the many tokens' kernel by wgmma takes a cache: with the same bits as the other.
@@ -231,7 +250,13 @@ bool takes_wgmma(const KvLayerView& kv) {
 }
 
 void run(const Args& args, Context& context) {
-  if (args.queries.shape[0] > kMostSplitTokens && takes_wgmma(args.kv)) {
+  const std::int64_t num_tokens = args.queries.shape[0];
+  const bool splits = num_tokens <= kMostSplitTokens || args.num_single == num_tokens;
+  if (!splits && args.num_single > 0) {
+    run(tokens_of(args, 0, args.num_single), context);
+    return run(tokens_of(args, args.num_single, num_tokens - args.num_single), context);
+  }
+  if (!splits && takes_wgmma(args.kv)) {
     launch_in_rows<Format::kBf16>(
         attend_all_by_wgmma, "attention/cuda_flash_splits_mma (many tokens, wgmma)", args, context);
     return;
@@ -239,7 +264,7 @@ void run(const Args& args, Context& context) {
   gpu::with_format(args.kv.format, [&](auto format) {
     constexpr Format kFormat = decltype(format)::value;
     const auto start = [&](auto head_dim) {
-      if (args.queries.shape[0] <= kMostSplitTokens) {
+      if (splits) {
         start_splits<kFormat, head_dim()>(args, context);
       } else {
         start_all<kFormat, head_dim()>(args, context);
@@ -271,15 +296,11 @@ const Variant cuda_flash_splits_mma = {
         },
     .workspace_bytes =
         [](const Problem& problem, int) {
-          const std::int64_t splits = most_splits(problem.window, problem.max_context, kSplit);
-          const std::int64_t tokens = std::min(problem.num_tokens, kMostSplitTokens);
-          Workspace workspace;
-          take_partials(workspace,
-                        round_tokens(tokens, problem.num_heads, problem.head_dim, splits),
-                        problem.num_heads, problem.head_dim, splits);
-          return workspace.used();
+          return partials_bytes(problem.num_tokens, problem.num_heads, problem.head_dim,
+                                most_splits(problem.window, problem.max_context, kSplit));
         },
     .run = run,
+    .knows_bf16 = [](const Args&) { return true; },
 };
 
 }  // namespace moebench::attention

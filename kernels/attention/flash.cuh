@@ -275,7 +275,8 @@ class FlashBlock {
     return gpu::warp_id() * 16 + gpu::lane_id() / 4 + 8 * i;
   }
 
-  MOEBENCH_DEVICE void load_queries(const float* queries) {
+  // `rounded`: of bf16, instead of `queries`; null: not.
+  MOEBENCH_DEVICE void load_queries(const float* queries, const uint4* rounded = nullptr) {
     const int first_row = gpu::warp_id() * 16;
     MOEBENCH_UNROLL
     for (int i = 0; i < 16 * kChunks / gpu::kWarp; ++i) {
@@ -284,9 +285,13 @@ class FlashBlock {
       const int chunk = item % kChunks;
       uint4 packed{0, 0, 0, 0};
       if (token_of(first_row + row) >= 0) {
-        const auto* from = reinterpret_cast<const float4*>(
-            queries + head_of(first_row + row) * kHeadDim + 8 * chunk);
-        packed = gpu::pack_inputs<Format::kBf16>(from[0], from[1]);
+        const std::int64_t at = head_of(first_row + row) * kHeadDim + 8 * chunk;
+        if (rounded != nullptr) {
+          packed = rounded[at / 8];
+        } else {
+          const auto* from = reinterpret_cast<const float4*>(queries + at);
+          packed = gpu::pack_inputs<Format::kBf16>(from[0], from[1]);
+        }
       }
       warp_queries()[chunk_at<kHeadDim>(row, chunk)] = packed;
     }

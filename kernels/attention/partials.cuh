@@ -36,5 +36,22 @@ inline Partials take_partials(Workspace& workspace, std::int64_t tokens, std::in
   return {sums, workspace.take<float2>(count), static_cast<int>(splits)};
 }
 
+// For any round of such tokens, of contexts with up to `splits`: shorter ones may have more tokens
+// a round, and take more of kMostPartialBytes.
+inline std::size_t partials_bytes(std::int64_t num_tokens, std::int64_t num_heads,
+                                  std::int64_t head_dim, std::int64_t splits) {
+  const auto bytes_of = [&](std::int64_t tokens, std::int64_t of_token) {
+    Workspace workspace;
+    take_partials(workspace, tokens, num_heads, head_dim, of_token);
+    return workspace.used();
+  };
+  const std::int64_t tokens = round_tokens(num_tokens, num_heads, head_dim, splits);
+  if (tokens == num_tokens) return bytes_of(tokens, splits);
+  // As if they were one token's.
+  const std::int64_t all =
+      kMostPartialBytes / (num_heads * (head_dim + 2) * std::int64_t{sizeof(float)});
+  return std::max(bytes_of(tokens, splits), bytes_of(1, all));
+}
+
 }  // namespace
 }  // namespace moebench::attention

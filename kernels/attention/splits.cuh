@@ -258,12 +258,8 @@ std::int64_t most_splits(std::int64_t window, std::int64_t max_context) {
   return most_splits(window, max_context, kSplit);
 }
 std::size_t partials_bytes(const Problem& problem, int) {
-  const std::int64_t splits = most_splits(problem.window, problem.max_context);
-  Workspace workspace;
-  take_partials(workspace,
-                round_tokens(problem.num_tokens, problem.num_heads, problem.head_dim, splits),
-                problem.num_heads, problem.head_dim, splits);
-  return workspace.used();
+  return partials_bytes(problem.num_tokens, problem.num_heads, problem.head_dim,
+                        most_splits(problem.window, problem.max_context));
 }
 
 // Blocks that share out the heads of a token.

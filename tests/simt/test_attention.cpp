@@ -88,6 +88,8 @@ class Prompts {
 
   std::int64_t tokens() const { return static_cast<std::int64_t>(positions_.size()); }
 
+  std::int64_t num_single = 0;  // what variants are told
+
   // The output of tokens [begin, end), computed together.
   // `rounds`: from queries that are bf16, as bf16.
   std::vector<float> run(const Variant& variant, std::int64_t begin, std::int64_t end,
@@ -112,6 +114,7 @@ class Prompts {
     args.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape_.head_dim)));
     args.window = shape_.window;
     args.max_context = longest_;
+    args.num_single = num_single;
     args.out = {o.out(out), {n, shape_.heads, shape_.head_dim}};
     const attention::Problem problem{
         view_.format, n, shape_.heads, shape_.kv_heads, shape_.head_dim, shape_.window, longest_};
@@ -261,6 +264,8 @@ TEST_CASE("attention: from bf16 queries and to bf16 results is the same, rounded
   };
   for (const int i : {1, 7, 9}) check("cuda_flash_wgmma", kEdges[i]);
   for (const int i : {1, 3, 8}) check("cuda_decode_stream_mma", kStreamEdges[i]);
+  // In splits; all at once, by wgmma where heads are 64 wide, and by mma.
+  for (const int i : {0, 1, 7, 9}) check("cuda_flash_splits_mma", kEdges[i]);
   // What is not streamed has no bf16.
   Prompts prompts(*(std::end(kStreamEdges) - 1), Format::kBf16);
   const Variant& stream = variant_named("cuda_decode_stream_mma");
@@ -346,6 +351,29 @@ TEST_CASE("attention: cuda_flash_splits_mma has the same bits by wgmma, by mma a
     }
     if (all > 129) check(1, all, "attention/cuda_flash_splits_mma (many tokens, wgmma)");
     if (all > 139) check(0, all - 10, "attention/cuda_flash_splits_mma (many tokens, wgmma)");
+    // Those that decode, alone and before others, few and many.
+    for (const std::int64_t singles : {std::int64_t{5}, all - 7, all}) {
+      INFO(singles << " are said to be single");
+      prompts.num_single = singles;
+      check(0, all, "attention/cuda_flash_splits_mma");
+    }
+  }
+}
+
+TEST_CASE("attention: what is enough memory for long contexts is for shorter ones") {
+  // Shorter ones have more tokens a round.
+  for (const Variant* variant : attention::variants()) {
+    INFO(variant->name);
+    for (const std::int64_t tokens : {1, 64, 2048}) {
+      std::size_t before = 0;
+      for (std::int64_t context = 100; context <= 131072; context += context / 3) {
+        INFO(tokens << " tokens, contexts of " << context);
+        const std::size_t bytes =
+            variant->workspace_bytes({Format::kBf16, tokens, 64, 8, 64, 0, context}, 1);
+        CHECK(bytes >= before);
+        before = bytes;
+      }
+    }
   }
 }
 
