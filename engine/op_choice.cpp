@@ -187,7 +187,8 @@ OpTable choose_ops(const Plan& plan, const ModelConfig& config, const WeightLayo
                    bool many_tokens) {
   OpTable ops;
   ops.fuses = plan.fuses;
-  ops.fuses_experts = plan.fuses || plan.family == OpFamily::kFast;
+  ops.fuses_experts =
+      plan.fuses || plan.family == OpFamily::kFast || plan.family == OpFamily::kInvariant;
   for_each_op_member([&](std::string_view name, auto member, auto variants) {
     ops.*member = choices(name, variants, plan, config, layout, many_tokens).front();
   });

@@ -31,7 +31,7 @@ struct OpTable {
   // since a rounding there can change which experts run.
   const linear::Variant* router_linear = &linear::reference;
   // Whether variants may do what is before and after them on the way (Plan::fuses); and whether the
-  // router and the experts may, which `fast` does without being asked.
+  // router and the experts may, which `fast` and `invariant` do without being asked.
   bool fuses = false;
   bool fuses_experts = false;
 };

@@ -64,7 +64,8 @@ struct Plan {
 
   // Variants do on the way what others would do before or after them (the norm before a product,
   // say) where they can: the same bits in fewer launches. In JSON "fuse": true, in words fuse=yes.
-  // Family fast has router and experts do so in any case: the rest was slower on an H200.
+  // Families fast and invariant have router and experts do so in any case: the rest was slower on
+  // an H200.
   bool fuses = false;
 
   // On the GPU, steps are enqueued before the last one's tokens are read (Model::overlaps): the
