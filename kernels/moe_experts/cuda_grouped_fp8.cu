@@ -95,9 +95,9 @@ struct Inputs {
   }
 };
 
-constexpr int kDigitWarps = 8;
-constexpr int kDigitThreads = kDigitWarps * gpu::kWarp;
-constexpr int kDigitChunks = kMostChunks / kDigitWarps;  // of a warp
+// Warps of a block. Few tokens are few blocks, which wait more than they compute: a warp a chunk.
+template <int kMostTokens>
+constexpr int kDigitWarps = kMostTokens > 32 ? 8 : kMostChunks;
 
 // Four columns that follow each other, as they lie in memory.
 template <class Value>
@@ -128,29 +128,30 @@ MOEBENCH_DEVICE std::uint32_t both_digits(float x, float y, float factor) {
 // are top_k pairs a token, or the one in its place of the sorted list (top_k: 0). Past the end,
 // zeros up to whole chunks, and for tokens that a tile does not have.
 //
-// A warp takes every eighth chunk of all eight tokens. It loads whole lines: 32 columns of four
+// A warp takes every kWarps-th chunk of all eight tokens. It loads whole lines: 32 columns of four
 // tokens, and those of the other four. In a unit of 8 columns a lane has the first or the last
 // four, of tokens i and i + 4; it exchanges two words of one token with the lane that has the
 // others, and then has all of one token's unit, of each 32 columns of the chunk. Of a product, four
 // lanes multiply a token's 16 bytes: each with a block of the chunk, which all are in one lane, or
 // where scales are not folded each with a unit. A warp writes whole lines.
-template <bool kFolds, class Value>
-__global__ void MOEBENCH_BOUNDS(kDigitThreads, 2)
+template <bool kFolds, int kWarps, class Value>
+__global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp, kWarps > 8 ? 1 : 2)
     write_digits(Groups groups, int most_tokens, int top_k, int cols, const Value* x,
                  Inputs inputs) {
-  MOEBENCH_SHARED(float, largest, [8][kDigitWarps]);
+  constexpr int kChunks = kMostChunks / kWarps;  // of a warp
+  MOEBENCH_SHARED(float4, largest, [8][kWarps / 4]);
   gpu::wait_for_previous_kernel();
   gpu::let_next_kernel_start();
   const int parts = most_tokens / 8;
   const int index = static_cast<int>(blockIdx.x) / parts;
   const int part = static_cast<int>(blockIdx.x) % parts;
-  if (index >= groups.num_tiles[0]) return;
-  const Tile tile = groups.tiles[index];
-  if (8 * part >= tile.count) return;
+  const int num_tiles = groups.num_tiles[0];
+  const Tile tile = groups.tiles[index];  // there is room for it, if there is no tile
+  if (index >= num_tiles || 8 * part >= tile.count) return;
   const int own = gpu::lane_id() % 2;  // which of its two tokens the lane will have
   const int unit = gpu::lane_id() / 2 % 4;
   int pairs[2];
-  Four<Value> values[kDigitChunks][2][4] = {};  // [][token][32 columns]
+  Four<Value> values[kChunks][2][4] = {};  // [][token][32 columns]
   MOEBENCH_UNROLL
   for (int k = 0; k < 2; ++k) {
     const int i = 8 * part + gpu::lane_id() / 8 + 4 * k;
@@ -162,10 +163,10 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads, 2)
         x + static_cast<std::int64_t>(row) * cols + first_column + unit * 8 + own * 4;
     const int left = (is_there ? cols : 0) - first_column;
     MOEBENCH_UNROLL
-    for (int c = 0; c < kDigitChunks; ++c) {
+    for (int c = 0; c < kChunks; ++c) {
       MOEBENCH_UNROLL
       for (int r = 0; r < 4; ++r) {
-        const int further = c * kDigitWarps * kChunk + r * 32;
+        const int further = c * kWarps * kChunk + r * 32;
         if (further < left) {
           values[c][k][r] = *reinterpret_cast<const Four<Value>*>(from + further);
         }
@@ -176,7 +177,7 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads, 2)
   for (int k = 0; k < 2; ++k) {
     float most = 0;
     MOEBENCH_UNROLL
-    for (int c = 0; c < kDigitChunks; ++c) {
+    for (int c = 0; c < kChunks; ++c) {
       MOEBENCH_UNROLL
       for (int r = 0; r < 4; ++r) {
         MOEBENCH_UNROLL
@@ -187,7 +188,9 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads, 2)
     for (int lanes = 1; lanes < 8; lanes *= 2) {
       most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, lanes));
     }
-    if (gpu::lane_id() % 8 == 0) largest[gpu::lane_id() / 8 + 4 * k][gpu::warp_id()] = most;
+    if (gpu::lane_id() % 8 == 0) {
+      reinterpret_cast<float*>(largest[gpu::lane_id() / 8 + 4 * k])[gpu::warp_id()] = most;
+    }
   }
   gpu::sync_threads();
   int exponents[2];
@@ -196,8 +199,9 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads, 2)
   for (int k = 0; k < 2; ++k) {
     float most = 0;
     MOEBENCH_UNROLL
-    for (int w = 0; w < kDigitWarps; ++w) {
-      most = fmaxf(most, largest[gpu::lane_id() / 8 + 4 * k][w]);
+    for (int w = 0; w < kWarps / 4; ++w) {
+      const float4 four = largest[gpu::lane_id() / 8 + 4 * k][w];
+      most = fmaxf(fmaxf(fmaxf(most, four.x), four.y), fmaxf(four.z, four.w));
     }
     exponents[k] = exponent_of(most);
     factors[k] = gpu::power_of_two(7 - exponents[k]);  // the largest goes to 128 .. 256
@@ -210,8 +214,8 @@ __global__ void MOEBENCH_BOUNDS(kDigitThreads, 2)
     inputs.tokens[8 * slot + token] = {gpu::power_of_two(exponent), own == 0 ? pairs[0] : pairs[1]};
   }
   MOEBENCH_UNROLL
-  for (int c = 0; c < kDigitChunks; ++c) {
-    const int chunk = c * kDigitWarps + gpu::warp_id();
+  for (int c = 0; c < kChunks; ++c) {
+    const int chunk = c * kWarps + gpu::warp_id();
     if (chunk >= num_chunks(cols)) break;
     std::uint32_t words[2][2][4];  // [digit][even columns, odd][32 columns]
     MOEBENCH_UNROLL
@@ -961,7 +965,7 @@ void launch_all(const Args& args, Context& context) {
                              .shared_percent = gpu::shared_percent_for(OfRows::kBytes, 1)};
   };
   const gpu::LaunchConfig digits_config{.grid = {static_cast<unsigned>(tiles * kMostTokens / 8)},
-                                        .block = kDigitThreads,
+                                        .block = kDigitWarps<kMostTokens> * gpu::kWarp,
                                         .stream = context.stream,
                                         .overlap_previous = true};
   const auto codes_of = [&](const MatrixStackView& stack) {
@@ -977,7 +981,7 @@ void launch_all(const Args& args, Context& context) {
   auto* projected = reinterpret_cast<Projected*>(scratch.projected);
   // Products of 96 and 32 tokens (as 64) take longer than two of 64.
   launch_sort(args, context, {kMostTokens, kMostTokens == 96 ? 32 : 0}, scratch.groups);
-  gpu::launch(write_digits<kFolds, float>, digits_config,
+  gpu::launch(write_digits<kFolds, kDigitWarps<kMostTokens>, float>, digits_config,
               "moe_experts/cuda_grouped_fp8 (digits of x)", scratch.groups, kMostTokens,
               sizes.top_k, sizes.hidden_size, args.x.data, scratch.inputs);
   const auto launch_rows = [&](const MatrixStackView& stack, auto&& launch) {
@@ -991,7 +995,7 @@ void launch_all(const Args& args, Context& context) {
         args.gate_up_bias.data, scratch.inputs, codes_of(args.gate_up),
         Activate{sizes.intermediate_size, args.swiglu_alpha, args.swiglu_limit, scratch.activated});
   });
-  gpu::launch(write_digits<kFolds, std::uint16_t>, digits_config,
+  gpu::launch(write_digits<kFolds, kDigitWarps<kMostTokens>, std::uint16_t>, digits_config,
               "moe_experts/cuda_grouped_fp8 (digits of activations)", scratch.groups, kMostTokens,
               0, sizes.intermediate_size, scratch.activated, scratch.inputs);
   launch_rows(args.down, [&](auto groups, const gpu::LaunchConfig& rows_config) {

@@ -158,6 +158,8 @@ MOEBENCH_DEVICE void group_pairs(const Sizes& sizes, const std::int32_t* expert_
 template <int kThreads>
 __global__ void MOEBENCH_BOUNDS(kThreads)
     sort_pairs(Sizes sizes, const std::int32_t* expert_ids, TileCut cut, Groups groups) {
+  gpu::let_next_kernel_start();
+  gpu::wait_for_previous_kernel();
   group_pairs(sizes, expert_ids, static_cast<int>(blockIdx.x), cut,
               reinterpret_cast<int*>(gpu::dynamic_shared()), groups);
 }
@@ -169,7 +171,8 @@ inline void launch_sort(const Args& args, Context& context, const TileCut& cut,
               {.grid = {static_cast<unsigned>(sizes.num_experts)},
                .block = kGroupingThreads,
                .shared_bytes = sizeof(int) * static_cast<std::size_t>(sizes.num_experts),
-               .stream = context.stream},
+               .stream = context.stream,
+               .overlap_previous = true},
               "moe_experts (sort by expert)", sizes, args.expert_ids.data, cut, groups);
 }
 
