@@ -2,9 +2,10 @@
 // block an SM, rows dealt out evenly one by one, weights copied ahead by the memory accelerator
 // (row_stream.cuh), the first of them while the kernel before still runs.
 //
-// Up to three layers of the same x (query, key, value) are one launch, and the norm that makes
-// their x is the beginning of it: every block normalises all rows, from what the second-level cache
-// has, with the bits of rms_norm/cuda_block. Up to 8 tokens, query and key are rotated at the end
+// Every block reads all of x from the second-level cache: half as much if who made it has rounded it
+// to bf16. Up to three layers of the same x (query, key, value) are one launch, and the norm that
+// makes their x is the beginning of it: every block normalises all rows, from what that cache has,
+// with the bits of rms_norm/cuda_block. Up to 8 tokens, query and key are rotated at the end
 // of it, and key and value put into the cache, with the bits of rope and kv_write. More than
 // kMostTokens tokens run as cuda_rows_bf16.
 #include <algorithm>
@@ -145,10 +146,16 @@ MOEBENCH_DEVICE void stage_normalised(const Stream& stream, const fused::DeviceN
   }
 }
 
+// x, or `rounded`, which is of bf16 (for weights of bf16).
+struct Rows {
+  const float* floats;
+  const std::uint16_t* rounded;  // null: not
+};
+
 // The producers' and the consumers' beginning: false for the producers, which have done their work.
 template <Format kFormat, int kTokenTiles, class Walk>
 MOEBENCH_DEVICE bool begin_stream(const gpu::RowStream<kFormat, kTokenTiles>& stream,
-                                  const Walk& walk, const float* x, const fused::DeviceNorm& norm,
+                                  const Walk& walk, const Rows& x, const fused::DeviceNorm& norm,
                                   int num_tokens, int cols) {
   using Stream = gpu::RowStream<kFormat, kTokenTiles>;
   if (!Stream::is_consumer()) {
@@ -160,9 +167,16 @@ MOEBENCH_DEVICE bool begin_stream(const gpu::RowStream<kFormat, kTokenTiles>& st
     stage_normalised<kFormat>(stream, norm, num_tokens, cols);
   } else {
     gpu::wait_for_previous_kernel();
-    stream.stage_inputs(
-        num_tokens, [&](int token) { return x + static_cast<std::int64_t>(token) * cols; },
-        static_cast<int>(threadIdx.x), Stream::kConsumers);
+    const auto stage = [&](const auto* rows) {
+      stream.stage_inputs(
+          num_tokens, [&](int token) { return rows + static_cast<std::int64_t>(token) * cols; },
+          static_cast<int>(threadIdx.x), Stream::kConsumers);
+    };
+    if (kFormat == Format::kBf16 && x.rounded != nullptr) {
+      stage(x.rounded);
+    } else {
+      stage(x.floats);
+    }
   }
   Stream::sync_consumers();
   return true;
@@ -181,8 +195,7 @@ template <Format kFormat, int kTokenTiles>
 __global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, kTokenTiles>::kThreads,
                                 kTokenTiles == 1 && gpu::DeviceFormat<kFormat>::kValues < 32 ? 2
                                                                                              : 1)
-    multiply_streams(Parts parts, const float* x, fused::DeviceNorm norm, int num_tokens,
-                     int stages) {
+    multiply_streams(Parts parts, Rows x, fused::DeviceNorm norm, int num_tokens, int stages) {
   using Stream = gpu::RowStream<kFormat, kTokenTiles>;
   using Weights = gpu::DeviceFormat<kFormat>;
   const Weight& shape = parts.part[0].weight;
@@ -231,8 +244,8 @@ __global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, kTokenTiles>::kThreads,
 template <Format kFormat>
 __global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, 1>::kThreads,
                                 gpu::DeviceFormat<kFormat>::kValues < 16 ? 2 : 1)
-    cache_streams(Parts parts, const float* x, fused::DeviceNorm norm, Caching caching,
-                  int num_tokens, int stages) {
+    cache_streams(Parts parts, Rows x, fused::DeviceNorm norm, Caching caching, int num_tokens,
+                  int stages) {
   using Stream = gpu::RowStream<kFormat, 1>;
   using Weights = gpu::DeviceFormat<kFormat>;
   const Weight& shape = parts.part[0].weight;
@@ -342,6 +355,9 @@ void start(const Args& args, const Parts& parts, int num_tokens, gpu::Stream str
       .overlap_previous = true,
       .shared_percent = gpu::shared_percent_beside_streams(num_tokens)};
   const fused::DeviceNorm norm = fused::device_norm(args.norm);
+  const Rows x{args.x.data, reinterpret_cast<const std::uint16_t*>(args.rounded.data)};
+  require(x.rounded == nullptr || kFormat == Format::kBf16,
+          "run linear: inputs of bf16 are for weights of bf16");
   if constexpr (kTokenTiles == 1) {
     if (args.cached.cos.data != nullptr) {
       const Format format = args.cached.kv.format;
@@ -352,11 +368,11 @@ void start(const Args& args, const Parts& parts, int num_tokens, gpu::Stream str
                             format == Format::kF32 ? 4 : 2,
                             format == Format::kBf16};
       return gpu::launch(cache_streams<kFormat>, config, "linear/cuda_stream_bf16 (into the cache)",
-                         parts, args.x.data, norm, caching, num_tokens, stages);
+                         parts, x, norm, caching, num_tokens, stages);
     }
   }
-  gpu::launch(multiply_streams<kFormat, kTokenTiles>, config, "linear/cuda_stream_bf16", parts,
-              args.x.data, norm, num_tokens, stages);
+  gpu::launch(multiply_streams<kFormat, kTokenTiles>, config, "linear/cuda_stream_bf16", parts, x,
+              norm, num_tokens, stages);
 }
 
 // Empty, or why it cannot rotate and cache such a query, key and value.
@@ -436,6 +452,10 @@ const Variant cuda_stream_bf16 = {
         },
     .run = run,
     .runs_several = true,
+    .knows_bf16 =
+        [](const Args& args) {
+          return has_bf16_weights(args) && takes(Format::kBf16, args.x.shape[0], args.weight.cols);
+        },
     .normalises =
         [](const Problem& problem) {
           return problem.num_tokens <= kMostNormalised && problem.cols <= fused::kMostHeld &&

@@ -106,13 +106,6 @@ void enqueue_rounding(const View<const float, 2>& x, uint4* rounded, gpu::Stream
               name, x.data, rounded, count);
 }
 
-inline bool has_bf16_weights(const Args& args) {
-  const auto is_bf16 = [](const MatrixView& weight) {
-    return weight.data == nullptr || weight.format == Format::kBf16;
-  };
-  return is_bf16(args.weight) && is_bf16(args.also[0].weight) && is_bf16(args.also[1].weight);
-}
-
 // x in bf16, in the order of decoded weights: as it comes, or rounded to `scratch`.
 template <Format kFormat>
 const uint4* rounded_x(const Args& args, uint4* scratch, gpu::Stream stream, const char* name) {

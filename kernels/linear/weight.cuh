@@ -47,6 +47,13 @@ struct Parts {
   int blocks;  // likewise
 };
 
+inline bool has_bf16_weights(const Args& args) {
+  const auto is_bf16 = [](const MatrixView& weight) {
+    return weight.data == nullptr || weight.format == Format::kBf16;
+  };
+  return is_bf16(args.weight) && is_bf16(args.also[0].weight) && is_bf16(args.also[1].weight);
+}
+
 // Those of Args, if a block takes `rows_per_block` rows of a part.
 inline Parts device_parts(const Args& args, std::int64_t rows_per_block) {
   Parts parts{};
