@@ -26,7 +26,7 @@ namespace moebench {
 namespace {
 
 constexpr std::size_t kRotated = std::size_t{256} << 20;  // bytes of weights
-constexpr double kMaxNmse = 1e-3;                         // against the reference
+constexpr double kMaxOpNmse = 1e-3;                       // against the reference
 constexpr int kGpuBatch = 16;                             // calls between two events
 
 // What one call does.
@@ -74,13 +74,13 @@ std::vector<float> random_floats(std::uint64_t seed, std::int64_t count) {
 }
 
 // A stack of matrices whose bytes are random codes with scales of a sensible size.
-struct Weights {
+struct RotatedWeights {
   Buffer data, scales;
   std::vector<float> tensor_scales;
   MatrixStackView view;
 
-  Weights(Format format, std::int64_t count, std::int64_t rows, std::int64_t cols,
-          std::optional<RowLayout> layout, ThreadPool& pool) {
+  RotatedWeights(Format format, std::int64_t count, std::int64_t rows, std::int64_t cols,
+                 std::optional<RowLayout> layout, ThreadPool& pool) {
     const Codec& c = codec(format);
     const RowLayout order = layout.value_or(RowLayout::kRowMajor);
     const auto all = static_cast<std::size_t>(count * stored_rows(order, rows));
@@ -146,7 +146,7 @@ void time_prepared(benchmark::State& state, Bench& bench) {
   p.run(0);
   p.operands.fetch();
   const double nmse = nmse_of(p.got, p.want);
-  if (!(nmse <= kMaxNmse)) {
+  if (!(nmse <= kMaxOpNmse)) {
     ++bench.num_wrong;
     state.SkipWithError(fmt::format("wrong: NMSE {:.1e} against reference", nmse).c_str());
     return;
@@ -210,8 +210,8 @@ std::unique_ptr<Prepared> prepare(const linear::Variant& variant, const linear::
   const auto count = static_cast<std::int64_t>(kRotated / one + 1);
   const linear::Variant& reference = plainest(linear::variants(), variant);
   const auto weights_for = [&](std::optional<RowLayout> layout, std::int64_t n) {
-    const auto& weights =
-        *prepared->keep(std::make_shared<Weights>(p.format, n, p.rows, p.cols, layout, pool));
+    const auto& weights = *prepared->keep(
+        std::make_shared<RotatedWeights>(p.format, n, p.rows, p.cols, layout, pool));
     std::vector<MatrixView> matrices;
     const MatrixStackView there = o.in(weights.view);
     for (std::int64_t i = 0; i < n; ++i) {
@@ -298,9 +298,9 @@ std::unique_ptr<Prepared> prepare(const moe_experts::Variant& variant,
     MatrixStackView gate_up, down;
   };
   const auto weights_for = [&](std::optional<RowLayout> layout) -> Matrices {
-    const auto& up = *prepared->keep(
-        std::make_shared<Weights>(p.format, p.num_experts, wide, p.hidden_size, layout, pool));
-    const auto& down = *prepared->keep(std::make_shared<Weights>(
+    const auto& up = *prepared->keep(std::make_shared<RotatedWeights>(p.format, p.num_experts, wide,
+                                                                      p.hidden_size, layout, pool));
+    const auto& down = *prepared->keep(std::make_shared<RotatedWeights>(
         p.format, p.num_experts, p.hidden_size, p.intermediate_size, layout, pool));
     return {o.in(up.view), o.in(down.view)};
   };

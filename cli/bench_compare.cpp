@@ -21,7 +21,7 @@ namespace {
 
 constexpr double kBudgetPerTestS = 90;
 
-double budget_of(const ComparedTests& tests, const CompareOptions& options) {
+double budget_of(const ComparedTests& tests, const BenchCompareOptions& options) {
   return options.budget_s > 0 ? options.budget_s
                               : kBudgetPerTestS * static_cast<double>(tests.names.size());
 }
@@ -114,7 +114,7 @@ std::string interval_text(const Comparison& c) {
 
 }  // namespace
 
-void add_compare_options(CLI::App* command, CompareOptions& o) {
+void add_compare_options(CLI::App* command, BenchCompareOptions& o) {
   const std::string group = "Comparing two arms or more";
   const auto number = [&](const char* name, double& target, const char* type, const char* help) {
     return command->add_option(name, target, help)->type_name(type)->group(group);
@@ -150,7 +150,7 @@ void add_compare_options(CLI::App* command, CompareOptions& o) {
       ->group(group);
 }
 
-std::vector<ArmSpec> make_arms(const std::vector<Plan>& plans, const CompareOptions& options) {
+std::vector<ArmSpec> make_arms(const std::vector<Plan>& plans, const BenchCompareOptions& options) {
   std::vector<ArmSpec> arms;
   if (!options.against_program.empty()) {
     require_or(ErrorCode::kUsage, plans.size() == 1,
@@ -174,7 +174,7 @@ std::vector<ArmSpec> make_arms(const std::vector<Plan>& plans, const CompareOpti
   return arms;
 }
 
-CompareResult compare(const ComparedTests& tests, const CompareOptions& options,
+CompareResult compare(const ComparedTests& tests, const BenchCompareOptions& options,
                       const std::function<void(const CompareResult&)>& on_session) {
   const ArmLog log(options.out);
   ArmProcessOptions process;
@@ -221,7 +221,7 @@ CompareResult compare(const ComparedTests& tests, const CompareOptions& options,
 }
 
 // reports/bench_comparison.schema.json describes it.
-OrderedJson comparison_json(const ComparedTests& tests, const CompareOptions& options,
+OrderedJson comparison_json(const ComparedTests& tests, const BenchCompareOptions& options,
                             const CompareResult& result) {
   const PairedTiming& timing = result.timing;
   OrderedJson arms = OrderedJson::array();
@@ -276,7 +276,7 @@ OrderedJson comparison_json(const ComparedTests& tests, const CompareOptions& op
           {"samples", samples}};
 }
 
-std::string comparison_text(const ComparedTests& tests, const CompareOptions& options,
+std::string comparison_text(const ComparedTests& tests, const BenchCompareOptions& options,
                             const CompareResult& result, bool markdown) {
   const PairedTiming& timing = result.timing;
   Table table({"test", "arm", ">against " + tests.arms[0].name, ">95 % interval", "verdict",
@@ -341,7 +341,7 @@ std::vector<double> block_rates(const PairedTiming& timing, std::size_t arm, std
   return rates;
 }
 
-int comparison_exit_code(const CompareOptions& options, const PairedTiming& timing) {
+int comparison_exit_code(const BenchCompareOptions& options, const PairedTiming& timing) {
   if (!options.fail_if_slower) return kExitOk;
   const auto any = [&](SpeedVerdict verdict) {
     return std::ranges::any_of(timing.comparisons,

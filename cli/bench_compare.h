@@ -11,7 +11,7 @@
 
 namespace moebench::cli {
 
-struct CompareOptions {
+struct BenchCompareOptions {
   bool no_interleave = false;
   std::string against_program;
   double budget_s = 0;  // 0: 90 for each test
@@ -24,7 +24,7 @@ struct CompareOptions {
   std::string out;
 };
 
-void add_compare_options(CLI::App* command, CompareOptions& options);
+void add_compare_options(CLI::App* command, BenchCompareOptions& options);
 
 // What is compared on what: arms[0] is the base.
 struct ComparedTests {
@@ -38,22 +38,22 @@ struct ComparedTests {
 
 // The arms of the plans, or of one plan run by `options.against_program` (the base) and by this
 // program. Throws Error(kUsage) for a program that cannot be one.
-std::vector<ArmSpec> make_arms(const std::vector<Plan>& plans, const CompareOptions& options);
+std::vector<ArmSpec> make_arms(const std::vector<Plan>& plans, const BenchCompareOptions& options);
 
 struct CompareResult {
   PairedTiming timing;
   std::vector<OrderedJson> arm_details;  // what each arm said of itself
 };
 // Calls on_session, if there is one, with what is known after each session.
-CompareResult compare(const ComparedTests& tests, const CompareOptions& options,
+CompareResult compare(const ComparedTests& tests, const BenchCompareOptions& options,
                       const std::function<void(const CompareResult&)>& on_session = {});
 
 // Everything, raw samples included, as one object.
-OrderedJson comparison_json(const ComparedTests& tests, const CompareOptions& options,
+OrderedJson comparison_json(const ComparedTests& tests, const BenchCompareOptions& options,
                             const CompareResult& result);
 
 // One line per arm and test, and what they rest on.
-std::string comparison_text(const ComparedTests& tests, const CompareOptions& options,
+std::string comparison_text(const ComparedTests& tests, const BenchCompareOptions& options,
                             const CompareResult& result, bool markdown);
 
 // The tokens per second of an arm's blocks on a test, in the order of time; of the base those of
@@ -61,6 +61,6 @@ std::string comparison_text(const ComparedTests& tests, const CompareOptions& op
 std::vector<double> block_rates(const PairedTiming& timing, std::size_t arm, std::size_t test);
 
 // kExitOk, or with --fail-if-slower kExitRegression or kExitInconclusive.
-int comparison_exit_code(const CompareOptions& options, const PairedTiming& timing);
+int comparison_exit_code(const BenchCompareOptions& options, const PairedTiming& timing);
 
 }  // namespace moebench::cli

@@ -37,7 +37,7 @@ struct BenchOptions {
   std::string output = "text";
   bool autotune = false;
   bool mixed = false;
-  CompareOptions compare;
+  BenchCompareOptions compare;
 
   bool compares() const {
     return !compare.against_program.empty() || (plans.size() > 1 && !compare.no_interleave);

@@ -111,7 +111,7 @@ int run_verify(const DataOptions& options) {
   bool wrong = false;
   for (const DatasetInfo* info : chosen(options)) {
     for (const DatasetFile& file : info->files) {
-      const VerifyResult result = verify_file(*info, file);
+      const VerifiedFile result = verify_file(*info, file);
       // Only what was asked for by name has to be there.
       wrong = wrong || result.status == VerifyStatus::kWrong ||
               (result.status == VerifyStatus::kMissing && !options.names.empty());

@@ -97,7 +97,7 @@ void fetch_dataset(const DatasetInfo& info, const FetchOptions& options) {
   const fs::path folder = options.folder.empty() ? data_folders().front() : options.folder;
   for (const DatasetFile& file : info.files) {
     if (!options.again) {
-      const VerifyResult there = verify_file(info, file, folder / info.name / file.name);
+      const VerifiedFile there = verify_file(info, file, folder / info.name / file.name);
       if (there.status == VerifyStatus::kVerified || there.status == VerifyStatus::kAsRecorded) {
         if (options.say) {
           options.say(fmt::format("{}: there already, {} ({})", file.name,

@@ -16,8 +16,6 @@ namespace moebench {
 namespace parquet {
 namespace {
 
-constexpr int kMaxDepth = 16;  // as of JSON rows
-
 struct Node {
   enum class Kind { kLeaf, kStructure, kList };
   Kind kind = Kind::kLeaf;
@@ -64,8 +62,8 @@ class SchemaReader {
 
   // `element`, whose children come next.
   Node node(const SchemaElement& element, std::string path, Levels levels) {
-    require_or(ErrorCode::kParse, ++levels.depth <= kMaxDepth,
-               "read {}: its schema is nested deeper than {}", where_, kMaxDepth);
+    require_or(ErrorCode::kParse, ++levels.depth <= kMaxRowDepth,
+               "read {}: its schema is nested deeper than {}", where_, kMaxRowDepth);
     require_utf8(element.name, fmt::format("{}: the name of a column", where_));
     Node result;
     result.name = element.name;

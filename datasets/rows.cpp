@@ -14,7 +14,6 @@ namespace moebench {
 namespace {
 
 constexpr std::array<std::string_view, 5> kFormatNames = {"csv", "tsv", "json", "jsonl", "parquet"};
-constexpr int kMaxDepth = 16;
 
 std::vector<DataRow> rows_of_table(std::string_view text, char separator, std::string_view where) {
   require_utf8(text, where);
@@ -38,7 +37,7 @@ std::vector<DataRow> rows_of_table(std::string_view text, char separator, std::s
 }
 
 std::vector<DataRow> rows_of_json(std::string_view text, std::string_view where) {
-  Json json = parse_json(text, where, kMaxDepth);
+  Json json = parse_json(text, where, kMaxRowDepth);
   if (json.is_object() && json.size() == 1) json = Json(json.begin().value());
   require_or(ErrorCode::kParse, json.is_array(),
              "read {}: expected a list of objects, or an object whose only field is such a list",
@@ -92,9 +91,10 @@ std::vector<DataRow> parse_rows(std::string_view text, DataFormat format, std::s
       rows = rows_of_json(text, where);
       break;
     case DataFormat::kJsonl:
-      for_each_json_line(text, where, kMaxDepth, [&](const Json& json, const std::string& place) {
-        rows.push_back({json, place});
-      });
+      for_each_json_line(text, where, kMaxRowDepth,
+                         [&](const Json& json, const std::string& place) {
+                           rows.push_back({json, place});
+                         });
       break;
     case DataFormat::kParquet:
       rows = parse_parquet(text, where);

@@ -20,6 +20,9 @@ DataFormat data_format_of_file(std::string_view file_name);
 // Throws Error(kParse) unless `text` is UTF-8.
 void require_utf8(std::string_view text, std::string_view where);
 
+// Of values in each other, in any format.
+inline constexpr int kMaxRowDepth = 16;
+
 struct DataRow {
   Json fields;
   std::string where;  // "file: row 3": for messages

@@ -159,15 +159,15 @@ std::string_view verify_status_name(VerifyStatus status) {
   return kNames[static_cast<std::size_t>(status)];
 }
 
-VerifyResult verify_file(const DatasetInfo& info, const DatasetFile& file) {
+VerifiedFile verify_file(const DatasetInfo& info, const DatasetFile& file) {
   const auto path = find_data_file(info, file);
   return path ? verify_file(info, file, *path)
-              : VerifyResult{VerifyStatus::kMissing, "not on this machine", "", ""};
+              : VerifiedFile{VerifyStatus::kMissing, "not on this machine", "", ""};
 }
 
-VerifyResult verify_file(const DatasetInfo& info, const DatasetFile& file,
+VerifiedFile verify_file(const DatasetInfo& info, const DatasetFile& file,
                          const std::filesystem::path& path) {
-  VerifyResult result;
+  VerifiedFile result;
   if (!std::filesystem::exists(path)) {
     result.message = "not on this machine";
     return result;

@@ -47,14 +47,14 @@ enum class VerifyStatus {
 };
 std::string_view verify_status_name(VerifyStatus status);
 
-struct VerifyResult {
+struct VerifiedFile {
   VerifyStatus status = VerifyStatus::kMissing;
   std::string message;
   std::string sha256;  // of the file found; "" if missing
   std::filesystem::path path;
 };
-VerifyResult verify_file(const DatasetInfo& info, const DatasetFile& file);
-VerifyResult verify_file(const DatasetInfo& info, const DatasetFile& file,
+VerifiedFile verify_file(const DatasetInfo& info, const DatasetFile& file);
+VerifiedFile verify_file(const DatasetInfo& info, const DatasetFile& file,
                          const std::filesystem::path& path);
 
 // The checksums of first fetches, in <folder>/checksums.json. A file that is there and cannot be

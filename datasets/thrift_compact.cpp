@@ -6,7 +6,7 @@
 namespace moebench {
 namespace {
 
-constexpr int kMaxDepth = 32;
+constexpr int kMaxMetadataDepth = 32;
 
 }  // namespace
 
@@ -87,8 +87,8 @@ void ThriftReader::skip_element(ThriftType type, int depth) {
 }
 
 void ThriftReader::skip(ThriftType type, int depth) {
-  require_or(ErrorCode::kParse, depth < kMaxDepth, "read {}: its metadata is nested deeper than {}",
-             where_, kMaxDepth);
+  require_or(ErrorCode::kParse, depth < kMaxMetadataDepth,
+             "read {}: its metadata is nested deeper than {}", where_, kMaxMetadataDepth);
   switch (type) {
     case ThriftType::kTrue:
     case ThriftType::kFalse:

@@ -14,14 +14,14 @@
 namespace moebench {
 namespace {
 
-struct WeightGroup {
+struct FormatChoice {
   std::string_view name;
   std::optional<Format> Plan::*format;
 };
-constexpr std::array<WeightGroup, 4> kWeightGroups = {{{"experts", &Plan::experts},
-                                                       {"attention", &Plan::attention},
-                                                       {"embedding", &Plan::embedding},
-                                                       {"unembedding", &Plan::unembedding}}};
+constexpr std::array<FormatChoice, 4> kFormatChoices = {{{"experts", &Plan::experts},
+                                                         {"attention", &Plan::attention},
+                                                         {"embedding", &Plan::embedding},
+                                                         {"unembedding", &Plan::unembedding}}};
 
 constexpr std::array<std::string_view, 4> kFamilyNames = {"reference", "accurate", "fast",
                                                           "invariant"};
@@ -64,7 +64,7 @@ bool names_variant(std::string_view op, std::string_view text) {
 
 // One `key=value` of the short spelling.
 void set_word(Plan& plan, const std::string& key, const std::string& value) {
-  for (const WeightGroup& group : kWeightGroups) {
+  for (const FormatChoice& group : kFormatChoices) {
     if (group.name != key) continue;
     if (names_variant(key, value)) break;  // attention is the name of weights and of an op
     plan.*group.format = value == "stored" ? std::nullopt : std::optional(parse_format(value));
@@ -90,7 +90,7 @@ void set_word(Plan& plan, const std::string& key, const std::string& value) {
   std::vector<std::string> known = op_names();
   const bool is_op = std::find(known.begin(), known.end(), key) != known.end();
   if (!is_op) {
-    for (const WeightGroup& group : kWeightGroups) known.emplace_back(group.name);
+    for (const FormatChoice& group : kFormatChoices) known.emplace_back(group.name);
     known.emplace_back("kv");
     known.emplace_back("ops");
     known.emplace_back("backend");
@@ -125,7 +125,7 @@ std::string Plan::variant_of(std::string_view op) const {
 
 std::string Plan::canonical_text() const {
   std::string text;
-  for (const WeightGroup& group : kWeightGroups) {
+  for (const FormatChoice& group : kFormatChoices) {
     const auto& format = this->*group.format;
     text += fmt::format("{}={},", group.name, format ? format_name(*format) : "stored");
   }
@@ -144,7 +144,7 @@ std::string Plan::canonical_text() const {
 
 std::string Plan::describe() const {
   std::vector<std::string> parts;
-  for (const WeightGroup& group : kWeightGroups) {
+  for (const FormatChoice& group : kFormatChoices) {
     const auto& format = this->*group.format;
     if (format) parts.push_back(fmt::format("{} {}", group.name, format_name(*format)));
   }
@@ -212,7 +212,7 @@ Plan parse_plan(std::string_view text) {
 Json plan_to_json(const Plan& plan) {
   Json json = {{"name", plan.name}, {"kv", format_name(plan.kv)}};
   if (plan.backend != PlanBackend::kCpu) json["backend"] = backend_name(plan.backend);
-  for (const WeightGroup& group : kWeightGroups) {
+  for (const FormatChoice& group : kFormatChoices) {
     const auto& format = plan.*group.format;
     if (format) json[std::string(group.name)] = format_name(*format);
   }
@@ -234,7 +234,7 @@ Plan plan_from_json(const Json& json, const std::string& where) {
   constexpr std::size_t kLongestName = 1000;
   require(!plan.name.empty() && plan.name.size() <= kLongestName,
           "{}: a name has 1 to {} characters", fields.path("name"), kLongestName);
-  for (const WeightGroup& group : kWeightGroups) {
+  for (const FormatChoice& group : kFormatChoices) {
     const auto format = fields.optional<std::string>(group.name, "stored");
     set_word(plan, std::string(group.name), format);
   }

@@ -26,8 +26,6 @@ using unicode::is_ascii_alnum;
 using unicode::is_word;
 using unicode::skip_space;
 
-constexpr std::size_t kNone = std::u32string_view::npos;
-constexpr std::u32string_view kAnswer = U"answer";
 constexpr std::u32string_view kCapitals = U"ABCD";
 
 struct Subject {

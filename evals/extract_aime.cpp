@@ -14,8 +14,6 @@
 namespace moebench::rules {
 namespace {
 
-constexpr std::size_t kNone = std::u32string_view::npos;
-
 // The content of the last non-empty `boxed{...}` or `framebox{...}` (no backslash needed), taking
 // boxes from left to right without overlap. nullopt if there is none.
 std::optional<std::u32string_view> last_box(std::u32string_view text) {

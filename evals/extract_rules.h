@@ -8,6 +8,10 @@
 
 namespace moebench::rules {
 
+// What searches give that find nothing.
+inline constexpr std::size_t kNone = std::u32string_view::npos;
+inline constexpr std::u32string_view kAnswer = U"answer";
+
 Extraction abcd(std::u32string_view text, std::string_view language);
 Extraction aime(std::u32string_view text, std::string_view language);
 Extraction simple_gpqa(std::u32string_view text, std::string_view language);

@@ -22,9 +22,6 @@ namespace {
 using unicode::char_at;
 using unicode::skip_space;
 
-constexpr std::size_t kNone = std::u32string_view::npos;
-constexpr std::u32string_view kAnswer = U"answer";
-
 std::size_t skip_blanks(std::u32string_view text, std::size_t at) {
   while (char_at(text, at) == ' ' || char_at(text, at) == '\t') ++at;
   return at;

@@ -12,8 +12,6 @@
 namespace moebench {
 namespace {
 
-constexpr std::int64_t kMaxTokens = 131072;
-
 struct Source {
   std::vector<DataRow> rows;
   bool simple_prompt = false;
@@ -75,7 +73,7 @@ Task gpqa_task(const std::string& name, std::string summary) {
                         {.name = "simple-evals",
                          .source = "openai/simple-evals, gpqa_eval.py",
                          .extraction_rule = "simple_gpqa"}},
-          .max_tokens = kMaxTokens,
+          .max_tokens = kMaxTaskTokens,
           .public_text = false,
           .load_items = [name](const Protocol& protocol) { return load(name, protocol); }};
 }

@@ -7,8 +7,6 @@
 namespace moebench {
 namespace {
 
-constexpr std::int64_t kMaxTokens = 131072;
-
 // The items of a dataset, one per row, made by `fill` and numbered.
 template <class Fill>
 TaskData items_of(const std::string& dataset, const Fill& fill) {
@@ -50,7 +48,7 @@ Task aime_task(const std::string& year, const std::string& question_column,
       .protocols = {{.name = "openai",
                      .source = "openai/gpt-oss v0.0.8, gpt_oss/evals/aime_eval.py" + remark,
                      .extraction_rule = "aime"}},
-      .max_tokens = kMaxTokens,
+      .max_tokens = kMaxTaskTokens,
       .load_items = [name, question_column](const Protocol&) {
         return load_aime(name, question_column);
       }};
@@ -113,7 +111,7 @@ std::vector<Task> math_tasks() {
                       .source = "EleutherAI/lm-evaluation-harness, gsm8k, filter flexible-extract, "
                                 "as a chat message and without its five examples",
                       .extraction_rule = "gsm8k_flexible"}},
-       .max_tokens = kMaxTokens,
+       .max_tokens = kMaxTaskTokens,
        .load_items = load_gsm8k},
       {.name = "math_500",
        .summary = "500 competition problems; answers are expressions",
@@ -123,7 +121,7 @@ std::vector<Task> math_tasks() {
                                 "lower where only such a judge sees that two spellings are equal",
                       .extraction_rule = "simple_math",
                       .scorer = Scorer::kMath}},
-       .max_tokens = kMaxTokens,
+       .max_tokens = kMaxTaskTokens,
        .load_items = load_math_500},
   };
 }

@@ -10,7 +10,6 @@
 namespace moebench {
 namespace {
 
-constexpr std::int64_t kMaxTokens = 131072;
 constexpr std::size_t kProExamples = 5;
 
 // MMLU's groups of subjects, as simple-evals reports them; what is in none of these is "other".
@@ -147,7 +146,7 @@ std::vector<Task> mmlu_tasks() {
            .protocols = {{.name = "simple-evals",
                           .source = "openai/simple-evals, mmlu_eval.py (zero-shot)",
                           .extraction_rule = "simple_mmlu"}},
-           .max_tokens = kMaxTokens,
+           .max_tokens = kMaxTaskTokens,
            .load_items = load_mmlu},
           {.name = "mmlu_pro",
            .summary = "12032 questions with up to ten options",
@@ -156,7 +155,7 @@ std::vector<Task> mmlu_tasks() {
                                     "message; the white space between its five worked examples has "
                                     "not been compared with a run of it",
                           .extraction_rule = "mmlu_pro"}},
-           .max_tokens = kMaxTokens,
+           .max_tokens = kMaxTaskTokens,
            .load_items = load_mmlu_pro}};
 }
 

@@ -6,7 +6,7 @@
 namespace moebench {
 namespace {
 
-TaskData load(const Protocol&) {
+TaskData load_nano(const Protocol&) {
   const QuestionSet set = load_questions(find_resource("datasets/nano/questions.jsonl"));
   TaskData data;
   data.hash = set.hash;
@@ -33,7 +33,7 @@ std::vector<Task> nano_tasks() {
                                 "gpt_oss/evals/gpqa_eval.py",
                       .extraction_rule = "abcd"}},
        .max_tokens = 256,
-       .load_items = load}};
+       .load_items = load_nano}};
 }
 
 }  // namespace moebench

@@ -11,8 +11,6 @@
 namespace moebench::page {
 namespace {
 
-const OrderedJson kNull;
-
 // The comparison of a row with the reference on (task, effort), or null.
 const OrderedJson& comparison_of(const Report& report, const Row& row,
                                  const OrderedJson& scenario) {

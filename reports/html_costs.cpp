@@ -8,8 +8,6 @@
 namespace moebench::page {
 namespace {
 
-const OrderedJson kNull;
-
 std::string yes_no(const OrderedJson& metric) {
   const auto value = value_of(metric);
   if (!value) return std::string(kNoValue);

@@ -9,11 +9,7 @@
 #include "reports/page_assets.h"
 
 namespace moebench::page {
-namespace {
-
-const OrderedJson kNull;
-
-}  // namespace
+namespace {}  // namespace
 
 Report::Report(const OrderedJson& report) : json(report) {
   std::vector<std::string> models;

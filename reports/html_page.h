@@ -37,6 +37,9 @@ struct Report {
 // without any.
 std::optional<double> graphs_bytes(const Row& row);
 
+// What is not there.
+inline const OrderedJson kNull;
+
 // A metric's value, nothing if it is absent, null or null-valued.
 std::optional<double> value_of(const OrderedJson& metric);
 // The metric `name` of a record or of a summary; a null JSON if absent.

@@ -15,13 +15,6 @@
 namespace moebench {
 namespace {
 
-const Json& member(const Json& json, const std::string& key) {
-  static const Json kNone;
-  if (!json.is_object()) return kNone;
-  const auto it = json.find(key);
-  return it == json.end() ? kNone : *it;
-}
-
 // Text as it is, whole numbers as JSON writes them, else "".
 std::string plain_text(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
@@ -83,6 +76,13 @@ std::string first_text(const Json& value) {
 }
 
 }  // namespace
+
+const Json& member(const Json& json, const std::string& key) {
+  static const Json kNone;
+  if (!json.is_object()) return kNone;
+  const auto it = json.find(key);
+  return it == json.end() ? kNone : *it;
+}
 
 bool is_lm_eval_sample(const Json& json) {
   return json.is_object() && json.contains("doc_id") && json.contains("filtered_resps");

@@ -13,6 +13,9 @@
 
 namespace moebench {
 
+// json[key]; null where there is none, and of what is no object.
+const Json& member(const Json& json, const std::string& key);
+
 bool is_lm_eval_sample(const Json& json);
 
 // What a samples file is of: "mmlu_pro_law" of "samples_mmlu_pro_law_2026-01-31T12-00-00.jsonl"; ""

@@ -12,18 +12,12 @@
 #include "bench/workloads.h"
 #include "evals/task.h"
 #include "kernels/core/error.h"
+#include "reports/import_samples.h"
 
 namespace moebench {
 namespace {
 
 constexpr double kZ = 1.959963984540054;  // 97.5 % of the normal distribution
-
-const Json& member(const Json& json, const std::string& key) {
-  static const Json kNone;
-  if (!json.is_object()) return kNone;
-  const auto it = json.find(key);
-  return it == json.end() ? kNone : *it;
-}
 
 std::string text_of(const Json& json, const std::string& key) {
   const Json& value = member(json, key);

@@ -14,7 +14,7 @@ std::string attribute(std::string_view name, std::string_view value) {
   return fmt::format(" {}=\"{}\"", name, escape_html(value));
 }
 
-struct Suite {
+struct JunitSuite {
   std::string cases;
   int tests = 0;
   int failures = 0;
@@ -59,8 +59,8 @@ std::string sentence(const MetricComparison& m) {
 
 std::string junit_xml(const RunComparison& comparison, bool inconclusive_ok) {
   std::vector<std::string> order;
-  std::map<std::string, Suite> suites;
-  const auto suite_of = [&](const std::string& name) -> Suite& {
+  std::map<std::string, JunitSuite> suites;
+  const auto suite_of = [&](const std::string& name) -> JunitSuite& {
     if (!suites.contains(name)) order.push_back(name);
     return suites[name];
   };
@@ -81,10 +81,10 @@ std::string junit_xml(const RunComparison& comparison, bool inconclusive_ok) {
     suite_of("cases").add("cases", problem.label, "error", problem.status,
                           fmt::format("{}: {}", problem.status, problem.reason));
   }
-  Suite total;
+  JunitSuite total;
   std::string body;
   for (const std::string& name : order) {
-    const Suite& suite = suites.at(name);
+    const JunitSuite& suite = suites.at(name);
     total.tests += suite.tests;
     total.failures += suite.failures;
     total.errors += suite.errors;

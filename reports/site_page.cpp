@@ -17,7 +17,7 @@ std::string text_of(const OrderedJson& json, const char* field) {
   return escape_html(json.at(field).get<std::string>());
 }
 
-std::string value_text(const OrderedJson& number, const char* field) {
+std::string formatted(const OrderedJson& number, const char* field) {
   return format_value(number.at(field).get<double>(), number.at("unit").get<std::string>());
 }
 
@@ -56,10 +56,10 @@ std::vector<Column> columns_of(const std::vector<const OrderedJson*>& numbers) {
 }
 
 std::string cell(const Column& column, const OrderedJson& number) {
-  std::string content = escape_html(value_text(number, "value"));
+  std::string content = escape_html(formatted(number, "value"));
   if (number.at("low").is_number() && number.at("high").is_number()) {
-    content += fmt::format("<small>[{}, {}]</small>", escape_html(value_text(number, "low")),
-                           escape_html(value_text(number, "high")));
+    content += fmt::format("<small>[{}, {}]</small>", escape_html(formatted(number, "low")),
+                           escape_html(formatted(number, "high")));
   }
   if (column.metric == "mean_kl") return fmt::format("<td>{}</td>", content);
   const double full = column.unit == "share" ? 1 : column.largest;
@@ -174,8 +174,8 @@ std::string regressions_section(const OrderedJson& site) {
           "<td>{2}</td><td>{3}</td><td>{4}</td><td>{5}</td><td>{6}</td><td><span class=bad>▼ {7}"
           "</span></td></tr>",
           text_of(comparison, "run"), text_of(comparison, "base"), text_of(r, "plan"),
-          text_of(r, "scenario"), text_of(r, "metric"), escape_html(value_text(r, "base")),
-          escape_html(value_text(r, "candidate")), escape_html(change_text(r)));
+          text_of(r, "scenario"), text_of(r, "metric"), escape_html(formatted(r, "base")),
+          escape_html(formatted(r, "candidate")), escape_html(change_text(r)));
     }
   }
   const std::string lead =
