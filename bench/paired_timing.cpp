@@ -332,7 +332,7 @@ class Pairing {
                       c.disturbed_blocks, c.blocks, marks));
     }
     if (base.size() >= 12) {
-      const Trend trend = mann_kendall(base);
+      const MannKendall trend = mann_kendall(base);
       const std::size_t third = base.size() / 3;
       const double early = median(std::span(base).first(third));
       const double late = median(std::span(base).last(third));

@@ -46,9 +46,9 @@ double effective_sample_size(std::span<const double> values) {
   return std::clamp(n * (1 - r) / (1 + r), 1.0, n);
 }
 
-Trend mann_kendall(std::span<const double> values) {
+MannKendall mann_kendall(std::span<const double> values) {
   require_values(values, 4, "Mann-Kendall test");
-  Trend trend;
+  MannKendall trend;
   for (std::size_t i = 0; i < values.size(); ++i) {
     for (std::size_t j = i + 1; j < values.size(); ++j) {
       trend.s += values[j] > values[i] ? 1 : values[j] < values[i] ? -1 : 0;
@@ -76,7 +76,7 @@ bool is_steady(std::span<const double> rates) {
   // little. Missing a real rise would cost more.
   constexpr double kRising = 0.4;  // two-sided: 0.2 of the rises
   if (rates.size() < kLeast) return false;
-  const Trend trend = mann_kendall(rates.subspan(rates.size() / 2));
+  const MannKendall trend = mann_kendall(rates.subspan(rates.size() / 2));
   return trend.s <= 0 || trend.p_value > kRising;
 }
 

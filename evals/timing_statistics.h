@@ -26,11 +26,11 @@ double effective_sample_size(std::span<const double> values);
 // Whether values rise or fall over time, in no particular shape: sum of sign(x_j - x_i) over i < j,
 // with the variance corrected for ties and for continuity. At least 4 values.
 // Source: Mann 1945; Kendall 1975; Gilbert 1987, section 16.4.
-struct Trend {
+struct MannKendall {
   double s = 0;        // the sum; its sign is the direction
   double p_value = 1;  // two-sided, normal approximation
 };
-Trend mann_kendall(std::span<const double> values);
+MannKendall mann_kendall(std::span<const double> values);
 
 // Whether a series of rates, as they come after a start, has stopped rising: there are twelve or
 // more, and the later half of them shows no rise (Mann-Kendall, two-sided p > 0.4 or downwards).

@@ -6,6 +6,7 @@
 #include <map>
 #include <regex>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -108,6 +109,40 @@ TEST_CASE("layering: a source file includes the header beside it before any othe
     CHECK(i.target == header);
   }
   CHECK(count > 120);
+}
+
+// Two of one name in one program are one to the linker, whatever they hold; two files that are
+// compiled together show it, others do not.
+TEST_CASE("layering: no two structures of a namespace have one name") {
+  const std::regex kOpens("^(?:inline )?namespace ?([\\w:]*) ?\\{");
+  const std::regex kCloses("^\\}  // namespace");
+  const std::regex kDefines("^(?:struct|class|enum(?: class)?) (\\w+)(?: final)?(?: : [^;]*)? \\{");
+  std::map<std::string, std::set<std::string>> files;  // by qualified name
+  for (const char* folder : {"cli", "reports", "bench", "evals", "engine", "datasets", "kernels"}) {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(source_dir() / folder)) {
+      if (entry.path().extension() != ".h" && entry.path().extension() != ".cpp") continue;
+      std::vector<std::string> spaces;
+      std::istringstream text(read_file(entry.path()));
+      std::smatch match;
+      for (std::string line; std::getline(text, line);) {
+        if (std::regex_search(line, match, kOpens)) {
+          spaces.push_back(match[1]);
+        } else if (std::regex_search(line, kCloses)) {
+          if (!spaces.empty()) spaces.pop_back();
+        } else if (std::regex_search(line, match, kDefines)) {
+          if (std::count(spaces.begin(), spaces.end(), "") > 0) continue;  // the file's own
+          std::string name = match[1];
+          for (auto it = spaces.rbegin(); it != spaces.rend(); ++it) name = *it + "::" + name;
+          files[name].insert(std::filesystem::relative(entry.path(), source_dir()).string());
+        }
+      }
+    }
+  }
+  CHECK(files.size() > 250);
+  for (const auto& [name, defined_in] : files) {
+    INFO(name << " is defined in " << *defined_in.begin() << " and " << *defined_in.rbegin());
+    CHECK(defined_in.size() == 1);
+  }
 }
 
 // The names of the standard library that precompiled headers would provide unasked.

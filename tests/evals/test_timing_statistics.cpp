@@ -148,11 +148,11 @@ TEST_CASE("autocorrelation: hand-computed, and that of a simulated AR(1)") {
 TEST_CASE("Mann-Kendall: hand-computed with ties, alarms at its level, sees drifts") {
   // 1 3 2 4 5: of 10 pairs one falls, S = 8; variance 5*4*15/18; z = 7/sqrt(16.667) = 1.71464,
   // p = 0.08641 (as pymannkendall.original_test).
-  const Trend rising = mann_kendall(std::vector<double>{1, 3, 2, 4, 5});
+  const MannKendall rising = mann_kendall(std::vector<double>{1, 3, 2, 4, 5});
   CHECK(rising.s == 8);
   CHECK(rising.p_value == Approx(0.08641).margin(1e-5));
   // 4 2 2 1 with a tie: S = -5; variance (4*3*13 - 2*1*9)/18 = 23/3; z = 4/sqrt(23/3).
-  const Trend falling = mann_kendall(std::vector<double>{4, 2, 2, 1});
+  const MannKendall falling = mann_kendall(std::vector<double>{4, 2, 2, 1});
   CHECK(falling.s == -5);
   CHECK(falling.p_value == Approx(std::erfc(4 / std::sqrt(23.0 / 3) / std::numbers::sqrt2)));
   CHECK(mann_kendall(std::vector<double>{1, 1, 1, 1}).p_value == 1);
