@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <utility>
 
 #include "engine/uploader.h"
 #include "kernels/core/clock.h"
@@ -527,6 +528,7 @@ void Model::enqueue(KvCache& cache, const Observer* observer) {
   const std::int64_t n = shape.num_tokens;
   const std::int64_t half = c.head_dim / 2;
   residual_ = act_.residual;
+  is_normed_ = false;
   const View<float, 2> embedded{residual_, {n, c.hidden_size}};
   const View<float, 2> normed{act_.normed, {n, c.hidden_size}};
   const OpTable& table = ops(n);
@@ -554,12 +556,14 @@ void Model::enqueue(KvCache& cache, const Observer* observer) {
   layer_ = -1;
 
   const View<float, 2> residual{residual_, {n, c.hidden_size}};
-  run("rms_norm", *table.rms_norm,
-      {residual,
-       {c.num_layers > 0 ? act_.from_experts : nullptr, {n, c.hidden_size}},
-       weights_->final_norm,
-       static_cast<float>(c.rms_norm_epsilon),
-       normed});
+  if (!std::exchange(is_normed_, false)) {
+    run("rms_norm", *table.rms_norm,
+        {residual,
+         {c.num_layers > 0 ? act_.from_experts : nullptr, {n, c.hidden_size}},
+         weights_->final_norm,
+         static_cast<float>(c.rms_norm_epsilon),
+         normed});
+  }
   observe(observer, "resid_mlp", c.num_layers - 1, residual);
   observe(observer, "final_norm", -1, normed);
 
@@ -590,7 +594,52 @@ fused::Norm Model::norm_before(View<const float, 2> addend, View<const float, 1>
 
 void Model::run_layer(std::int64_t l, KvCache& cache, const Observer* observer) {
   run_attention(l, cache, observer);
-  run_experts(l, observer);
+  run_experts(l, cache, observer);
+}
+
+linear::Args Model::to_query_key_value(std::int64_t l) const {
+  const ModelConfig& c = config();
+  const LayerWeights& w = weights_->layers[static_cast<std::size_t>(l)];
+  const std::int64_t n = inputs_.shape().num_tokens;
+  const std::int64_t kv_size = c.num_kv_heads * c.head_dim;
+  return {{act_.normed, {n, c.hidden_size}},
+          w.query,
+          w.query_bias,
+          {act_.query, {n, c.num_heads * c.head_dim}},
+          {{{w.key, w.key_bias, {act_.key, {n, kv_size}}},
+            {w.value, w.value_bias, {act_.value, {n, kv_size}}}}}};
+}
+
+bool Model::attends_at_once(std::int64_t l, KvCache& cache) const {
+  const LayerWeights& w = weights_->layers[static_cast<std::size_t>(l)];
+  const std::int64_t n = inputs_.shape().num_tokens;
+  return moebench::attends_at_once(
+      config(), ops(n), {w.query.format, w.key.format, w.value.format, w.attention_out.format},
+      cache.layer(l).format, n);
+}
+
+rms_norm::Args Model::first_norm(std::int64_t l) {
+  const ModelConfig& c = config();
+  const View<float, 2> normed{act_.normed, {inputs_.shape().num_tokens, c.hidden_size}};
+  rms_norm::Args norm{{residual_, normed.shape},
+                      {l > 0 ? act_.from_experts : nullptr, normed.shape},
+                      weights_->layers[static_cast<std::size_t>(l)].attention_norm,
+                      static_cast<float>(c.rms_norm_epsilon),
+                      normed};
+  const OpTable& table = ops(normed.shape[0]);
+  if (knows_bf16(*table.rms_norm, norm) && knows_bf16(*table.linear, to_query_key_value(l))) {
+    norm.rounded = {reinterpret_cast<bf16*>(act_.normed), normed.shape};
+  }
+  return norm;
+}
+
+bool Model::begins_with_norm(std::int64_t l, KvCache& cache) const {
+  const std::int64_t n = inputs_.shape().num_tokens;
+  const linear::Args products = to_query_key_value(l);
+  const MatrixView& query = products.weight;
+  return !attends_at_once(l, cache) &&
+         !(runs_at_once(products) &&
+           normalises(ops(n), *ops(n).linear, {query.format, n, query.rows, query.cols}));
 }
 
 void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observer) {
@@ -599,7 +648,6 @@ void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observ
   const std::int64_t n = inputs_.shape().num_tokens;
   const std::int64_t q_size = c.num_heads * c.head_dim;
   const std::int64_t kv_size = c.num_kv_heads * c.head_dim;
-  const auto epsilon = static_cast<float>(c.rms_norm_epsilon);
   const View<float, 2> normed{act_.normed, {n, c.hidden_size}};
   const View<float, 2> branch{act_.branch, {n, c.hidden_size}};
   const OpTable& table = ops(n);
@@ -607,12 +655,7 @@ void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observ
   // What the layer before has to add arrives with the norm; a product that begins with the norm
   // does both, and some put keys and values into the cache. Attention may do all of it.
   const View<const float, 2> from_before{l > 0 ? act_.from_experts : nullptr, {n, c.hidden_size}};
-  linear::Args to_attend{normed,
-                         w.query,
-                         w.query_bias,
-                         {act_.query, {n, q_size}},
-                         {{{w.key, w.key_bias, {act_.key, {n, kv_size}}},
-                           {w.value, w.value_bias, {act_.value, {n, kv_size}}}}}};
+  linear::Args to_attend = to_query_key_value(l);
   const View<const float, 2> cos{act_.cos, {n, c.head_dim / 2}};
   const View<const float, 2> sin{act_.sin, {n, c.head_dim / 2}};
   const View<float, 3> queries{act_.query, {n, c.num_heads, c.head_dim}};
@@ -634,10 +677,7 @@ void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observ
                            table.fuses,
                            heads};
   to_heads.num_single = inputs_.shape().num_single;
-  if (observer == nullptr &&
-      attends_at_once(c, table,
-                      {w.query.format, w.key.format, w.value.format, w.attention_out.format},
-                      to_cache.kv.format, n)) {
+  if (observer == nullptr && attends_at_once(l, cache)) {
     to_heads.around = {norm_before(from_before, w.attention_norm),
                        {w.query, w.query_bias},
                        {w.key, w.key_bias},
@@ -660,25 +700,19 @@ void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observ
     to_attend.also = {};
     to_cache.rotation.joined = joined;
   }
-  linear::Problem attend_problem{w.query.format, n, w.query.rows, w.query.cols};
   bool is_cached = false;
-  if (observer == nullptr && runs_at_once(to_attend) &&
-      normalises(table, *table.linear, attend_problem)) {
+  if (observer == nullptr && !begins_with_norm(l, cache)) {
     to_attend.norm = norm_before(from_before, w.attention_norm);
-    attend_problem.head_dim = c.head_dim;
-    attend_problem.kv_format = to_cache.kv.format;
+    const linear::Problem attend_problem{w.query.format, n,          w.query.rows,
+                                         w.query.cols,   c.head_dim, to_cache.kv.format};
     is_cached = normalises(table, *table.linear, attend_problem);
     if (is_cached) to_attend.cached = {cos, sin, to_cache.kv, to_cache.places};
   } else {
-    const View<float, 2> residual{residual_, {n, c.hidden_size}};
-    rms_norm::Args norm{residual, from_before, w.attention_norm, epsilon, normed};
-    if (observer == nullptr && knows_bf16(*table.rms_norm, norm) &&
-        knows_bf16(*table.linear, to_attend)) {
-      norm.rounded = {reinterpret_cast<bf16*>(act_.normed), normed.shape};
-      to_attend.rounded = norm.rounded;
-    }
-    run("rms_norm", *table.rms_norm, norm);
-    if (l > 0) observe(observer, "resid_mlp", l - 1, residual);
+    rms_norm::Args norm = first_norm(l);
+    if (observer != nullptr) norm.rounded = {};
+    to_attend.rounded = norm.rounded;
+    if (!std::exchange(is_normed_, false)) run("rms_norm", *table.rms_norm, norm);
+    if (l > 0) observe(observer, "resid_mlp", l - 1, norm.x);
     observe(observer, "attn_norm", l, normed);
   }
   linear("linear: query, key, value", to_attend);
@@ -708,7 +742,7 @@ void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observ
   linear("linear: attention out", to_branch);
 }
 
-void Model::run_experts(std::int64_t l, const Observer* observer) {
+void Model::run_experts(std::int64_t l, KvCache& cache, const Observer* observer) {
   const ModelConfig& c = config();
   const LayerWeights& w = weights_->layers[static_cast<std::size_t>(l)];
   const std::int64_t n = inputs_.shape().num_tokens;
@@ -755,6 +789,20 @@ void Model::run_experts(std::int64_t l, const Observer* observer) {
     std::vector<float> weights;
     observer->routing(l, on_host(View<const std::int32_t, 2>(expert_ids), ids),
                       on_host(View<const float, 2>(expert_weights), weights));
+  }
+  // The next norm, if it is an op of its own.
+  const bool is_last = l + 1 == c.num_layers;
+  if (observer == nullptr && (is_last || begins_with_norm(l + 1, cache)) &&
+      ends_with_norm(table, *table.moe_experts,
+                     experts_problem(c, w.gate_up.format, w.router.format, n))) {
+    rms_norm::Args norm;
+    if (is_last) {
+      norm = {{residual_, normed.shape}, {}, weights_->final_norm, epsilon, normed};
+    } else {
+      norm = first_norm(l + 1);
+    }
+    to_experts.behind = {norm.x, norm.weight, norm.epsilon, norm.out, norm.rounded};
+    is_normed_ = true;
   }
   run("moe_experts", *table.moe_experts, to_experts);
 }

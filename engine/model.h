@@ -180,7 +180,14 @@ class Model {
   void run_layer(std::int64_t layer, KvCache& cache, const Observer* observer);
   // Its halves: each leaves in a buffer what it adds to the residual stream.
   void run_attention(std::int64_t layer, KvCache& cache, const Observer* observer);
-  void run_experts(std::int64_t layer, const Observer* observer);
+  void run_experts(std::int64_t layer, KvCache& cache, const Observer* observer);
+  // The products of its attention, of what act_.normed holds.
+  linear::Args to_query_key_value(std::int64_t layer) const;
+  bool attends_at_once(std::int64_t layer, KvCache& cache) const;
+  // Its first norm, and whether that is an op of its own; its result is rounded to bf16 if the
+  // products would do that.
+  rms_norm::Args first_norm(std::int64_t layer);
+  bool begins_with_norm(std::int64_t layer, KvCache& cache) const;
   // A norm for the op that comes next to begin with. Many blocks of it read the residual stream, so
   // what it adds goes to another buffer, where the stream is from then on.
   fused::Norm norm_before(View<const float, 2> addend, View<const float, 1> weight);
@@ -237,6 +244,7 @@ class Model {
   Context context_;
   Activations act_;
   float* residual_ = nullptr;  // act_.residual or act_.spare_residual
+  bool is_normed_ = false;     // act_.normed holds what the next norm would give
   StepInputs inputs_;
   std::int64_t layer_ = -1;  // under way
   bool graphs_on_ = true;

@@ -56,6 +56,12 @@ bool normalises(const OpTable& ops, const V& variant, const typename V::Problem&
   return may && variant.normalises != nullptr && variant.normalises(problem);
 }
 
+// Whether an op does the norm that follows it (Variant::ends_with_norm).
+template <class V>
+bool ends_with_norm(const OpTable& ops, const V& variant, const typename V::Problem& problem) {
+  return ops.fuses_experts && variant.ends_with_norm != nullptr && variant.ends_with_norm(problem);
+}
+
 // Whether attention does all of its half of a layer, whose weights have these formats, with a cache
 // of `kv`, for steps of so many tokens.
 inline bool attends_at_once(const ModelConfig& c, const OpTable& ops,

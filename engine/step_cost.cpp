@@ -103,6 +103,19 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
   const double position_bytes =
       2 * as_double(c.num_kv_heads) * static_cast<double>(row_bytes(kv, c.head_dim));
 
+  const double norm_bytes = kFloat * as_double(c.hidden_size);
+  // The norm before a layer or behind the last, if the experts before may do it.
+  const auto norm_behind = [&](std::size_t layer) {
+    bool experts_do = false;
+    if (layer > 0) {
+      const LayerPlacements& before = layout.layers.at(layer - 1);
+      experts_do =
+          ends_with_norm(table(n), *table(n).moe_experts,
+                         experts_problem(c, before.gate_up.format, before.router.format, n));
+    }
+    of(experts_do ? "moe_experts" : "rms_norm", Precision::kF32).weight_bytes += norm_bytes;
+  };
+
   of("embedding", Precision::kF32).weight_bytes =
       as_double(n) * static_cast<double>(row_bytes(layout.embedding.format, layout.embedding.cols));
   for (std::int64_t l = 0; l < c.num_layers; ++l) {
@@ -114,7 +127,6 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
         table(n), *table(n).moe_experts, experts_problem(c, w.gate_up.format, w.router.format, n));
     const bool router_normalises =
         normalises(table(n), *table(n).router, router_problem(c, w.router.format, n));
-    const double norm_bytes = kFloat * as_double(c.hidden_size);
     const bool attends = attends_at_once(
         c, table(n), {w.query.format, w.key.format, w.value.format, w.attention_out.format}, kv, n);
     const std::string_view product = attends ? "attention" : "linear: query, key, value";
@@ -128,8 +140,11 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
     for (const WeightPlacement* p : {&w.query, &w.key, &w.value}) {
       add_linear(product, *table(n).linear, *p, n, true);
     }
-    of(attends || query_normalises ? product : "rms_norm", Precision::kF32).weight_bytes +=
-        norm_bytes;
+    if (attends || query_normalises) {
+      of(product, Precision::kF32).weight_bytes += norm_bytes;
+    } else {
+      norm_behind(layer);
+    }
     of(attends || query_caches ? product : "kv_write", Precision::kF32).written_bytes +=
         as_double(n) * position_bytes;
     OpCost& attention =
@@ -158,7 +173,7 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
         2 * as_double(n * c.top_k) *
         (as_double(w.gate_up.rows * w.gate_up.cols) + as_double(w.down.rows * w.down.cols));
   }
-  of("rms_norm", Precision::kF32).weight_bytes += kFloat * as_double(c.hidden_size);
+  norm_behind(layout.layers.size());
   if (work.logit_rows > 0) {
     add_linear("linear: unembedding", *table(work.logit_rows).linear, layout.unembedding,
                work.logit_rows, false);

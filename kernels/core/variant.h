@@ -57,6 +57,8 @@ struct Variant {
   // Whether `run` knows the optional norm of its arguments, for ops that have one, and is made to
   // do it for such a problem. Null: never.
   bool (*normalises)(const ProblemType&) = nullptr;
+  // The same of the optional norm behind it.
+  bool (*ends_with_norm)(const ProblemType&) = nullptr;
 };
 
 template <class V>

@@ -22,6 +22,7 @@
 //
 // More tokens, other formats and other shapes run as cuda_folded_fp8, and from kSortedFrom tokens
 // on as cuda_grouped_fp8.
+#include "kernels/moe_experts/combine.cuh"
 #include "kernels/moe_experts/digit_products.cuh"
 
 namespace moebench::moe_experts {
@@ -115,6 +116,10 @@ const Variant cuda_digits_fp8 = {
                            cuda_grouped_fp8.workspace_bytes(problem, num_threads)});
         },
     .run = run,
+    .ends_with_norm =
+        [](const Problem& problem) {
+          return problem.num_tokens >= kSortedFrom && combines_with_norm(problem);
+        },
 };
 
 }  // namespace moebench::moe_experts

@@ -1076,7 +1076,8 @@ constexpr Variant variant(std::string_view name, std::string_view summary, std::
           .weight_layout = RowLayout::kRowMajor,
           .unsupported = unsupported,
           .workspace_bytes = workspace_bytes,
-          .run = run};
+          .run = run,
+          .ends_with_norm = combines_with_norm};
 }
 
 }  // namespace

@@ -7,7 +7,8 @@
 //   out[t]    = sum over k of  expert_weights[t, k] * (down[e] a + down_bias[e])
 //
 // Variants that normalise also do what makes x and the choice of experts, if the arguments ask for
-// that: norm, product and choice of kernels/router/router.h.
+// that: norm, product and choice of kernels/router/router.h. Those that end with a norm do the one
+// that follows: kernels/rms_norm/rms_norm.h.
 //
 // Source: openai/gpt-oss, gpt_oss/torch/model.py, MLPBlock and swiglu.
 // Lower bound: the bytes of every expert that at least one token selected, once.
@@ -51,6 +52,9 @@ struct Args {
     View<const float, 1> bias;  // [num_experts], or data == nullptr: none
   };
   Route route{};
+  // What is to be done with the sum over k instead of writing `out`. What it gives may be where x
+  // was.
+  fused::NormBehind behind{};
 };
 
 using Variant = moebench::Variant<Problem, Args>;

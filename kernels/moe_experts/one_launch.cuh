@@ -222,6 +222,10 @@ constexpr Variant one_launch_variant(std::string_view name, std::string_view sum
           [](const Problem& problem) {
             return route_unsupported(problem, kTakes(problem)).empty();
           },
+      .ends_with_norm =
+          [](const Problem& problem) {
+            return !kTakes(problem) && cuda_digits_fp8.ends_with_norm(problem);
+          },
   };
 }
 

@@ -389,6 +389,12 @@ TEST_CASE("a prompt has the bits of its ops one by one, with fewer launches") {
   CHECK(std::count(at_once.begin(), at_once.end(), "linear/cuda_mma_bf16") == 2 * num_layers);
   CHECK(std::count(one_by_one.begin(), one_by_one.end(), "linear/cuda_mma_bf16") == 4 * num_layers);
   CHECK(std::count(at_once.begin(), at_once.end(), "linear/cuda_mma_bf16, inputs") == 0);
+  // Experts do the norm behind them: those left are the first one, and the router's.
+  CHECK(std::count(at_once.begin(), at_once.end(), "moe_experts (add up slots, norm)") ==
+        num_layers);
+  CHECK(std::count(at_once.begin(), at_once.end(), "rms_norm/cuda_block") == 1 + num_layers);
+  CHECK(std::count(one_by_one.begin(), one_by_one.end(), "rms_norm/cuda_block") ==
+        1 + 2 * num_layers);
   // One that does several products anyway.
   const Plan wgmma = with_linear("cuda_stream_bf16+cuda_wgmma_bf16");
   CHECK(run(wgmma, false, at_once) == run(wgmma, true, one_by_one));

@@ -55,9 +55,17 @@ std::vector<float> linear_with(std::string_view name, verify::RandomMatrices& we
   return out;
 }
 
+// A norm behind the experts: x, which is added to, and what it gives.
+struct NormBehind {
+  std::vector<float> x, weight, out;
+  std::vector<bf16> rounded;
+  bool rounds = false;
+};
+
 std::vector<float> experts_with(std::string_view name, verify::RandomMatrices& gate_up,
                                 verify::RandomMatrices& down, std::int64_t tokens,
-                                std::int64_t top_k, ThreadPool& pool) {
+                                std::int64_t top_k, ThreadPool& pool,
+                                NormBehind* behind = nullptr) {
   const moe_experts::Variant& variant = cuda_variant(moe_experts::variants(), name);
   const std::int64_t hidden = gate_up.view.cols;
   const std::int64_t wide = gate_up.view.rows;
@@ -89,6 +97,14 @@ std::vector<float> experts_with(std::string_view name, verify::RandomMatrices& g
   args.down = o.in(down.view);
   args.down_bias = {o.in(down_bias), {experts, hidden}};
   args.out = {o.out(out), {tokens, hidden}};
+  if (behind != nullptr) {
+    args.out.data = nullptr;
+    args.behind = {{o.out(behind->x), {tokens, hidden}},
+                   {o.in(behind->weight), {hidden}},
+                   1e-5F,
+                   {behind->rounds ? nullptr : o.out(behind->out), {tokens, hidden}},
+                   {behind->rounds ? o.out(behind->rounded) : nullptr, {tokens, hidden}}};
+  }
   o.run(variant,
         moe_experts::Problem{gate_up.view.format, tokens, hidden, wide / 2, experts, top_k}, args,
         pool);
@@ -290,6 +306,52 @@ TEST_CASE(
       const auto want = experts_with("cuda_fused_bf16", gate_up, down, tokens, 3, pool);
       CHECK(same_bits(experts_with("cuda_stream_bf16", gate_up, down, tokens, 3, pool), want));
       CHECK(same_bits(experts_with("cuda_direct_bf16", gate_up, down, tokens, 3, pool), want));
+    }
+  }
+}
+
+TEST_CASE("moe_experts: the norm behind has the bits of cuda_block's, whatever runs the experts") {
+  ThreadPool pool(1);
+  constexpr std::int64_t kHidden = 160;
+  // Codes that cuda_grouped_fp8 takes, and what it hands on; tiles of each size.
+  for (const auto& [format, name, tokens] : {std::tuple{Format::kMxfp4, "cuda_grouped_fp8", 6},
+                                             {Format::kMxfp4, "cuda_grouped_chunks_fp8", 33},
+                                             {Format::kMxfp4, "cuda_one_launch_stream_int8", 40},
+                                             {Format::kMxfp4, "cuda_grouped_fp8", 130},
+                                             {Format::kInt8, "cuda_grouped_fp8", 21}}) {
+    RandomStream random(24);
+    verify::RandomMatrices gate_up(random, format, 4, 128, kHidden, pool);
+    verify::RandomMatrices down(random, format, 4, kHidden, 64, pool);
+    const moe_experts::Variant& variant = cuda_variant(moe_experts::variants(), name);
+    REQUIRE(variant.ends_with_norm != nullptr);
+    CHECK(variant.ends_with_norm({format, tokens, kHidden, 64, 4, 3}));
+    CHECK(!variant.ends_with_norm({format, tokens, kHidden + 2, 64, 4, 3}));
+    const std::vector<float> x = verify::random_floats(random, tokens * kHidden, 3.0F);
+    const std::vector<float> weight = verify::random_floats(random, kHidden, 2.0F);
+    const std::vector<float> nothing(x.size(), std::nanf(""));
+    const std::vector<bf16> nothing_rounded(x.size(), to_bf16(std::nanf("")));
+    const auto apart = experts_with(name, gate_up, down, tokens, 3, pool);
+    for (const bool rounds : {false, true}) {
+      INFO(name << ", " << format_name(format) << ", " << tokens << " tokens, rounds " << rounds);
+      NormBehind want{x, weight, nothing, nothing_rounded, rounds};
+      {
+        Operands o("cuda");
+        rms_norm::Args args{{o.out(want.x), {tokens, kHidden}},
+                            {o.in(apart), {tokens, kHidden}},
+                            {o.in(weight), {kHidden}},
+                            1e-5F,
+                            {rounds ? nullptr : o.out(want.out), {tokens, kHidden}}};
+        if (rounds) args.rounded = {o.out(want.rounded), {tokens, kHidden}};
+        o.run(cuda_variant(rms_norm::variants(), "cuda_block"), rms_norm::Problem{tokens, kHidden},
+              args, pool);
+      }
+      NormBehind got{x, weight, nothing, nothing_rounded, rounds};
+      experts_with(name, gate_up, down, tokens, 3, pool, &got);
+      CHECK(same_bits(got.x, want.x));
+      if (!rounds) CHECK(same_bits(got.out, want.out));
+      for (std::size_t i = 0; rounds && i < x.size(); ++i) {
+        CHECK(got.rounded[i].bits == want.rounded[i].bits);
+      }
     }
   }
 }
