@@ -555,16 +555,9 @@ void Model::enqueue(KvCache& cache, const Observer* observer) {
   for (layer_ = 0; layer_ < c.num_layers; ++layer_) run_layer(layer_, cache, observer);
   layer_ = -1;
 
-  const View<float, 2> residual{residual_, {n, c.hidden_size}};
-  if (!std::exchange(is_normed_, false)) {
-    run("rms_norm", *table.rms_norm,
-        {residual,
-         {c.num_layers > 0 ? act_.from_experts : nullptr, {n, c.hidden_size}},
-         weights_->final_norm,
-         static_cast<float>(c.rms_norm_epsilon),
-         normed});
-  }
-  observe(observer, "resid_mlp", c.num_layers - 1, residual);
+  const rms_norm::Args final_norm = first_norm(c.num_layers);
+  if (!std::exchange(is_normed_, false)) run("rms_norm", *table.rms_norm, final_norm);
+  observe(observer, "resid_mlp", c.num_layers - 1, final_norm.x);
   observe(observer, "final_norm", -1, normed);
 
   // Gather the wanted rows (the branch buffer is free by now), then one product with the
@@ -620,12 +613,15 @@ bool Model::attends_at_once(std::int64_t l, KvCache& cache) const {
 
 rms_norm::Args Model::first_norm(std::int64_t l) {
   const ModelConfig& c = config();
+  const bool is_final = l == c.num_layers;
   const View<float, 2> normed{act_.normed, {inputs_.shape().num_tokens, c.hidden_size}};
   rms_norm::Args norm{{residual_, normed.shape},
                       {l > 0 ? act_.from_experts : nullptr, normed.shape},
-                      weights_->layers[static_cast<std::size_t>(l)].attention_norm,
+                      is_final ? weights_->final_norm
+                               : weights_->layers[static_cast<std::size_t>(l)].attention_norm,
                       static_cast<float>(c.rms_norm_epsilon),
                       normed};
+  if (is_final) return norm;
   const OpTable& table = ops(normed.shape[0]);
   if (knows_bf16(*table.rms_norm, norm) && knows_bf16(*table.linear, to_query_key_value(l))) {
     norm.rounded = {reinterpret_cast<bf16*>(act_.normed), normed.shape};
@@ -634,6 +630,7 @@ rms_norm::Args Model::first_norm(std::int64_t l) {
 }
 
 bool Model::begins_with_norm(std::int64_t l, KvCache& cache) const {
+  if (l == config().num_layers) return true;
   const std::int64_t n = inputs_.shape().num_tokens;
   const linear::Args products = to_query_key_value(l);
   const MatrixView& query = products.weight;
@@ -791,16 +788,10 @@ void Model::run_experts(std::int64_t l, KvCache& cache, const Observer* observer
                       on_host(View<const float, 2>(expert_weights), weights));
   }
   // The next norm, if it is an op of its own.
-  const bool is_last = l + 1 == c.num_layers;
-  if (observer == nullptr && (is_last || begins_with_norm(l + 1, cache)) &&
+  if (observer == nullptr && begins_with_norm(l + 1, cache) &&
       ends_with_norm(table, *table.moe_experts,
                      experts_problem(c, w.gate_up.format, w.router.format, n))) {
-    rms_norm::Args norm;
-    if (is_last) {
-      norm = {{residual_, normed.shape}, {}, weights_->final_norm, epsilon, normed};
-    } else {
-      norm = first_norm(l + 1);
-    }
+    const rms_norm::Args norm = first_norm(l + 1);
     to_experts.behind = {norm.x, norm.weight, norm.epsilon, norm.out, norm.rounded};
     is_normed_ = true;
   }

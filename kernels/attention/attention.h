@@ -86,8 +86,8 @@ inline Args tokens_of(Args args, std::int64_t first, std::int64_t count) {
   cut(args.places.position);
   cut(args.places.sequence);
   cut(args.out);
-  if (args.rounded.data != nullptr) cut(args.rounded);
-  if (args.rounded_queries.data != nullptr) cut(args.rounded_queries);
+  cut(args.rounded);
+  cut(args.rounded_queries);
   return args;
 }
 

@@ -16,6 +16,13 @@ MOEBENCH_DEVICE float4 four_of(const std::uint16_t* from) {
           gpu::high_bf16(four.y)};
 }
 
+MOEBENCH_DEVICE void add_weighted(float4& sum, float weight, const float4& y) {
+  sum.x += weight * y.x;
+  sum.y += weight * y.y;
+  sum.z += weight * y.z;
+  sum.w += weight * y.w;
+}
+
 // out = the sum of a token's slots, in order. `products` is [num_pairs, hidden_size] of floats, or
 // of the bits of bf16. A thread does four columns.
 template <int kThreads, class Value>
@@ -32,12 +39,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads)
   float4 sum = {0, 0, 0, 0};
   for (int k = 0; k < sizes.top_k; ++k) {
     const int pair = token * sizes.top_k + k;
-    const float weight = expert_weights[pair];
-    const float4 y = four_of(products + 4 * (pair * std::int64_t{quads} + column));
-    sum.x += weight * y.x;
-    sum.y += weight * y.y;
-    sum.z += weight * y.z;
-    sum.w += weight * y.w;
+    add_weighted(sum, expert_weights[pair],
+                 four_of(products + 4 * (pair * std::int64_t{quads} + column)));
   }
   reinterpret_cast<float4*>(out)[item] = sum;
 }
@@ -55,22 +58,20 @@ __global__ void MOEBENCH_BOUNDS(fused::kRowThreads, 3)
   row.load_weights(weight, size);
   gpu::wait_for_previous_kernel();
   row.load_row(x + token * size, nullptr, size);
-  fused::Values<4> sums[Row::kLoads] = {};
+  float4 sums[Row::kLoads] = {};
   for (int k = 0; k < sizes.top_k; ++k) {
     const std::int64_t pair = token * sizes.top_k + k;
     const float of_expert = expert_weights[pair];
     MOEBENCH_UNROLL
     for (int h = 0; h < Row::kLoads; ++h) {
       if (Row::at(h) >= size) continue;
-      const float4 y = four_of(products + pair * size + Row::at(h));
-      sums[h].v[0] += of_expert * y.x;
-      sums[h].v[1] += of_expert * y.y;
-      sums[h].v[2] += of_expert * y.z;
-      sums[h].v[3] += of_expert * y.w;
+      add_weighted(sums[h], of_expert, four_of(products + pair * size + Row::at(h)));
     }
   }
   MOEBENCH_UNROLL
-  for (int h = 0; h < Row::kLoads; ++h) fused::add(row.held[h], sums[h]);
+  for (int h = 0; h < Row::kLoads; ++h) {
+    fused::add(row.held[h], {sums[h].x, sums[h].y, sums[h].z, sums[h].w});
+  }
   row.store_row(x + token * size, size);
   const float squares = gpu::block_sum<fused::kRowThreads>(row.squares());
   row.normalise(fused::row_scale(squares, size, epsilon));
@@ -78,8 +79,11 @@ __global__ void MOEBENCH_BOUNDS(fused::kRowThreads, 3)
 }
 
 // Whether launch_combine does the norm behind it.
+inline bool combines_with_norm(std::int64_t hidden_size) {
+  return hidden_size % 4 == 0 && hidden_size <= fused::kMostHeld;
+}
 inline bool combines_with_norm(const Problem& problem) {
-  return problem.hidden_size % 4 == 0 && problem.hidden_size <= fused::kMostHeld;
+  return combines_with_norm(problem.hidden_size);
 }
 
 template <class Value, class Out>
@@ -87,7 +91,7 @@ void launch_combine_and_normalise(const Args& args, Context& context, const Valu
                                   Out* out, bool overlaps) {
   const fused::NormBehind& behind = args.behind;
   const Sizes sizes = sizes_of(args);
-  require(sizes.hidden_size % 4 == 0 && sizes.hidden_size <= fused::kMostHeld,
+  require(combines_with_norm(sizes.hidden_size),
           "run moe_experts with the norm behind: at most {} columns, in fours; there are {}",
           fused::kMostHeld, sizes.hidden_size);
   fused::check_aligned({behind.x.data, behind.weight.data, reinterpret_cast<const float*>(out)});

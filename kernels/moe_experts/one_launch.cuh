@@ -223,9 +223,7 @@ constexpr Variant one_launch_variant(std::string_view name, std::string_view sum
             return route_unsupported(problem, kTakes(problem)).empty();
           },
       .ends_with_norm =
-          [](const Problem& problem) {
-            return !kTakes(problem) && cuda_digits_fp8.ends_with_norm(problem);
-          },
+          [](const Problem& problem) { return cuda_digits_fp8.ends_with_norm(problem); },
   };
 }
 
