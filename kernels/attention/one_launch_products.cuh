@@ -272,27 +272,18 @@ MOEBENCH_DEVICE float make_f16(uint4* x, int num_steps) {
   MOEBENCH_UNROLL
   for (int i = 0; i < kLoads; ++i) {
     if (first + i * kStepsOfLoad < num_steps) mine[i] = units[i * kStepsOfLoad * kUnitsOfStep];
-    MOEBENCH_UNROLL
-    for (int w = 0; w < 4; ++w) {
-      most = gpu::max_u16x2(most, gpu::word_of(mine[i], w) & 0x7fff7fffU);
-    }
+    most = gpu::larger_bf16(most, mine[i]);
   }
   gpu::sync_warp();
-  most = gpu::reduce_max(gpu::kAllLanes, gpu::max_u16x2(most, most >> 16) & 0xffffU);
-  const int exponent = gpu::limited_exponent(most >> 7);
-  const float factor = gpu::power_of_two(14 - exponent);
-  const auto made = [&](std::uint32_t pair) {
-    return gpu::pack_f16(gpu::low_bf16(pair) * factor, gpu::high_bf16(pair) * factor);
-  };
+  const gpu::BringsToF16 brings(most);
   MOEBENCH_UNROLL
   for (int i = 0; i < kLoads; ++i) {
     if (first + i * kStepsOfLoad < num_steps) {
-      units[i * kStepsOfLoad * kUnitsOfStep] = {made(mine[i].x), made(mine[i].y), made(mine[i].z),
-                                                made(mine[i].w)};
+      units[i * kStepsOfLoad * kUnitsOfStep] = brings(mine[i]);
     }
   }
   gpu::sync_warp();
-  return gpu::power_of_two(exponent - 14);
+  return brings.back();
 }
 
 // The lane's inputs of a step; zeros where there is none.

@@ -17,9 +17,15 @@
 // One team of eight warps suits formats that cost a lane little beside the memory; where decoding
 // is work (4 bits), several teams of four warps, each of which has two of the eight sums, hide its
 // latency and have less to do between tiles.
+//
+// Hopper makes f16 of two float8 in one instruction, and bf16 in five. So streams of float8 can have
+// inputs of f16 (kInputs): each token's times a power of two that keeps its largest below 2^15. f16
+// has 11 bits down to 2^-14 and steps of 2^-24 below: no bf16 changes unless it is less than 2^-31
+// of the largest, and sums keep their bits.
 #pragma once
 
 #include "kernels/core/gpu.cuh"
+#include "kernels/core/gpu_numbers.cuh"
 #include "kernels/formats/device_decode.cuh"
 
 namespace moebench::gpu {
@@ -50,9 +56,11 @@ struct RowSize {
 
 // Rows are copied one by one, and a lane loads the scales that it needs ahead of time. (Rows in
 // boxes by tensor maps, with a tile's scales in one copy, were no faster on an H200.)
-template <Format kFormat, int kTokenTiles, int kTeams = 1>
+template <Format kFormat, int kTokenTiles, int kTeams = 1, Format kInputs = Format::kBf16>
 class RowStream {
   using Weights = DeviceFormat<kFormat>;
+  static constexpr bool kOnF16 = kInputs == Format::kF16;
+  static_assert(kInputs == Format::kBf16 || (kOnF16 && kFormat == Format::kFp8E4m3));
   static constexpr int kRun = Weights::kValues < 8 ? 8 : Weights::kValues;  // columns of a lane
   static constexpr int kLoads = kRun / Weights::kValues;                    // of 16 bytes
   static constexpr int kRunBytes = 16 * kLoads;
@@ -82,7 +90,8 @@ class RowStream {
   static constexpr std::size_t kStageBytes = std::size_t{kRows} * kRowStride;
   static constexpr int kSumStride = kRows + 4;  // conflict-free
   static constexpr std::size_t kStaticSharedBytes =
-      sizeof(float) * kTeams * kBuffers * kSums * kTokens * kSumStride + 16 * kTeams * kMostStages;
+      sizeof(float) * kTeams * kBuffers * kSums * kTokens * kSumStride + 16 * kTeams * kMostStages +
+      (kOnF16 ? sizeof(float) * kTokens : 0);
 
   // Units of a token's inputs, and the bytes that they take one after the other.
   MOEBENCH_HOST_DEVICE static int num_units(int cols) { return num_steps(cols) * kUnits * 4; }
@@ -110,6 +119,10 @@ class RowStream {
     MOEBENCH_SHARED(Mbarrier, barriers, [2 * kTeams * kMostStages]);
     full_ = barriers;
     empty_ = barriers + kTeams * kMostStages;
+    if constexpr (kOnF16) {
+      MOEBENCH_SHARED(float, factors, [kTokens]);
+      factors_ = factors;
+    }
     if (threadIdx.x == 0) {
       init_ring(full_, empty_, kTeams * stages, kTeamProducers, kTeamWarps);
     }
@@ -182,6 +195,18 @@ class RowStream {
       uint4 values = {0, 0, 0, 0};
       if (8 * unit < cols_) values = read_unit(row(token), 8 * unit);
       inputs_[token * stride + place_of(unit)] = values;
+    }
+  }
+  // All consumers, behind a barrier, if inputs are f16: makes them of the bf16 that are staged. A
+  // barrier must follow.
+  MOEBENCH_DEVICE void make_f16(int count) const {
+    for (int token = warp_id(); token < count; token += kConsumers / kWarp) {
+      uint4* const units = inputs_of(token);
+      std::uint32_t most = 0;
+      for (int i = lane_id(); i < num_units(cols_); i += kWarp) most = larger_bf16(most, units[i]);
+      const BringsToF16 brings(most);
+      for (int i = lane_id(); i < num_units(cols_); i += kWarp) units[i] = brings(units[i]);
+      if (lane_id() == 0) factors_[token] = brings.back();
     }
   }
   // Where unit `unit` (columns 8 unit .. 8 unit + 7) of a token's inputs lies.
@@ -293,6 +318,7 @@ class RowStream {
         float sum = 0;
         MOEBENCH_UNROLL
         for (int w = 0; w < kSums; ++w) sum += of_tile[w][token][row];
+        if constexpr (kOnF16) sum = gpu::multiply(sum, factors_[token]);
         return sum;
       });
       if constexpr (kBuffers == 2) buffer ^= 1;
@@ -367,8 +393,13 @@ class RowStream {
     MOEBENCH_UNROLL
     for (int l = 0; l < kLoads; ++l) {
       std::uint32_t some[kPairs];
-      Weights::template decode_bf16<kAnyScale>(*reinterpret_cast<const uint4*>(bytes + 16 * l),
-                                               scale, some);
+      const auto& run = *reinterpret_cast<const uint4*>(bytes + 16 * l);
+      if constexpr (kOnF16) {
+        MOEBENCH_UNROLL
+        for (int p = 0; p < kPairs; ++p) some[p] = e4m3_to_f16x2(word_of(run, p / 2), p % 2);
+      } else {
+        Weights::template decode_bf16<kAnyScale>(run, scale, some);
+      }
       MOEBENCH_UNROLL
       for (int p = 0; p < kPairs; ++p) pairs[l * kPairs + p] = some[p];
     }
@@ -399,8 +430,13 @@ class RowStream {
       MOEBENCH_UNROLL
       for (int n = 0; n < kTokenTiles; ++n) {
         const uint4 in = x[n][((begin + s) * kUnits + u) * 4];
-        multiply_bf16(sums[n], first, {in.x, in.y});
-        multiply_bf16(sums[n], second, {in.z, in.w});
+        if constexpr (kOnF16) {
+          multiply_f16(sums[n], first, {in.x, in.y});
+          multiply_f16(sums[n], second, {in.z, in.w});
+        } else {
+          multiply_bf16(sums[n], first, {in.x, in.y});
+          multiply_bf16(sums[n], second, {in.z, in.w});
+        }
       }
     }
   }
@@ -414,6 +450,7 @@ class RowStream {
   uint4* inputs_;
   Mbarrier* full_;
   Mbarrier* empty_;
+  float* factors_ = nullptr;  // of tokens, if inputs are f16
 };
 
 }  // namespace moebench::gpu

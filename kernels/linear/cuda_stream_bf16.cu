@@ -2,12 +2,12 @@
 // block an SM, rows dealt out evenly one by one, weights copied ahead by the memory accelerator
 // (row_stream.cuh), the first of them while the kernel before still runs.
 //
-// Every block reads all of x from the second-level cache: half as much if who made it has rounded it
-// to bf16. Up to three layers of the same x (query, key, value) are one launch, and the norm that
-// makes their x is the beginning of it: every block normalises all rows, from what that cache has,
-// with the bits of rms_norm/cuda_block. Up to 8 tokens, query and key are rotated at the end
+// Every block reads all of x from the second-level cache: half as much if who made it has rounded
+// it to bf16. Up to three layers of the same x (query, key, value) are one launch, and the norm
+// that makes their x is the beginning of it: every block normalises all rows, from what that cache
+// has, with the bits of rms_norm/cuda_block. Up to 8 tokens, query and key are rotated at the end
 // of it, and key and value put into the cache, with the bits of rope and kv_write. More than
-// kMostTokens tokens run as cuda_rows_bf16.
+// kMostTokens tokens run as cuda_rows_bf16. Weights of float8 are multiplied as f16.
 #include <algorithm>
 
 #include "kernels/attention/kv_device.cuh"
@@ -24,6 +24,11 @@ constexpr int kMostTokens = 16;
 // than these a launch is cheaper (an estimate).
 constexpr int kMostNormalised = 4;
 constexpr std::size_t kNormSharedBytes = 64;  // static, of block_sum
+
+template <Format kFormat>
+constexpr Format kInputs = kFormat == Format::kFp8E4m3 ? Format::kF16 : Format::kBf16;
+template <Format kFormat, int kTokenTiles>
+using RowStream = gpu::RowStream<kFormat, kTokenTiles, 1, kInputs<kFormat>>;
 
 // Where query, key and value go, in this order. Pairs of rows that are half a head apart stay
 // together, so that they can be rotated.
@@ -154,10 +159,10 @@ struct Rows {
 
 // The producers' and the consumers' beginning: false for the producers, which have done their work.
 template <Format kFormat, int kTokenTiles, class Walk>
-MOEBENCH_DEVICE bool begin_stream(const gpu::RowStream<kFormat, kTokenTiles>& stream,
-                                  const Walk& walk, const Rows& x, const fused::DeviceNorm& norm,
-                                  int num_tokens, int cols) {
-  using Stream = gpu::RowStream<kFormat, kTokenTiles>;
+MOEBENCH_DEVICE bool begin_stream(const RowStream<kFormat, kTokenTiles>& stream, const Walk& walk,
+                                  const Rows& x, const fused::DeviceNorm& norm, int num_tokens,
+                                  int cols) {
+  using Stream = RowStream<kFormat, kTokenTiles>;
   if (!Stream::is_consumer()) {
     stream.produce(
         walk, [] { gpu::wait_for_previous_kernel(); }, [](const auto&) {});
@@ -179,6 +184,10 @@ MOEBENCH_DEVICE bool begin_stream(const gpu::RowStream<kFormat, kTokenTiles>& st
     }
   }
   Stream::sync_consumers();
+  if constexpr (kInputs<kFormat> == Format::kF16) {
+    stream.make_f16(num_tokens);
+    Stream::sync_consumers();
+  }
   return true;
 }
 
@@ -192,11 +201,11 @@ MOEBENCH_DEVICE Share share_of_block(int count) {
 }
 
 template <Format kFormat, int kTokenTiles>
-__global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, kTokenTiles>::kThreads,
+__global__ void MOEBENCH_BOUNDS(RowStream<kFormat, kTokenTiles>::kThreads,
                                 kTokenTiles == 1 && gpu::DeviceFormat<kFormat>::kValues < 32 ? 2
                                                                                              : 1)
     multiply_streams(Parts parts, Rows x, fused::DeviceNorm norm, int num_tokens, int stages) {
-  using Stream = gpu::RowStream<kFormat, kTokenTiles>;
+  using Stream = RowStream<kFormat, kTokenTiles>;
   using Weights = gpu::DeviceFormat<kFormat>;
   const Weight& shape = parts.part[0].weight;
   const Stream stream(shape.cols, {shape.row_bytes, shape.row_scale_bytes}, stages);
@@ -242,11 +251,11 @@ __global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, kTokenTiles>::kThreads,
 
 // Query, key and value of up to 8 tokens, rotated, and into the cache.
 template <Format kFormat>
-__global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, 1>::kThreads,
+__global__ void MOEBENCH_BOUNDS(RowStream<kFormat, 1>::kThreads,
                                 gpu::DeviceFormat<kFormat>::kValues < 16 ? 2 : 1)
     cache_streams(Parts parts, Rows x, fused::DeviceNorm norm, Caching caching, int num_tokens,
                   int stages) {
-  using Stream = gpu::RowStream<kFormat, 1>;
+  using Stream = RowStream<kFormat, 1>;
   using Weights = gpu::DeviceFormat<kFormat>;
   const Weight& shape = parts.part[0].weight;
   const Stream stream(shape.cols, {shape.row_bytes, shape.row_scale_bytes}, stages);
@@ -330,7 +339,7 @@ __global__ void MOEBENCH_BOUNDS(gpu::RowStream<kFormat, 1>::kThreads,
 // memory. 0: not even two fit.
 template <Format kFormat, int kTokenTiles>
 int choose_stages(int cols, int num_tokens, std::size_t most) {
-  using Stream = gpu::RowStream<kFormat, kTokenTiles>;
+  using Stream = RowStream<kFormat, kTokenTiles>;
   for (int stages = Stream::kMostStages; stages >= 2; --stages) {
     if (Stream::shared_bytes(cols, num_tokens, stages) + Stream::kStaticSharedBytes +
             kNormSharedBytes <=
@@ -343,7 +352,7 @@ int choose_stages(int cols, int num_tokens, std::size_t most) {
 
 template <Format kFormat, int kTokenTiles>
 void start(const Args& args, const Parts& parts, int num_tokens, gpu::Stream stream) {
-  using Stream = gpu::RowStream<kFormat, kTokenTiles>;
+  using Stream = RowStream<kFormat, kTokenTiles>;
   const int cols = parts.part[0].weight.cols;
   const int stages = choose_stages<kFormat, kTokenTiles>(cols, num_tokens,
                                                          gpu::device_info().shared_bytes_per_block);

@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <tuple>
 
 #include "kernels/core/float_types.h"
@@ -182,17 +183,43 @@ TEST_CASE("linear: cuda_chain_bf16 has the bits of cuda_wgmma_bf16, however many
   }
 }
 
+TEST_CASE("linear: cuda_stream_bf16 multiplies float8 with inputs of every size") {
+  // As f16, to which each token's inputs are brought by a power of two of its own.
+  ThreadPool pool(1);
+  RandomStream random(9);
+  constexpr std::int64_t kTokens = 5;
+  constexpr std::int64_t kCols = 1888;
+  verify::RandomMatrices weight(random, Format::kFp8E4m3, 1, 75, kCols, pool);
+  const std::vector<float> bias = verify::random_floats(random, 75, 1.0F);
+  std::vector<float> x = verify::random_floats(random, kTokens * kCols, 2.0F);
+  const float factors[kTokens] = {1.0F, 0x1p-120F, 0x1p100F, 0.0F, 1.0F};
+  for (std::int64_t i = 0; i < kTokens * kCols; ++i) x[i] *= factors[i / kCols];
+  x[kCols - 1] = 0x1p-31F;  // beside 1
+  x[4 * kCols + 700] = std::numeric_limits<float>::infinity();
+  const auto want = linear_with("cuda_rows_bf16", weight, x, bias, kTokens, pool);
+  const auto got = linear_with("cuda_stream_bf16", weight, x, bias, kTokens, pool);
+  constexpr std::int64_t kFinite = 4 * 75;
+  CHECK(same_bits({got.begin(), got.begin() + kFinite}, {want.begin(), want.begin() + kFinite}));
+  for (std::size_t i = kFinite; i < want.size(); ++i) {
+    CHECK_FALSE(std::isfinite(want[i]));
+    CHECK(std::isnan(got[i]) == std::isnan(want[i]));
+    CHECK((std::isnan(got[i]) || got[i] == want[i]));
+  }
+}
+
 TEST_CASE("linear: cuda_stream_bf16 in every schedule") {
   ThreadPool pool(1);
-  RandomStream random(8);
-  verify::RandomMatrices weight(random, Format::kBf16, 1, 45, 4096, pool);
-  const std::vector<float> bias = verify::random_floats(random, 45, 1.0F);
-  const std::vector<float> x = verify::random_floats(random, std::int64_t{2} * 4096, 2.0F);
-  const auto want = linear_with("cuda_rows_bf16", weight, x, bias, 2, pool);
-  for (const simt::Settings& settings : schedules()) {
-    INFO(describe(settings));
-    const WithSettings with(settings);
-    CHECK(same_bits(linear_with("cuda_stream_bf16", weight, x, bias, 2, pool), want));
+  for (const Format format : {Format::kBf16, Format::kFp8E4m3}) {
+    RandomStream random(8);
+    verify::RandomMatrices weight(random, format, 1, 45, 4096, pool);
+    const std::vector<float> bias = verify::random_floats(random, 45, 1.0F);
+    const std::vector<float> x = verify::random_floats(random, std::int64_t{2} * 4096, 2.0F);
+    const auto want = linear_with("cuda_rows_bf16", weight, x, bias, 2, pool);
+    for (const simt::Settings& settings : schedules()) {
+      INFO(format_name(format) << ", " << describe(settings));
+      const WithSettings with(settings);
+      CHECK(same_bits(linear_with("cuda_stream_bf16", weight, x, bias, 2, pool), want));
+    }
   }
 }
 
