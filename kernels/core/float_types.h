@@ -67,13 +67,9 @@ inline f16 to_f16(float value) {
 inline constexpr float kFp8E4m3Max = 448.0F;
 
 inline float fp8_e4m3_to_float(std::uint8_t code) {
-  const std::uint32_t exponent = (code >> 3) & 0xfU;
-  const std::uint32_t mantissa = code & 0x7U;
   if ((code & 0x7fU) == 0x7fU) return std::numeric_limits<float>::quiet_NaN();
-  const float magnitude = exponent == 0 ? static_cast<float>(mantissa) * 0x1p-9F
-                                        : std::ldexp(static_cast<float>(8U + mantissa),
-                                                     static_cast<int>(exponent) - 10);
-  return (code & 0x80U) != 0 ? -magnitude : magnitude;
+  // Its bits moved into a float's are the value over 2^120, subnormals included.
+  return std::bit_cast<float>((code & 0x80U) << 24 | (code & 0x7fU) << 20) * 0x1p120F;
 }
 
 // Saturates: magnitudes above 448 become 448 (the specification's saturating mode). NaN stays NaN.

@@ -11,16 +11,20 @@ namespace moebench {
 
 inline std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
                                                std::array<std::uint32_t, 2> key) {
+  // As plain words: without optimisation std::array's brackets are calls.
+  std::uint32_t a = counter[0], b = counter[1], c = counter[2], d = counter[3];
+  std::uint32_t low = key[0], high = key[1];
   for (int round = 0; round < 10; ++round) {
-    const std::uint64_t p0 = std::uint64_t{0xD2511F53U} * counter[0];
-    const std::uint64_t p1 = std::uint64_t{0xCD9E8D57U} * counter[2];
-    counter = {
-        static_cast<std::uint32_t>(p1 >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(p1),
-        static_cast<std::uint32_t>(p0 >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(p0)};
-    key[0] += 0x9E3779B9U;
-    key[1] += 0xBB67AE85U;
+    const std::uint64_t p0 = std::uint64_t{0xD2511F53U} * a;
+    const std::uint64_t p1 = std::uint64_t{0xCD9E8D57U} * c;
+    a = static_cast<std::uint32_t>(p1 >> 32) ^ b ^ low;
+    b = static_cast<std::uint32_t>(p1);
+    c = static_cast<std::uint32_t>(p0 >> 32) ^ d ^ high;
+    d = static_cast<std::uint32_t>(p0);
+    low += 0x9E3779B9U;
+    high += 0xBB67AE85U;
   }
-  return counter;
+  return {a, b, c, d};
 }
 
 // Uniform in [0, 1) with 53 random bits: draw number `index` of stream `stream` under `seed`.

@@ -1,5 +1,6 @@
 #include "tests/simt/products.h"
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -12,12 +13,19 @@ namespace moebench::simt {
 namespace {
 
 float decode_e4m3(std::uint8_t code) {
-  const int exponent = code >> 3 & 15;
-  const int mantissa = code & 7;
-  float magnitude = std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
-  if (exponent == 0) magnitude = static_cast<float>(mantissa) * 0x1p-9F;
-  if ((code & 127) == 127) magnitude = std::numeric_limits<float>::quiet_NaN();
-  return code >> 7 != 0 ? -magnitude : magnitude;
+  static const std::array<float, 256> kValues = [] {
+    std::array<float, 256> values{};
+    for (int c = 0; c < 256; ++c) {
+      const int exponent = c >> 3 & 15;
+      const int mantissa = c & 7;
+      float magnitude = std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+      if (exponent == 0) magnitude = static_cast<float>(mantissa) * 0x1p-9F;
+      if ((c & 127) == 127) magnitude = std::numeric_limits<float>::quiet_NaN();
+      values[static_cast<std::size_t>(c)] = c >> 7 != 0 ? -magnitude : magnitude;
+    }
+    return values;
+  }();
+  return kValues[code];
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ void __tsan_read_range(void* memory, unsigned long bytes);
 void __tsan_write_range(void* memory, unsigned long bytes);
 }
 #endif
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(MOEBENCH_SANITIZE)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -62,7 +62,7 @@ class Unseen {
 inline constexpr int kFiberSets = 1;
 #endif
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(MOEBENCH_SANITIZE)
 inline void forbid(void* memory, std::size_t bytes) { __asan_poison_memory_region(memory, bytes); }
 inline void allow(void* memory, std::size_t bytes) { __asan_unpoison_memory_region(memory, bytes); }
 #else

@@ -242,7 +242,7 @@ void Scheduler::switch_to(Fiber* to, Fiber* from, [[maybe_unused]] bool ends) {
   __tsan_switch_to_fiber(to != nullptr ? to->tsan_fiber : main_tsan_fiber_,
                          __tsan_switch_to_fiber_no_sync);
 #endif
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(MOEBENCH_SANITIZE)
   void** asan_stack = from != nullptr ? &from->asan_stack : &main_asan_stack_;
   __sanitizer_start_switch_fiber(ends ? nullptr : asan_stack,
                                  to != nullptr ? to->stack : main_stack_bottom_,
@@ -250,14 +250,14 @@ void Scheduler::switch_to(Fiber* to, Fiber* from, [[maybe_unused]] bool ends) {
 #endif
   moebench_simt_switch(from != nullptr ? &from->stack_pointer : &main_stack_pointer_,
                        to != nullptr ? to->stack_pointer : main_stack_pointer_);
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(MOEBENCH_SANITIZE)
   __sanitizer_finish_switch_fiber(*asan_stack, nullptr, nullptr);
 #endif
 }
 
 void Scheduler::fiber_main() {
   Scheduler& scheduler = running();
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(MOEBENCH_SANITIZE)
   const void* bottom = nullptr;
   std::size_t bytes = 0;
   __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);

@@ -2,6 +2,7 @@
 // and on small shapes in other orders of threads, or under ThreadSanitizer.
 #include <catch2/catch.hpp>
 #include <set>
+#include <string>
 
 #include "kernels/verify/verify.h"
 #include "tests/simt/support.h"
@@ -17,21 +18,23 @@ void check_passed(const std::vector<VerifyResult>& results) {
   }
 }
 
-// Runs the small shapes of every op for which `wanted` holds.
-void check_small(bool (*wanted)(const std::string& op)) {
+// Runs the small shapes of every variant for which `wanted` holds.
+void check_small(bool (*wanted)(const VariantInfo&)) {
   ThreadPool pool(1);
-  std::set<std::string> ops;
+  int count = 0;
   for (const VariantInfo& info : list_variants()) {
-    if (info.backend == "cuda" && wanted(info.op)) ops.insert(info.op);
+    if (info.backend != "cuda" || !wanted(info)) continue;
+    ++count;
+    check_passed(verify_variants({info.op, info.variant, "cuda", true}, 1, pool));
   }
-  for (const std::string& op : ops) check_passed(verify_variants({op, "", "cuda", true}, 1, pool));
+  CHECK(count > 0);
 }
 
 }  // namespace
 
 #if !defined(__SANITIZE_THREAD__)
-// Under ASan this alone takes as long as the release build and all its tests: there the small shapes
-// below, which have the edges, must do.
+// Under ASan this alone takes as long as the release build and all its tests: there the small
+// shapes below, which have the edges, must do.
 #if !defined(__SANITIZE_ADDRESS__)
 TEST_CASE("every CUDA variant agrees with float64 on every shape and format") {
   ThreadPool pool(1);
@@ -47,7 +50,7 @@ TEST_CASE("every CUDA variant agrees with float64 in other orders of threads") {
   settings.asynchrony = simt::Asynchrony::kEarly;
   INFO(describe(settings));
   const WithSettings with(settings);
-  check_small([](const std::string&) { return true; });
+  check_small([](const VariantInfo&) { return true; });
 }
 
 TEST_CASE("every CUDA variant can run some of the small shapes") {
@@ -66,14 +69,19 @@ TEST_CASE("every CUDA variant can run some of the small shapes") {
   CHECK(run == all);
 }
 #else
+// Without a race between any two threads. An order of threads costs ThreadSanitizer as much as
+// there have been threads in the process: those that have the most are a test case of their own.
 namespace {
-bool is_heavy(const std::string& op) { return op == "moe_experts" || op == "linear"; }
+bool is_one_launch(const VariantInfo& info) { return info.variant.starts_with("cuda_one_launch"); }
+bool is_of_experts(const VariantInfo& info) { return info.op == "moe_experts"; }
 }  // namespace
 
-// Without a race between any two threads; two test cases, so that they can run side by side.
-TEST_CASE("CUDA kernels have no data race: linear, moe_experts") { check_small(is_heavy); }
+TEST_CASE("CUDA kernels have no data race: experts") {
+  check_small([](const VariantInfo& info) { return is_of_experts(info) && !is_one_launch(info); });
+}
+TEST_CASE("CUDA kernels have no data race: in one launch") { check_small(is_one_launch); }
 TEST_CASE("CUDA kernels have no data race: all other ops") {
-  check_small([](const std::string& op) { return !is_heavy(op); });
+  check_small([](const VariantInfo& info) { return !is_of_experts(info) && !is_one_launch(info); });
 }
 #endif
 
