@@ -1,8 +1,8 @@
 // The arrows between folders point one way:
 //   cli -> reports -> bench -> evals -> engine, datasets -> kernels/<op> -> kernels/core
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <regex>
 #include <set>
@@ -56,6 +56,48 @@ int height(const std::string& path) {
 }
 
 std::string folder(const std::string& path) { return path.substr(0, path.find('/')); }
+
+// The headers of all rooms, by their names from the root, without comments and texts.
+std::map<std::string, std::string> all_headers() {
+  static const std::regex kNoCode("//[^\\n]*|\"[^\"\\n]*\"");
+  std::map<std::string, std::string> headers;
+  for (const char* room : {"cli", "reports", "bench", "evals", "engine", "datasets", "kernels"}) {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(source_dir() / room)) {
+      if (entry.path().extension() != ".h") continue;
+      headers[std::filesystem::relative(entry.path(), source_dir()).string()] =
+          std::regex_replace(read_file(entry.path()), kNoCode, "");
+    }
+  }
+  return headers;
+}
+
+// What the first group of `pattern` is, wherever it is found.
+std::set<std::string> all_found(const std::string& text, const std::regex& pattern) {
+  std::set<std::string> found;
+  for (std::sregex_iterator it(text.begin(), text.end(), pattern), end; it != end; ++it) {
+    found.insert((*it)[1]);
+  }
+  return found;
+}
+
+// What files include by themselves or through ours: of ours and of the system's.
+class Included {
+ public:
+  const std::set<std::string>& by(const std::string& file) {
+    static const std::regex kInclude("#include [<\"]([^>\"]+)[>\"]");
+    const auto it = known_.find(file);
+    if (it != known_.end()) return it->second;
+    const std::set<std::string> direct = all_found(read_file(source_dir() / file), kInclude);
+    std::set<std::string> all = direct;
+    for (const std::string& header : direct) {
+      if (std::filesystem::exists(source_dir() / header)) all.merge(std::set(by(header)));
+    }
+    return known_[file] = all;
+  }
+
+ private:
+  std::map<std::string, std::set<std::string>> known_;
+};
 
 // "kernels/linear/linear.h" -> "linear"
 std::string op_of(const std::string& path) {
@@ -167,41 +209,48 @@ TEST_CASE(
     }
     return names;
   }();
-  const std::regex kSystem("#include <([^>]+)>");
-  const std::regex kOurs("#include \"([^\"]+)\"");
-  const std::regex kComment("//[^\\n]*");
-  const auto all = [](const std::string& text, const std::regex& pattern) {
-    std::set<std::string> found;
-    for (std::sregex_iterator it(text.begin(), text.end(), pattern), end; it != end; ++it) {
-      found.insert((*it)[1]);
-    }
-    return found;
-  };
-  // By file, what it includes by itself or through ours.
-  std::map<std::string, std::set<std::string>> known;
-  const std::function<const std::set<std::string>&(const std::string&)> included =
-      [&](const std::string& file) -> const std::set<std::string>& {
-    const auto it = known.find(file);
-    if (it != known.end()) return it->second;
-    const std::string text = read_file(source_dir() / file);
-    std::set<std::string> headers = all(text, kSystem);
-    for (const std::string& ours : all(text, kOurs)) headers.merge(std::set(included(ours)));
-    return known[file] = headers;
-  };
-  int count = 0;
-  for (const char* folder : {"cli", "reports", "bench", "evals", "engine", "datasets", "kernels"}) {
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(source_dir() / folder)) {
-      if (entry.path().extension() != ".h") continue;
-      ++count;
-      const std::string name = std::filesystem::relative(entry.path(), source_dir()).string();
-      const std::string text = std::regex_replace(read_file(entry.path()), kComment, "");
-      for (const auto& [header, pattern] : kNames) {
-        INFO(name << " uses what <" << header << "> has");
-        CHECK((!std::regex_search(text, pattern) || included(name).contains(header)));
-      }
+  Included included;
+  const std::map<std::string, std::string> headers = all_headers();
+  CHECK(headers.size() > 150);
+  for (const auto& [name, text] : headers) {
+    for (const auto& [header, pattern] : kNames) {
+      INFO(name << " uses what <" << header << "> has");
+      CHECK((!std::regex_search(text, pattern) || included.by(name).contains(header)));
     }
   }
-  CHECK(count > 150);
+}
+
+// Files that are compiled together (MOEBENCH_UNITY) would provide ours unasked, too.
+TEST_CASE("layering: headers include what defines the types of ours they use") {
+  const std::regex kTypes(
+      "(?:^|\n) *(?:struct|class|enum class|enum) (?:alignas\\([^)]*\\) )?(\\w+)[ ;]");
+  const std::regex kAliases("(?:^|\n) *using (\\w+) = ");
+  // Of templates, and what parameters have.
+  const std::regex kParameters("(?:class|typename)(?:\\.\\.\\.)? (?:\\w+::)?(\\w+)[,>& ]");
+  const std::regex kNamed("\\b([A-Z]\\w*[a-z]\\w*)\\b");
+  const std::map<std::string, std::string> headers = all_headers();
+  std::map<std::string, std::set<std::string>> where;  // by type
+  for (const auto& [name, text] : headers) {
+    for (const std::regex& pattern : {kTypes, kAliases}) {
+      for (const std::string& type : all_found(text, pattern)) where[type].insert(name);
+    }
+  }
+  CHECK(where.size() > 400);
+  Included included;
+  int uses = 0;
+  for (const auto& [name, text] : headers) {
+    const std::set<std::string> parameters = all_found(text, kParameters);
+    for (const std::string& type : all_found(text, kNamed)) {
+      const auto it = where.find(type);
+      if (it == where.end() || it->second.contains(name) || parameters.contains(type)) continue;
+      ++uses;
+      const std::set<std::string>& known = included.by(name);
+      INFO(name << " uses " << type << ", which " << *it->second.begin() << " has");
+      CHECK(std::any_of(it->second.begin(), it->second.end(),
+                        [&](const std::string& header) { return known.contains(header); }));
+    }
+  }
+  CHECK(uses > 400);
 }
 
 }  // namespace moebench::test
