@@ -10,9 +10,15 @@
 // for columns 2t, 2t + 1, 2t + 8 and 2t + 9 of two instructions; of values it takes neighbouring
 // columns, which stand for rows g and g + 8 of several.
 //
+// Rows of float8 have one scale each. Those of keys are multiplied with scores, those of values
+// with weights, so that tensor cores take the codes, as f16, which two of them become in one
+// instruction. Queries and weights are f16, too, brought to its exponents by a power of two for all
+// of them.
+//
 // On Hopper, up to 16 splits are one launch if wanted (Args::joins): a cluster of blocks has all
 // splits of a token, and joins them with the bits of the two launches.
 #include "kernels/attention/splits.cuh"
+#include "kernels/core/gpu_numbers.cuh"
 
 namespace moebench::attention {
 namespace {
@@ -35,6 +41,22 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
   constexpr int kColumns = kHeadDim / 8;     // of values, of a lane
   using KeyColumns = KvColumns<kFormat, 8>;  // of two steps
   using ValueColumns = KvColumns<kFormat, kColumns>;
+  constexpr bool kScalesRows = KeyColumns::kScalesRows;
+  const auto decode = [](const auto& columns, auto& pairs) {
+    if constexpr (kScalesRows) {
+      columns.codes_as_f16(pairs);
+    } else {
+      columns.decode_bf16(pairs);
+    }
+  };
+  const auto multiply = [](float(&sums)[4], const std::uint32_t(&a)[4],
+                           const std::uint32_t(&b)[2]) {
+    if constexpr (kScalesRows) {
+      gpu::multiply_f16(sums, a, b);
+    } else {
+      gpu::multiply_bf16(sums, a, b);
+    }
+  };
   MOEBENCH_SHARED(std::int64_t, offsets, [kWarps][kPositions]);
   MOEBENCH_SHARED(float, sums, [kWarps][kHeads][kHeadDim]);
   MOEBENCH_SHARED(float2, stats, [kWarps][kHeads]);
@@ -68,19 +90,46 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
     query[s][0] = gpu::pack_bf16(four.x, four.y);
     query[s][1] = gpu::pack_bf16(four.z, four.w);
   }
+  if constexpr (kScalesRows) {
+    std::uint32_t most = 0;
+    MOEBENCH_UNROLL
+    for (const auto& of_step : query) {
+      most = gpu::larger_bf16(gpu::larger_bf16(most, of_step[0]), of_step[1]);
+    }
+    const gpu::BringsToF16 brings(most);
+    MOEBENCH_UNROLL
+    for (auto& of_step : query) {
+      MOEBENCH_UNROLL
+      for (std::uint32_t& pair : of_step) pair = brings(pair);
+    }
+    scale *= brings.back();
+  }
 
   for (int split = first_split; split < block.visible.splits; split += depth) {
     const WarpPart part = warp_part(block.visible, split);
     float largest[2] = {kLowest, kLowest};  // score of heads 2t, 2t + 1
     float total[2] = {};                    // of their weights
     float sum[kSteps][4] = {};              // rows g and g + 8 of a tile: see the store
+    [[maybe_unused]] float sum_factor = 1;  // what they are to be multiplied with
     if (part.low < part.high) {
       find_rows(kv, block, part, offsets[warp]);
+      // Zeros of a row that the token does not see.
+      const auto load_columns = [&](auto& columns, const unsigned char* rows, std::int64_t offset,
+                                    int column) {
+        columns.clear();
+        if (offset < 0) return;
+        if constexpr (kScalesRows) {
+          columns.load_codes(rows + offset, column);
+        } else {
+          columns.load(rows + offset, kv.data_bytes, column);
+        }
+      };
 
       float scores[kTiles][4] = {};  // keys g and g + 8, heads 2t and 2t + 1
       MOEBENCH_UNROLL
       for (int batch = 0; batch < kTiles; batch += kBatch) {
         KeyColumns keys[kBatch][2][kSteps / 2];
+        [[maybe_unused]] float key_scales[kBatch][2];
         MOEBENCH_UNROLL
         for (int b = 0; b < kBatch; ++b) {
           MOEBENCH_UNROLL
@@ -88,8 +137,10 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
             const std::int64_t offset = offsets[warp][(batch + b) * kTileKeys + g + 8 * r];
             MOEBENCH_UNROLL
             for (int s = 0; s < kSteps / 2; ++s) {
-              keys[b][r][s].clear();
-              if (offset >= 0) keys[b][r][s].load(kv.keys + offset, kv.data_bytes, 32 * s + 8 * t);
+              load_columns(keys[b][r][s], kv.keys, offset, 32 * s + 8 * t);
+            }
+            if constexpr (kScalesRows) {
+              key_scales[b][r] = offset < 0 ? 0 : kv_row_scale(kv.keys + offset, kv.data_bytes);
             }
           }
         }
@@ -99,12 +150,15 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
           for (int s = 0; s < kSteps / 2; ++s) {
             std::uint32_t first[4];
             std::uint32_t second[4];
-            keys[b][0][s].decode_bf16(first);
-            keys[b][1][s].decode_bf16(second);
-            gpu::multiply_bf16(scores[batch + b], {first[0], second[0], first[1], second[1]},
-                               query[2 * s]);
-            gpu::multiply_bf16(scores[batch + b], {first[2], second[2], first[3], second[3]},
-                               query[2 * s + 1]);
+            decode(keys[b][0][s], first);
+            decode(keys[b][1][s], second);
+            multiply(scores[batch + b], {first[0], second[0], first[1], second[1]}, query[2 * s]);
+            multiply(scores[batch + b], {first[2], second[2], first[3], second[3]},
+                     query[2 * s + 1]);
+          }
+          if constexpr (kScalesRows) {
+            MOEBENCH_UNROLL
+            for (int c = 0; c < 4; ++c) scores[batch + b][c] *= key_scales[b][c / 2];
           }
         }
       }
@@ -117,12 +171,31 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
           for (int r = 0; r < 4; ++r) {
             const int at = (batch + b) * kTileKeys + 2 * t + r % 2 + r / 2 * 8;
             const std::int64_t offset = offsets[warp][at];
-            values[b][r].clear();
-            if (offset >= 0) values[b][r].load(kv.values + offset, kv.data_bytes, kColumns * g);
+            load_columns(values[b][r], kv.values, offset, kColumns * g);
           }
         }
       };
       load_values(0);  // on their way during the softmax
+      // Of keys g and g + 8. A power of two brings the largest of all to 2^14 or more.
+      [[maybe_unused]] float value_scales[kTiles][2];
+      if constexpr (kScalesRows) {
+        float most = 0;
+        MOEBENCH_UNROLL
+        for (int i = 0; i < 2 * kTiles; ++i) {
+          const std::int64_t offset = offsets[warp][i * 8 + g];
+          float& of_row = value_scales[i / 2][i % 2];
+          of_row = offset < 0 ? 0 : kv_row_scale(kv.values + offset, kv.data_bytes);
+          most = fmaxf(most, of_row);
+        }
+        const int exponent =
+            gpu::limited_exponent(gpu::reduce_max(gpu::kAllLanes, gpu::bits_of(most)) >> 23);
+        sum_factor = gpu::power_of_two(exponent - 14);
+        MOEBENCH_UNROLL
+        for (auto& of_tile : value_scales) {
+          MOEBENCH_UNROLL
+          for (float& of_row : of_tile) of_row *= gpu::power_of_two(14 - exponent);
+        }
+      }
 
       MOEBENCH_UNROLL
       for (int tile = 0; tile < kTiles; ++tile) {
@@ -148,9 +221,15 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
         for (int c = 0; c < 4; ++c) {
           scores[tile][c] = gpu::exp2_fast(scores[tile][c] - largest[c % 2]);
           total[c % 2] += scores[tile][c];
+          if constexpr (kScalesRows) scores[tile][c] *= value_scales[tile][c / 2];
         }
-        weights[tile][0] = gpu::transpose_matrix(gpu::pack_bf16(scores[tile][0], scores[tile][1]));
-        weights[tile][1] = gpu::transpose_matrix(gpu::pack_bf16(scores[tile][2], scores[tile][3]));
+        MOEBENCH_UNROLL
+        for (int r = 0; r < 2; ++r) {
+          const float* of_key = scores[tile] + 2 * r;
+          weights[tile][r] =
+              gpu::transpose_matrix(kScalesRows ? gpu::pack_f16(of_key[0], of_key[1])
+                                                : gpu::pack_bf16(of_key[0], of_key[1]));
+        }
       }
       MOEBENCH_UNROLL
       for (int h = 0; h < 2; ++h) {
@@ -167,16 +246,16 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
         for (int b = 0; b < kBatch; ++b) {
           std::uint32_t pairs[4][kColumns / 2];
           MOEBENCH_UNROLL
-          for (int r = 0; r < 4; ++r) values[b][r].decode_bf16(pairs[r]);
+          for (int r = 0; r < 4; ++r) decode(values[b][r], pairs[r]);
           MOEBENCH_UNROLL
           for (int s = 0; s < kSteps; ++s) {
             // Columns 2s (rows g) and 2s + 1 (rows g + 8) of two neighbouring keys.
-            gpu::multiply_bf16(sum[s],
-                               {gpu::byte_permute(pairs[0][s], pairs[1][s], 0x5410),
-                                gpu::byte_permute(pairs[0][s], pairs[1][s], 0x7632),
-                                gpu::byte_permute(pairs[2][s], pairs[3][s], 0x5410),
-                                gpu::byte_permute(pairs[2][s], pairs[3][s], 0x7632)},
-                               weights[batch + b]);
+            multiply(sum[s],
+                     {gpu::byte_permute(pairs[0][s], pairs[1][s], 0x5410),
+                      gpu::byte_permute(pairs[0][s], pairs[1][s], 0x7632),
+                      gpu::byte_permute(pairs[2][s], pairs[3][s], 0x5410),
+                      gpu::byte_permute(pairs[2][s], pairs[3][s], 0x7632)},
+                     weights[batch + b]);
           }
         }
       }
@@ -186,7 +265,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, kMostBlocks<kFormat, kHeadDim>)
     for (int s = 0; s < kSteps; ++s) {
       MOEBENCH_UNROLL
       for (int c = 0; c < 4; ++c) {
-        sums[warp][2 * t + c % 2][kColumns * g + 2 * s + c / 2] = sum[s][c];
+        sums[warp][2 * t + c % 2][kColumns * g + 2 * s + c / 2] =
+            kScalesRows ? sum[s][c] * sum_factor : sum[s][c];
       }
     }
     if (g == 0) {
@@ -263,7 +343,9 @@ const Variant cuda_decode_mma = {
     .name = "cuda_decode_mma",
     .backend = "cuda",
     .summary = "for decoding: as cuda_split_kv, eight heads at once on tensor cores",
-    .rounds = "queries, keys, values, weights: bf16, accumulate and softmax sums: f32",
+    .rounds =
+        "queries, keys, values, weights: bf16, or f16 if the cache is fp8_e4m3, accumulate and "
+        "softmax sums: f32",
     .max_nmse = [](const Problem&) { return 2e-5; },
     .unsupported = [](const Problem& problem) -> std::string {
       const std::string reason = splits_unsupported(problem);

@@ -39,6 +39,11 @@ inline DeviceKv device_kv(const KvLayerView& kv, const TokenPlaces& places) {
           static_cast<int>(codec(kv.format).row_data_bytes(kv.head_dim))};
 }
 
+// The scale of a row that has one, of float8.
+MOEBENCH_DEVICE float kv_row_scale(const unsigned char* row, int data_bytes) {
+  return gpu::load_constant(reinterpret_cast<const float*>(row + data_bytes));
+}
+
 // From the first key (value) of the layer to that of a position and head, in bytes.
 MOEBENCH_DEVICE std::int64_t kv_offset(const DeviceKv& kv, int sequence, int position, int head) {
   const std::int64_t at = static_cast<std::int64_t>(sequence) * kv.pages_per_sequence;
@@ -100,7 +105,7 @@ struct KvColumns {
 
   // `column` is a multiple of kColumns.
   MOEBENCH_DEVICE void load(const unsigned char* row, int data_bytes, int column) {
-    load_words<kBytes, kWide>(row + column * kBytes / kColumns, words);
+    load_codes(row, column);
     const unsigned char* scales = row + data_bytes;
     if constexpr (kFormat == Format::kFp8E4m3) {
       scale = gpu::load_constant(reinterpret_cast<const std::uint32_t*>(scales));
@@ -111,6 +116,10 @@ struct KvColumns {
     } else if constexpr (!kWide) {
       scale = gpu::load_constant(scales + column / 32);
     }
+  }
+
+  MOEBENCH_DEVICE void load_codes(const unsigned char* row, int column) {
+    load_words<kBytes, kWide>(row + column * kBytes / kColumns, words);
   }
 
   MOEBENCH_DEVICE float decoded_scale() const {
@@ -138,6 +147,14 @@ struct KvColumns {
         pairs[i] = gpu::pack_bf16(values[2 * i], values[2 * i + 1]);
       }
     }
+  }
+
+  // Of a row with one scale, without it: exact, as f16, in one instruction for two columns.
+  static constexpr bool kScalesRows = kFormat == Format::kFp8E4m3;
+  MOEBENCH_DEVICE void codes_as_f16(std::uint32_t (&pairs)[kColumns / 2]) const {
+    static_assert(kScalesRows);
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kColumns / 2; ++i) pairs[i] = gpu::e4m3_to_f16x2(words[i / 2], i % 2);
   }
 
   MOEBENCH_DEVICE void decode(float (&values)[kColumns]) const {

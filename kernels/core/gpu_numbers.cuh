@@ -17,11 +17,13 @@ MOEBENCH_DEVICE int limited_exponent(std::uint32_t biased) {
 
 // Numbers of bf16 as f16, which has more bits and fewer exponents: all times one power of two that
 // brings the largest to 2^14 or more, below 2^15.
-// Pairs of the bits of the largest of `most` and of eight numbers, without their signs.
+// Pairs of the bits of the largest of `most` and of these numbers, without their signs.
+MOEBENCH_DEVICE std::uint32_t larger_bf16(std::uint32_t most, std::uint32_t two) {
+  return max_u16x2(most, two & 0x7fff7fffU);
+}
 MOEBENCH_DEVICE std::uint32_t larger_bf16(std::uint32_t most, const uint4& eight) {
-  constexpr std::uint32_t kSizes = 0x7fff7fffU;
-  return max_u16x2(max_u16x2(max_u16x2(most, eight.x & kSizes), eight.y & kSizes),
-                   max_u16x2(eight.z & kSizes, eight.w & kSizes));
+  return larger_bf16(larger_bf16(larger_bf16(larger_bf16(most, eight.x), eight.y), eight.z),
+                     eight.w);
 }
 class BringsToF16 {
  public:
@@ -30,17 +32,17 @@ class BringsToF16 {
       : exponent_(
             limited_exponent(reduce_max(kAllLanes, max_u16x2(most, most >> 16) & 0xffffU) >> 7)) {}
 
+  MOEBENCH_DEVICE std::uint32_t operator()(std::uint32_t two) const {
+    const float factor = power_of_two(14 - exponent_);
+    return pack_f16(low_bf16(two) * factor, high_bf16(two) * factor);
+  }
   MOEBENCH_DEVICE uint4 operator()(const uint4& eight) const {
-    return {pair(eight.x), pair(eight.y), pair(eight.z), pair(eight.w)};
+    return {(*this)(eight.x), (*this)(eight.y), (*this)(eight.z), (*this)(eight.w)};
   }
   // What sums of products with them are to be multiplied with.
   MOEBENCH_DEVICE float back() const { return power_of_two(exponent_ - 14); }
 
  private:
-  MOEBENCH_DEVICE std::uint32_t pair(std::uint32_t of_bf16) const {
-    const float factor = power_of_two(14 - exponent_);
-    return pack_f16(low_bf16(of_bf16) * factor, high_bf16(of_bf16) * factor);
-  }
   int exponent_;
 };
 

@@ -26,6 +26,8 @@ struct Shape {
   std::int64_t queries;                // of a sequence
   std::int64_t head_dim = 64;
   float growth = 128;  // in so many positions keys grow by what they began with
+  float value_size = 1;
+  float value_spread = 1;  // of three neighbouring positions one has values larger by this
 };
 
 const Variant& variant_named(std::string_view name) {
@@ -66,8 +68,9 @@ class Prompts {
         tables_[static_cast<std::size_t>(s * pages_ + p / shape.page_size)] = page;
         for (std::int64_t h = 0; h < shape.kv_heads; ++h) {
           for (std::byte* base : {view_.keys, view_.values}) {
-            const float size =
-                base == view_.keys ? 1.0F + static_cast<float>(p) / shape.growth : 1.0F;
+            const float size = base == view_.keys ? 1.0F + static_cast<float>(p) / shape.growth
+                               : p % 3 == 1       ? shape.value_size * shape.value_spread
+                                                  : shape.value_size;
             const auto vector = verify::random_floats(random, shape.head_dim, size);
             if (p >= first_seen) {
               view_.encode(view_.row(base, page, p % shape.page_size, h), vector.data());
@@ -214,6 +217,20 @@ const Shape kStreamEdges[] = {
     {"short heads", 8, 1, 16, 0, true, {150}, 5, 32},
 };
 
+// Splits of 128 positions, 32 a warp; rows of float8 have scales, of which a warp takes the
+// largest.
+const Shape kFloat8Edges[] = {
+    {"one position", 8, 1, 16, 0, true, {1}, 1},
+    {"warps and splits and their neighbours", 8, 1, 16, 0, true, {31, 32, 33, 127, 128, 129}, 1},
+    {"windows that end inside a warp's", 16, 2, 16, 100, true, {99, 100, 101, 300}, 2},
+    {"long heads", 8, 1, 16, 0, true, {150}, 5, 128},
+    {"short heads, of a group of three", 6, 2, 12, 0, false, {150}, 5, 32},
+    {"small values", 8, 1, 16, 0, true, {150}, 5, 64, 128, 0x1p-90F},
+    {"large values", 8, 1, 16, 0, true, {150}, 5, 64, 128, 0x1p80F},
+    {"values of sizes far apart", 8, 1, 16, 0, true, {150}, 5, 64, 128, 0x1p-20F, 0x1p20F},
+    {"values of zeros", 8, 1, 16, 0, true, {40}, 2, 64, 128, 0},
+};
+
 // More than 128 tokens each, for which cuda_flash_splits_mma has a kernel by wgmma and one by mma:
 // items of 192 and of 128 rows, tiles of 64 keys, splits of 256.
 const Shape kManyTokens[] = {
@@ -249,6 +266,22 @@ TEST_CASE("attention: cuda_flash_wgmma agrees with the reference at every edge")
       Prompts prompts(shape, format);
       const auto want = prompts.run(variant_named("reference"), pool);
       CHECK(error_of(prompts.run(variant_named("cuda_flash_wgmma"), pool), want) < 2e-5);
+    }
+  }
+}
+
+// Closer than with a cache of bf16, of which weights are bf16, too.
+TEST_CASE("attention: cuda_decode_mma takes the codes of a float8 cache as they are") {
+  ThreadPool pool(1);
+  for (const Shape& shape : kFloat8Edges) {
+    INFO(shape.name);
+    Prompts prompts(shape, Format::kFp8E4m3);
+    const auto want = prompts.run(variant_named("reference"), pool);
+    const auto got = prompts.run(variant_named("cuda_decode_mma"), pool);
+    if (shape.value_size == 0) {
+      CHECK(got == want);
+    } else {
+      CHECK(error_of(got, want) < 2e-7);
     }
   }
 }
