@@ -48,30 +48,14 @@
 #include <type_traits>
 
 #include "kernels/moe_experts/combine.cuh"
-#include "kernels/moe_experts/digits.cuh"
+#include "kernels/moe_experts/folded_chunks.cuh"
 #include "kernels/moe_experts/grouping.cuh"
 
 namespace moebench::moe_experts {
 namespace {
 
-constexpr int kGroupThreads = 4 * gpu::kWarp;
-constexpr int kGroupRows = 64;
-constexpr int kChunk = 128;  // columns
-constexpr int kChunkBytes = kChunk / 2;
-constexpr int kProducts = 4;  // of 32 columns, in a chunk
-constexpr int kMostChunks = 24;
-constexpr int kMostColumns = kMostChunks * kChunk;
 constexpr int kMostScaleBytes = kMostColumns / 32;  // of a row
 constexpr int kMostStageChunks = 2;
-
-// Inputs of eight tokens (a part of a tile) and a chunk: [digit][product][half of K][token], 16
-// bytes each.
-constexpr int kHalfBytes = 8 * 16;
-constexpr int kProductBytes = 2 * kHalfBytes;
-constexpr int kDigitBytes = 4 * kProductBytes;
-constexpr int kPartBytes = 2 * kDigitBytes;
-
-MOEBENCH_HOST_DEVICE int num_chunks(int cols) { return (cols + kChunk - 1) / kChunk; }
 
 // ---- Inputs -------------------------------------------------------------------------------------
 
@@ -109,19 +93,6 @@ MOEBENCH_DEVICE float number(const float4& four, int j) {  // j: known to the co
 MOEBENCH_DEVICE float number(const uint2& four, int j) {
   const std::uint32_t word = j < 2 ? four.x : four.y;
   return j % 2 == 0 ? gpu::low_bf16(word) : gpu::high_bf16(word);
-}
-
-// Two numbers times factor as two digits of E4M3: the first ones in the low half, what they leave
-// in the other. The first: four bits of the number, by rounding its float.
-MOEBENCH_DEVICE std::uint32_t both_digits(float x, float y, float factor) {
-  const float values[2] = {x * factor, y * factor};
-  float first[2];
-  MOEBENCH_UNROLL
-  for (int j = 0; j < 2; ++j) {
-    first[j] = gpu::float_from_bits((gpu::bits_of(values[j]) + 0x80000U) & 0xfff00000U);
-  }
-  return gpu::pack_e4m3(first[0], first[1]) |
-         gpu::pack_e4m3(values[0] - first[0], values[1] - first[1]) << 16;
 }
 
 // A block writes the digits of a part: of eight sorted pairs. A pair's row: of its token if there
@@ -204,14 +175,14 @@ __global__ void MOEBENCH_BOUNDS(kWarps* gpu::kWarp, kWarps > 8 ? 1 : 2)
       most = fmaxf(fmaxf(fmaxf(most, four.x), four.y), fmaxf(four.z, four.w));
     }
     exponents[k] = exponent_of(most);
-    factors[k] = gpu::power_of_two(7 - exponents[k]);  // the largest goes to 128 .. 256
+    factors[k] = digits_factor(exponents[k]);
   }
   const int slot = Inputs::first_slot(tile, index) + part;
   const int token = gpu::lane_id() / 8 + 4 * own;
   if (gpu::warp_id() == 0 && unit == 0) {
-    // Of inputs 2^7, of weights 2^6, or 2^-6 where they are codes' bits.
-    const int exponent = (own == 0 ? exponents[0] : exponents[1]) - 7 - (kFolds ? 6 : -6);
-    inputs.tokens[8 * slot + token] = {gpu::power_of_two(exponent), own == 0 ? pairs[0] : pairs[1]};
+    inputs.tokens[8 * slot + token] = {
+        products_factor<kFolds>(own == 0 ? exponents[0] : exponents[1]),
+        own == 0 ? pairs[0] : pairs[1]};
   }
   MOEBENCH_UNROLL
   for (int c = 0; c < kChunks; ++c) {
@@ -496,44 +467,16 @@ class Float8Products {
 
   // Of a tile.
   MOEBENCH_DEVICE static int group_row() { return gpu::warp_id() / 4 * kGroupRows; }
-  // The lane's even row, of the group's 64; and which of the two it takes first. What is read of
-  // shared memory together must meet all of its banks: 16 bytes of eight quads' rows, or 64 of two
-  // quads'. These lie, of a row of 64 bytes, in the half that bit 0 of the row says, of one of 128
-  // in that of its bit 2 (and of the chunk): quads 2 i and 2 i + 1 take pairs that differ in it.
   static constexpr bool kReadsHalves = kFolds && kStageChunks == 2;
+  // The lane's even row, of the group's 64; and which of the two it takes first.
   MOEBENCH_DEVICE static int even_row() {
-    const int quad = gpu::lane_id() / 4;
-    const int pair = kReadsHalves ? (quad & 4) | (quad & 1) << 1 | (quad >> 1 & 1) : quad;
-    return gpu::warp_id() % 4 * 16 + pair * 2;
+    return gpu::warp_id() % 4 * 16 + even_row_of_warp<kReadsHalves>();
   }
   MOEBENCH_DEVICE static int first_is_odd() {
     return kReadsHalves ? 0 : kFolds ? gpu::lane_id() / 4 % 2 : gpu::lane_id() / 16;
   }
 
-  // What a lane reads of a product's rows low and high, those that it takes first and second.
-  struct Rows {
-    const unsigned char* low_scales;  // of the lane's blocks, every fourth one
-    const unsigned char* high_scales;
-    int scale_bytes;  // of a row
-    int blocks;       // from the lane's next one on
-    // In a stage, of the 16 bytes of its first chunk that the lane reads, or that it has the warp
-    // read, where the copies have put them.
-    std::uint32_t codes_at;
-
-    // Of the next chunk: of low, and above of high. Not past the end.
-    MOEBENCH_DEVICE std::uint32_t read_scales() {
-      std::uint32_t both = 0;
-      if (blocks > 0) {
-        // The same, in a register less.
-        const unsigned char* high = kReadsHalves ? low_scales + scale_bytes : high_scales;
-        both = *low_scales | static_cast<std::uint32_t>(*high) << 16;
-      }
-      low_scales += 4;
-      high_scales += 4;
-      blocks -= 4;
-      return both;
-    }
-  };
+  using Rows = ChunkRows<kReadsHalves>;
   MOEBENCH_DEVICE Rows lane_rows(const Product& product, int place) const {
     const auto scale_bytes = static_cast<int>(stack_.first.row_scale_bytes);
     const int t = gpu::lane_id() % 4;
@@ -570,25 +513,6 @@ class Float8Products {
       gpu::mbarrier_arrive(&s_.empty[(stage == 0 ? kStages : stage) - 1]);
     }
   }
-  // Adds sums to totals: of rows low, high, times their scales, which as two bf16 are so far left.
-  static constexpr int kToBf16 = 7;
-  template <int kCount>
-  MOEBENCH_DEVICE static void add(const float (&sums)[kCount], std::uint32_t scales,
-                                  float (&totals)[kCount]) {
-    const float of_rows[2] = {gpu::low_bf16(scales), gpu::high_bf16(scales)};
-    MOEBENCH_UNROLL
-    for (int j = 0; j < kCount; ++j) totals[j] += sums[j] * of_rows[j / 2 % 2];
-  }
-  // Both digits of the inputs at `inputs` by the same weights.
-  template <int kCount>
-  MOEBENCH_DEVICE static void multiply_digits(float (&sums)[kCount],
-                                              const std::uint32_t (&weights)[4],
-                                              std::uint64_t inputs, bool accumulate) {
-    gpu::wgmma_e4m3(sums, weights, inputs, accumulate);
-    gpu::wgmma_e4m3(sums, weights, inputs + kDigitBytes / 16);
-    gpu::wgmma_commit();
-  }
-
   // A product of tiles. totals, of each part of eight tokens: of rows low, high; of each, the
   // part's tokens 2 t, 2 t + 1.
   template <int kCount>
@@ -644,11 +568,11 @@ class Float8Products {
             if (kAhead) gpu::pin_registers(weights);
           }
           gpu::wgmma_wait<0>(d);
-          add(d, i == 0 ? before : scales[i - 1], totals);  // the first time zeros
+          add_scaled(d, i == 0 ? before : scales[i - 1], totals);  // the first time zeros
           if (i == 0 && part == 0) release_before(stage, left < num_chunks_);
           gpu::wgmma_fence(weights, d);
-          multiply_digits(d, weights, inputs + (part * kInputBytes + i * kProductBytes) / 16,
-                          false);
+          multiply_both_digits(d, weights, inputs + (part * kInputBytes + i * kProductBytes) / 16,
+                               false);
         }
         before = scales[kProducts - 1];
         if (--left == 0) break;
@@ -663,117 +587,37 @@ class Float8Products {
       }
     }
     gpu::wgmma_wait<0>(d);
-    add(d, before, totals);
+    add_scaled(d, before, totals);
     release_before(ring.stage, true);
   }
 
-  template <int kCount>
-  MOEBENCH_DEVICE void sum_folded(Rows rows, Ring& ring, float (&totals)[kCount]) const {
-    // Fragments of products under way: with many sums there are no registers for a chunk's, nor
-    // with two chunks in the loop, of which each has fragments of its own.
-    constexpr int kFragments = kCount > 32 || kStageChunks == 2 ? 2 : kProducts;
-    // With few tokens there are registers for the next chunk's scales, too: they are compared while
-    // this one's products run, and not between a chunk's products and the next one's.
-    constexpr bool kFoldsAhead = kMostTokens <= 32;
-    float d[kCount] = {};
-    std::uint32_t a[kFragments][4];
-    // Chunks' scales: of the next products, and of those under way.
-    std::uint32_t base = 0;
-    std::uint32_t base_under_way = 0;
-    uint2 of_low{};  // tables
-    uint2 of_high{};
-    uint4 low{};
-    uint4 high{};
-    std::uint32_t own = 0;  // ahead: of the lane's block, of the chunk after the next
-    std::uint32_t next_base = 0;
-    std::uint32_t next_less = 0;
-    const auto compare_ahead = [&] {
-      next_base = compare_scales(own, next_less);
-      own = rows.read_scales();
-    };
-    const auto read_scales = [&] {
-      base_under_way = base;
-      if constexpr (kFoldsAhead) {
-        base = next_base;
-        read_tables(s_.tables, next_less, of_low, of_high);
-      } else {
-        base = fold_scales(rows.read_scales(), s_.tables, of_low, of_high);
-      }
-    };
-    // `part`: which of a stage's chunks.
-    const auto read_codes = [&](int stage, std::uint32_t part) {
-      // From an address in one of a lane's rows to that of the same codes in the other: what
-      // differs, with the swizzle, which is that of both rows for 64 bytes.
-      constexpr std::uint32_t kOtherRow = kStageChunks == 1 ? kRowBytes : kRowBytes + 16;
-      const unsigned char* codes = s_.stages[stage];
-      const std::uint32_t at = rows.codes_at ^ part * kChunkBytes;
-      low = *reinterpret_cast<const uint4*>(codes + at);
-      high = *reinterpret_cast<const uint4*>(codes + (at ^ kOtherRow));
-    };
-    const auto decode_row = [](std::uint32_t codes, uint2 table, std::uint32_t& even,
-                               std::uint32_t& odd) {
-      const std::uint32_t sizes = codes & 0x77777777U;
-      const std::uint32_t first = gpu::byte_permute(table.x, table.y, sizes);
-      const std::uint32_t second = gpu::byte_permute(table.x, table.y, sizes >> 16);
-      even = gpu::byte_permute(first, second, 0x6420U) | (codes << 4 & 0x80808080U);
-      odd = gpu::byte_permute(first, second, 0x7531U) | (codes & 0x80808080U);
-    };
-
-    if constexpr (kFoldsAhead) {
-      own = rows.read_scales();
-      compare_ahead();
+  // The stages of a ring for sum_folded.
+  struct Feed {
+    const Float8Products& products;
+    Ring& ring;
+    static constexpr int kInputBytes = Float8Products::kInputBytes;
+    MOEBENCH_DEVICE static bool decodes() { return true; }
+    MOEBENCH_DEVICE int next() const { return ring.stage; }
+    MOEBENCH_DEVICE void wait() const {
+      gpu::mbarrier_wait(&products.s_.full[ring.stage], ring.parity);
     }
-    read_scales();
-    gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
-    read_codes(ring.stage, 0);
-    MOEBENCH_NO_UNROLL
-    for (int step = 0; step < num_steps_; ++step) {
-      const auto [stage, inputs] = take_stage(ring);
-      MOEBENCH_UNROLL
-      for (int part = 0; part < kStageChunks; ++part) {
-        const int chunk = step * kStageChunks + part;
-        if (part > 0 && chunk == num_chunks_) break;
-        MOEBENCH_UNROLL
-        for (int i = 0; i < kProducts; ++i) {
-          auto& weights = a[i % kFragments];
-          // Until the product is done that had these registers before.
-          if (i == 0 || kFragments < kProducts) gpu::wgmma_wait<kFragments - 1>(weights);
-          decode_row(gpu::word_of(low, i), of_low, weights[0], weights[2]);
-          decode_row(gpu::word_of(high, i), of_high, weights[1], weights[3]);
-          if (i == 0) {
-            gpu::wgmma_wait<0>(d);
-            add(d, base_under_way << kToBf16, totals);  // the first time zeros
-            if (part == 0) release_before(stage, step > 0);
-            gpu::wgmma_fence(weights, d);
-          } else {
-            gpu::wgmma_fence(weights);
-          }
-          multiply_digits(d, weights, inputs + (part * kInputBytes + i * kProductBytes) / 16,
-                          i > 0);
-          if (kFoldsAhead && i == 1) compare_ahead();
-        }
-        read_scales();
-        if (chunk + 1 < num_chunks_) {
-          if (part + 1 == kStageChunks) {
-            gpu::mbarrier_wait(&s_.full[ring.stage], ring.parity);
-            read_codes(ring.stage, 0);
-          } else {
-            read_codes(stage, part + 1);
-          }
-        }
-      }
+    MOEBENCH_DEVICE Taken take() const { return take_stage(ring); }
+    MOEBENCH_DEVICE const unsigned char* codes(int stage) const {
+      return products.s_.stages[stage];
     }
-    gpu::wgmma_wait<0>(d);
-    add(d, base_under_way << kToBf16, totals);
-    release_before(ring.stage, true);
-  }
+    MOEBENCH_DEVICE void release_before(int stage, bool some) const {
+      products.release_before(stage, some);
+    }
+  };
 
   template <int kTokens, class Visit>
   MOEBENCH_DEVICE void multiply(int place, Ring& ring, const Visit& visit) const {
     const Product& product = s_.products[place];
     float totals[kTokens / 2] = {};
     if constexpr (kFolds) {
-      sum_folded(lane_rows(product, place), ring, totals);
+      Feed feed{*this, ring};
+      sum_folded<(kMostTokens <= 32), kStageChunks>(lane_rows(product, place), num_chunks_,
+                                                    s_.tables, feed, totals);
     } else {
       sum_blocks(lane_rows(product, place), ring, totals);
     }
@@ -832,13 +676,8 @@ struct Activate {
             static_cast<std::uint32_t>(i * columns + row / 2)};
   }
   MOEBENCH_DEVICE void end(const Output& output, int c, int, float gate, float up) const {
-    const float g = fminf(gate, limit);
-    const float u = fmaxf(fminf(up, limit), -limit);
-    constexpr float kLog2E = 1.44269504F;
-    const float activation =
-        gpu::divide_fast(g, 1.0F + gpu::exp2_fast(g * (-alpha * kLog2E))) * (u + 1.0F);
     output.of_tile[output.at + static_cast<std::uint32_t>(c * columns)] =
-        gpu::float_to_bf16(activation);
+        swiglu_fast(gate, up, alpha, limit);
   }
   MOEBENCH_DEVICE void advance(Output& output) const {
     output.at += static_cast<std::uint32_t>(8 * columns);
@@ -1007,19 +846,10 @@ void launch_all(const Args& args, Context& context) {
   launch_combine(args, context, static_cast<const Projected*>(projected), true);
 }
 
-std::uintptr_t address_of(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer); }
-
 // Whether the step is one that this is for.
 bool takes(const Args& args) {
-  // Copies of scales and biases take whole 16 bytes.
-  const auto fits = [](const MatrixStackView& stack, const float* biases) {
-    const auto scale_bytes =
-        static_cast<std::int64_t>(codec(stack.format).row_scale_bytes(stack.cols));
-    return stack.format == Format::kMxfp4 && stack.cols <= kMostColumns &&
-           stack.rows * scale_bytes % 16 == 0 && stack.rows % 4 == 0 &&
-           address_of(stack.scales) % 16 == 0 && address_of(biases) % 16 == 0;
-  };
-  return fits(args.gate_up, args.gate_up_bias.data) && fits(args.down, args.down_bias.data) &&
+  return are_chunks(args.gate_up, args.gate_up_bias.data) &&
+         are_chunks(args.down, args.down_bias.data) &&
          std::max({Float8Products<16, true, 2, 2>::kBytes, Float8Products<16, true, 2, 3>::kBytes,
                    Float8Products<16, true, 2>::kBytes, Float8Products<32, true, 2>::kBytes,
                    Float8Products<64, true>::kBytes, Float8Products<96, true>::kBytes,

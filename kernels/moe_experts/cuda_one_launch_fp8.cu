@@ -204,7 +204,7 @@ void run(const Args& args, Context& context) {
 
 }  // namespace
 
-constinit const Variant cuda_one_launch_fp8 = one_launch_variant<takes>(
+constinit const Variant cuda_one_launch_fp8 = one_launch_variant<takes, cuda_digits_fp8>(
     "cuda_one_launch_fp8",
     "cuda_digits_fp8 as one launch whose blocks wait for each other, the router in it (Hopper)",
     "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits", run);

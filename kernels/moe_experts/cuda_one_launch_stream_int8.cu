@@ -78,7 +78,6 @@ constexpr int kMostStages = 8;
 constexpr int kBytesUnderWay = 72 << 10;    // of a block; see row_stream.cuh's
 constexpr int kArriver = kMultipliers - 1;  // says to the grid that the block is there
 constexpr float kMostF16 = 65504.0F;
-constexpr int kRowWarps = fused::kRowThreads / gpu::kWarp;
 
 // Some neighbouring rows of an expert, in the order in which they are copied.
 struct Tile {
@@ -289,37 +288,11 @@ MOEBENCH_DEVICE void ask(const Work& work, const Tiles& tiles, const Told& told)
 
 template <bool kRoutes, bool kReads>
 MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
-  MOEBENCH_SHARED(float, logits, [kMostExperts]);
   const int lane = gpu::lane_id();
   Tiles& tiles = shared().tiles;
   list_tiles(work, tiles);
   say_tiles_are_listed<kReads>();
-  if constexpr (kRoutes) {
-    const Router& router = work.router;
-    float bias[kHeldExperts] = {};
-    if (router.bias != nullptr) {
-      MOEBENCH_UNROLL
-      for (int h = 0; h < kHeldExperts; ++h) {
-        const int expert = lane + h * gpu::kWarp;
-        if (expert < router.num_experts) bias[h] = gpu::load_constant(router.bias + expert);
-      }
-    }
-    gpu::wait_for_previous_kernel();
-    const unsigned turn = gpu::grid_turn(&work.signals->turn);
-    await_logits(router, work.signals->at[turn], bias, logits);
-    say_turn_is_seen<kReads>();
-    gpu::sync_warp();
-    fused::choose_experts<kHeldExperts>(logits, router.num_experts, work.num_pairs, told.expert_ids,
-                                        told.expert_weights);
-  } else {
-    gpu::wait_for_previous_kernel();
-    if (lane < work.num_pairs) {
-      told.expert_ids[lane] = gpu::load_constant(work.expert_ids + lane);
-      told.expert_weights[lane] = gpu::load_constant(work.expert_weights + lane);
-    }
-    say_turn_is_seen<kReads>();
-  }
-  gpu::sync_warp();
+  choose<kRoutes>(work, told.expert_ids, told.expert_weights, [] { say_turn_is_seen<kReads>(); });
   locate_tiles(work, told.expert_ids, tiles);
   // The biases of down's first rows are asked for before the tiles, and there after them.
   constexpr int kFirst = 4;  // of a lane
@@ -533,59 +506,9 @@ MOEBENCH_DEVICE float total_of(const float (&of_tile)[kTeamWarps][kTileRows], in
   return sum;
 }
 
-// The row that gate and up multiply, normalised, and the warp's sums of the router; leaves the turn
-// in `turn`.
-MOEBENCH_DEVICE Inputs normalise(const Work& work, unsigned (&turn)[1]) {
-  float* const x = shared_x();
-  const Router& router = work.router;
-  const fused::DeviceNorm& norm = router.norm;
-  const auto thread = static_cast<int>(threadIdx.x);
-  const int cols = work.gate_up.first.cols;
-  // What does not depend on the kernel before.
-  using Row = fused::RowPart<4>;
-  const bool has_row = thread < fused::kRowThreads;
-  Row row;
-  if (has_row) row.load_weights(norm.weight, cols);
-  // First the warps that do not normalise.
-  const int tasks = router.num_experts * router.splits;
-  int task = static_cast<int>(blockIdx.x) +
-             (gpu::warp_id() + kWarps - kRowWarps) % kWarps * static_cast<int>(gridDim.x);
-  RowSplit split;
-  if (task < tasks) split.load(router, cols, task);
-  gpu::wait_for_previous_kernel();
-
-  if (has_row) {
-    row.load_row(norm.x, norm.addend, cols);
-    if (blockIdx.x == gridDim.x - 1) row.store_row(norm.sum, cols);
-    row.normalise(
-        fused::row_scale(gpu::block_sum<fused::kRowThreads>(
-                             row.squares(), [] { gpu::sync_named(1, fused::kRowThreads); }),
-                         cols, norm.epsilon));
-    row.store_row(x, cols);
-  }
-  if (thread == kArriver) turn[0] = gpu::grid_turn(&work.signals->turn);
-  sync_multipliers();
-  Shown& shown = work.signals->at[turn[0]];
-  for (; task < tasks; task += kWarps * static_cast<int>(gridDim.x)) {
-    const float sum = split.multiply(router, cols, task, x);
-    if (gpu::lane_id() == 0) {
-      gpu::store_relaxed(&shown.sums[task / router.splits][task % router.splits], gpu::shown(sum));
-    }
-    const int next = task + kWarps * static_cast<int>(gridDim.x);
-    if (next < tasks) split.load(router, cols, next);
-  }
-  return load_inputs(x, cols, own_unit());
-}
-
-// What blocks show each other of activations: pairs of 16 bits, since all read all of it. A zero is
-// negative.
-MOEBENCH_DEVICE std::uint32_t* shown_pairs(const Work& work, unsigned turn, int pair) {
-  return reinterpret_cast<std::uint32_t*>(work.signals->at[turn].activated) +
-         pair * work.down.first.cols / 2;
-}
+// What blocks show each other of an activation.
 MOEBENCH_DEVICE std::uint32_t short_of(const Work& work, float value) {
-  const std::uint32_t bits = work.shows_f16 ? gpu::float_to_f16(value) : gpu::float_to_bf16(value);
-  return bits == 0 ? 0x8000U : bits;
+  return shown_short(work.shows_f16 ? gpu::float_to_f16(value) : gpu::float_to_bf16(value));
 }
 
 // Where the thread's row of gate and up is, of its team's tiles first, first + kTeams, ... of a
@@ -813,7 +736,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads<kReads>, 1)
   }
   Inputs inputs;
   if constexpr (kRoutes) {
-    inputs = normalise(work, turn);
+    normalise_and_show_sums<kWarps>(work, shared_x(), turn, [] { sync_multipliers(); });
+    inputs = load_inputs(shared_x(), work.gate_up.first.cols, own_unit());
   } else {
     gpu::wait_for_previous_kernel();
     inputs = load_inputs(work.x, work.gate_up.first.cols, own_unit());
@@ -899,12 +823,12 @@ constexpr std::string_view kRoundsTo =
 
 }  // namespace
 
-constinit const Variant cuda_one_launch_stream_int8 = one_launch_variant<takes>(
+constinit const Variant cuda_one_launch_stream_int8 = one_launch_variant<takes, cuda_digits_fp8>(
     "cuda_one_launch_stream_int8",
     "one token: norm, router and experts in one launch that streams MXFP4 codes through "
     "shared memory, decoded to int8 (Hopper)",
     kRoundsTo, run<false>);
-constinit const Variant cuda_one_launch_readers_int8 = one_launch_variant<takes>(
+constinit const Variant cuda_one_launch_readers_int8 = one_launch_variant<takes, cuda_digits_fp8>(
     "cuda_one_launch_readers_int8",
     "cuda_one_launch_stream_int8 with warps that read activations, and no wait for the grid",
     kRoundsTo, run<true>);

@@ -120,6 +120,113 @@ MOEBENCH_DEVICE void await_logits(const Router& router, const Shown& shown,
   }
 }
 
+// What such a kernel is given, with a router or with x, ids and weights.
+struct OneLaunch {
+  Router router;
+  const float* x;
+  const std::int32_t* expert_ids;
+  const float* expert_weights;
+  Stack gate_up;
+  Stack down;
+  const float* gate_up_bias;
+  const float* down_bias;
+  int num_pairs;
+  float alpha;
+  float limit;
+  float* out;
+  Signals* signals;
+};
+
+// The row that gate and up multiply, normalised, to `x` (shared memory), and the block's sums of
+// the router's product for all blocks; leaves the grid's turn in `turn`, which its last thread
+// reads. By the first kWarps warps of a block, whose barrier sync() is; it must follow.
+template <int kWarps, class Sync>
+MOEBENCH_DEVICE void normalise_and_show_sums(const OneLaunch& work, float* x, unsigned (&turn)[1],
+                                             const Sync& sync) {
+  constexpr int kRowWarps = fused::kRowThreads / gpu::kWarp;
+  static_assert(kRowWarps <= kWarps);
+  const Router& router = work.router;
+  const fused::DeviceNorm& norm = router.norm;
+  const auto thread = static_cast<int>(threadIdx.x);
+  const int cols = work.gate_up.first.cols;
+  // What does not depend on the kernel before.
+  using Row = fused::RowPart<4>;
+  const bool has_row = thread < fused::kRowThreads;
+  Row row;
+  if (has_row) row.load_weights(norm.weight, cols);
+  // First the warps that do not normalise.
+  const int tasks = router.num_experts * router.splits;
+  int task = static_cast<int>(blockIdx.x) +
+             (gpu::warp_id() + kWarps - kRowWarps) % kWarps * static_cast<int>(gridDim.x);
+  RowSplit split;
+  if (task < tasks) split.load(router, cols, task);
+  gpu::wait_for_previous_kernel();
+
+  if (has_row) {
+    row.load_row(norm.x, norm.addend, cols);
+    if (blockIdx.x == gridDim.x - 1) row.store_row(norm.sum, cols);
+    row.normalise(
+        fused::row_scale(gpu::block_sum<fused::kRowThreads>(
+                             row.squares(), [] { gpu::sync_named(1, fused::kRowThreads); }),
+                         cols, norm.epsilon));
+    row.store_row(x, cols);
+  }
+  if (thread == kWarps * gpu::kWarp - 1) turn[0] = gpu::grid_turn(&work.signals->turn);
+  sync();
+  Shown& shown = work.signals->at[turn[0]];
+  for (; task < tasks; task += kWarps * static_cast<int>(gridDim.x)) {
+    const float sum = split.multiply(router, cols, task, x);
+    if (gpu::lane_id() == 0) {
+      gpu::store_relaxed(&shown.sums[task / router.splits][task % router.splits], gpu::shown(sum));
+    }
+    const int next = task + kWarps * static_cast<int>(gridDim.x);
+    if (next < tasks) split.load(router, cols, next);
+  }
+}
+
+// The token's experts and their weights, by one warp: chosen from the sums of all blocks, or as
+// they are given. Calls turn_is_seen() when it has looked at the grid's turn.
+template <bool kRoutes, class Seen>
+MOEBENCH_DEVICE void choose(const OneLaunch& work, std::int32_t (&expert_ids)[kMostPairs],
+                            float (&expert_weights)[kMostPairs], const Seen& turn_is_seen) {
+  MOEBENCH_SHARED(float, logits, [kMostExperts]);
+  const int lane = gpu::lane_id();
+  if constexpr (kRoutes) {
+    const Router& router = work.router;
+    float bias[kHeldExperts] = {};
+    if (router.bias != nullptr) {
+      MOEBENCH_UNROLL
+      for (int h = 0; h < kHeldExperts; ++h) {
+        const int expert = lane + h * gpu::kWarp;
+        if (expert < router.num_experts) bias[h] = gpu::load_constant(router.bias + expert);
+      }
+    }
+    gpu::wait_for_previous_kernel();
+    const unsigned turn = gpu::grid_turn(&work.signals->turn);
+    await_logits(router, work.signals->at[turn], bias, logits);
+    turn_is_seen();
+    gpu::sync_warp();
+    fused::choose_experts<kHeldExperts>(logits, router.num_experts, work.num_pairs, expert_ids,
+                                        expert_weights);
+  } else {
+    gpu::wait_for_previous_kernel();
+    if (lane < work.num_pairs) {
+      expert_ids[lane] = gpu::load_constant(work.expert_ids + lane);
+      expert_weights[lane] = gpu::load_constant(work.expert_weights + lane);
+    }
+    turn_is_seen();
+  }
+  gpu::sync_warp();
+}
+
+// Where blocks show each other an expert's activations in pairs of 16 bits, since all read all of
+// it; a zero is negative.
+MOEBENCH_DEVICE std::uint32_t* shown_pairs(const OneLaunch& work, unsigned turn, int pair) {
+  return reinterpret_cast<std::uint32_t*>(work.signals->at[turn].activated) +
+         pair * work.down.first.cols / 2;
+}
+MOEBENCH_DEVICE std::uint32_t shown_short(std::uint32_t bits) { return bits == 0 ? 0x8000U : bits; }
+
 // Empty, or why it cannot do the router's part of such a problem;
 // `taken`: whether its experts are taken.
 inline std::string route_unsupported(const Problem& problem, bool taken) {
@@ -160,23 +267,6 @@ inline Router device_router(const Args& args, bool taken) {
                              gpu::DeviceFormat<kRouterFormat>::kValues)};
 }
 
-// What such a kernel is given, with a router or with x, ids and weights.
-struct OneLaunch {
-  Router router;
-  const float* x;
-  const std::int32_t* expert_ids;
-  const float* expert_weights;
-  Stack gate_up;
-  Stack down;
-  const float* gate_up_bias;
-  const float* down_bias;
-  int num_pairs;
-  float alpha;
-  float limit;
-  float* out;
-  Signals* signals;
-};
-
 inline bool has_router(const Args& args) { return args.route.norm.weight.data != nullptr; }
 
 // `taken`: whether the experts are.
@@ -199,9 +289,9 @@ inline OneLaunch one_launch_of(const Args& args, Context& context, bool taken) {
           reinterpret_cast<Signals*>(context.signals.data())};
 }
 
-// A variant that is such a launch where it can, and cuda_digits_fp8 elsewhere. kTakes: whether it
-// takes a problem's experts.
-template <bool (*kTakes)(const Problem& problem)>
+// A variant that is such a launch where it can, and kElsewhere elsewhere. kTakes: whether it takes
+// a problem's experts.
+template <bool (*kTakes)(const Problem& problem), const Variant& kElsewhere>
 constexpr Variant one_launch_variant(std::string_view name, std::string_view summary,
                                      std::string_view rounds,
                                      void (*run)(const Args& args, Context& context)) {
@@ -212,10 +302,10 @@ constexpr Variant one_launch_variant(std::string_view name, std::string_view sum
       .rounds = rounds,
       .max_nmse = bf16_max_nmse,
       .weight_layout = RowLayout::kRowMajor,
-      .unsupported = [](const Problem& problem) { return cuda_digits_fp8.unsupported(problem); },
+      .unsupported = [](const Problem& problem) { return kElsewhere.unsupported(problem); },
       .workspace_bytes =
           [](const Problem& problem, int num_threads) {
-            return cuda_digits_fp8.workspace_bytes(problem, num_threads);
+            return kElsewhere.workspace_bytes(problem, num_threads);
           },
       .run = run,
       .normalises =
@@ -223,7 +313,9 @@ constexpr Variant one_launch_variant(std::string_view name, std::string_view sum
             return route_unsupported(problem, kTakes(problem)).empty();
           },
       .ends_with_norm =
-          [](const Problem& problem) { return cuda_digits_fp8.ends_with_norm(problem); },
+          [](const Problem& problem) {
+            return !kTakes(problem) && kElsewhere.ends_with_norm(problem);
+          },
   };
 }
 
