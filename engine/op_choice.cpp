@@ -75,6 +75,7 @@ constexpr std::string_view kCudaMany[] = {"cuda_cublaslt",
 // decoding, then those that are for decoding.
 constexpr std::string_view kCudaInvariant[] = {"cuda_chain_bf16",
                                                "cuda_flash_splits_mma",
+                                               "cuda_one_launch_chunks_fp8",
                                                "cuda_grouped_chunks_fp8",
                                                "cuda_grouped_blocks_fp8",
                                                "cuda_direct_bf16",

@@ -94,7 +94,7 @@ TEST_CASE("dry run: each GPU gets the variants that it can run") {
   const auto [few_alike, many_alike] = chosen_for("h200", "cuda_invariant");
   CHECK(few_alike == many_alike);
   CHECK(few_alike.at("linear") == "cuda_chain_bf16");
-  CHECK(few_alike.at("moe_experts") == "cuda_grouped_chunks_fp8");
+  CHECK(few_alike.at("moe_experts") == "cuda_one_launch_chunks_fp8");
   CHECK(few_alike.at("attention") == "cuda_flash_splits_mma");
   CHECK(many.at("moe_experts") == "cuda_grouped_fp8");
   CHECK(many.at("attention") == "cuda_flash_wgmma");

@@ -236,6 +236,7 @@ TEST_CASE("the invariant plan gives a token the same bits in batches of every si
   for (const std::int32_t company : {1, 3, 8, 33, 130}) {
     std::vector<std::int32_t> sequences;
     std::vector<float> got;
+    std::size_t before = 0;  // the last step
     for (std::int32_t t = 0; t < company; ++t) {
       sequences.push_back(engine.cache->create());
       engine.cache->grow(sequences.back(), 2);
@@ -248,6 +249,7 @@ TEST_CASE("the invariant plan gives a token the same bits in batches of every si
         step.sequences.push_back(sequences[static_cast<std::size_t>(t)]);
       }
       step.logit_rows = {0};
+      before = simt::launches().size();
       const auto logits = engine.model->forward(step, *engine.cache);
       got.assign(logits.data, logits.data + logits.size());
     }
@@ -255,6 +257,11 @@ TEST_CASE("the invariant plan gives a token the same bits in batches of every si
     INFO(company << " tokens");
     CHECK(std::all_of(got.begin(), got.end(), [](float v) { return std::isfinite(v); }));
     CHECK(got == want);
+    // One token's experts are a launch with the router, by a kernel of its own.
+    CHECK(std::count(simt::launches().begin() + static_cast<std::ptrdiff_t>(before),
+                     simt::launches().end(),
+                     "moe_experts/cuda_one_launch_chunks_fp8 (with the router)") ==
+          (company == 1 ? engine.model->config().num_layers : 0));
     for (const std::int32_t sequence : sequences) engine.cache->release(sequence);
   }
 }

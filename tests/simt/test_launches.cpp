@@ -276,11 +276,12 @@ struct AfterExperts {
 };
 enum class Launches { kByOp, kExperts, kAll };
 
-// A token's norm, router and experts, by cuda_digits_fp8 after the ops before it one by one, or by
-// cuda_one_launch_fp8, or who is named, after them or with them.
+// A token's norm, router and experts: by `by_op` after the ops before it one by one, or in one
+// launch by `name`, after them or with them.
 AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launches by,
                          DeviceArray<std::byte>& signals, ThreadPool& pool,
-                         std::string_view name = "cuda_one_launch_fp8") {
+                         std::string_view name = "cuda_one_launch_fp8",
+                         std::string_view by_op = "cuda_digits_fp8") {
   RandomStream random(52);
   const std::vector<float> x = verify::random_floats(random, s.hidden, 3.0F);
   const std::vector<float> addend = verify::random_floats(random, s.hidden, 1.0F);
@@ -317,7 +318,7 @@ AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launche
   const moe_experts::Problem problem{Format::kMxfp4, 1,       s.hidden,     s.intermediate,
                                      s.experts,      s.top_k, Format::kBf16};
   const moe_experts::Variant& variant =
-      cuda_variant(moe_experts::variants(), by == Launches::kByOp ? "cuda_digits_fp8" : name);
+      cuda_variant(moe_experts::variants(), by == Launches::kByOp ? by_op : name);
   Context context = o.context(variant, problem, pool);
   context.signals = {signals.data(), signals.size()};
   if (by == Launches::kAll) {
@@ -334,7 +335,7 @@ AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launche
   }
   const std::size_t begin = simt::launches().size();
   variant.run(args, context);
-  CHECK(simt::launches().size() - begin == (by == Launches::kByOp ? 2 : 1));
+  CHECK((simt::launches().size() - begin == 1) == (by != Launches::kByOp));
   o.fetch();
   if (by == Launches::kExperts) {
     result.reference.assign(result.out.size(), std::nanf(""));
@@ -1237,6 +1238,89 @@ TEST_CASE("moe_experts: cuda_one_launch_stream_int8 says which routers it takes"
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("4 MXFP4 experts"));
   args.down.format = kExperts;
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("signals"));
+}
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("moe_experts: cuda_one_launch_chunks_fp8 has the bits of cuda_grouped_chunks_fp8") {
+  constexpr std::string_view kName = "cuda_one_launch_chunks_fp8";
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  const auto check = [&](const ExpertsShape& s) {
+    INFO(s.hidden << " and " << s.intermediate << " columns, " << s.top_k << " of " << s.experts
+                  << " experts");
+    ExpertsWeights weights(s, RandomStream(57), pool);
+    const AfterExperts want =
+        run_experts(s, weights, Launches::kByOp, signals, pool, kName, "cuda_grouped_chunks_fp8");
+    for (int run = 0; run < 2; ++run) {
+      const AfterExperts got = run_experts(s, weights, Launches::kExperts, signals, pool, kName);
+      check_same(got, want);
+      CHECK(nmse(got.out, got.reference) <= 2e-5);
+      check_same(run_experts(s, weights, Launches::kAll, signals, pool, kName), want);
+    }
+  };
+  // As nano; one expert of one; teams without an expert; rows of one and of two tiles, of which the
+  // last have rows for some warps; a chunk that is not whole, with and without one before it; all
+  // the rows of down that there may be.
+  for (const ExpertsShape& s :
+       {ExpertsShape{128, 192, 16, 2, true}, ExpertsShape{32, 32, 1, 1, false},
+        ExpertsShape{96, 64, 5, 3, true}, ExpertsShape{384, 96, 33, 4, true},
+        ExpertsShape{320, 160, 65, 4, false}, ExpertsShape{160, 32, 4, 4, true},
+        ExpertsShape{512, 288, 4, 4, true}, ExpertsShape{96, 64, 5, 3, true, 300}}) {
+    check(s);
+  }
+  // Rows as of gpt-oss, which take more multiprocessors than the machine has; rings turn.
+  gpu::DeviceInfo many = gpu::known_device("h200");
+  many.num_sms = 30;
+  const gpu::DescribedDevice described(many);
+  simt::Settings settings;
+  settings.num_sms = many.num_sms;
+  const WithSettings with(settings);
+  check({2880, kSanitized ? 128 : 608, 8, 4, true});
+  // And a block without rows, which has nothing to wait for before it arrives.
+  for (const simt::Order order : {simt::Order::kFifo, simt::Order::kLifo, simt::Order::kShuffled}) {
+    settings.order = order;
+    const WithSettings in_order(settings);
+    check({32, 32, 3, 1, true});
+  }
+}
+#endif
+
+TEST_CASE("moe_experts: cuda_one_launch_chunks_fp8 in every schedule") {
+  constexpr std::string_view kName = "cuda_one_launch_chunks_fp8";
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  // Many tiles of one stage, and one of many: rings turn, and so do the places of scales.
+  const ExpertsShape s{64, 2144, 19, 3, true};
+  ExpertsWeights weights(s, RandomStream(58), pool);
+  const AfterExperts want =
+      run_experts(s, weights, Launches::kByOp, signals, pool, kName, "cuda_grouped_chunks_fp8");
+  for (const simt::Settings& settings : schedules()) {
+    INFO(describe(settings));
+    const WithSettings with(settings);
+    check_same(run_experts(s, weights, Launches::kExperts, signals, pool, kName), want);
+    check_same(run_experts(s, weights, Launches::kAll, signals, pool, kName), want);
+  }
+}
+
+TEST_CASE("moe_experts: cuda_one_launch_chunks_fp8 takes one token, and ends without the norm") {
+  const moe_experts::Variant& variant =
+      cuda_variant(moe_experts::variants(), "cuda_one_launch_chunks_fp8");
+  constexpr Format kExperts = Format::kMxfp4;
+  constexpr Format kRouter = Format::kBf16;
+  for (const char* device : {"h100", "h200"}) {
+    const gpu::DescribedDevice described(gpu::known_device(device));
+    for (const std::int64_t experts : {32, 128}) {
+      CHECK(variant.normalises({kExperts, 1, 2880, 2880, experts, 4, kRouter}));
+      CHECK_FALSE(variant.ends_with_norm({kExperts, 1, 2880, 2880, experts, 4, kRouter}));
+      CHECK_FALSE(variant.normalises({kExperts, 2, 2880, 2880, experts, 4, kRouter}));
+      CHECK(variant.ends_with_norm({kExperts, 2, 2880, 2880, experts, 4, kRouter}));
+    }
+    CHECK_FALSE(variant.normalises({kExperts, 1, 3104, 2880, 32, 4, kRouter}));  // columns
+    CHECK_FALSE(variant.normalises({kExperts, 1, 2880, 3104, 32, 4, kRouter}));
+    CHECK_FALSE(variant.normalises({kExperts, 1, 2880, 2880, 129, 4, kRouter}));
+    CHECK_FALSE(variant.normalises({kExperts, 1, 2880, 2880, 32, 5, kRouter}));
+    CHECK_FALSE(variant.normalises({Format::kInt4, 1, 2880, 2880, 32, 4, kRouter}));
+  }
 }
 
 TEST_CASE("router: cuda_cluster in every schedule") {
