@@ -18,6 +18,7 @@ void* static_shared(const void* key, std::size_t bytes, std::size_t alignment) {
   for (const SharedArray& array : block.arrays) {
     if (array.key == key) return block.memory + array.offset;
   }
+  const Unseen list;  // which grows, whoever of the block's threads comes first
   block.static_bytes += bytes;
   if (block.static_bytes > kStaticSharedBytes) {
     fail("shared memory: more than %zu bytes in static arrays", kStaticSharedBytes);
