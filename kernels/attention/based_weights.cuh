@@ -42,24 +42,8 @@ struct BasedRows {
   // since the tile before.
   MOEBENCH_DEVICE void weigh(Scores& scores, Weights& weights, int tile, const int (&first)[2],
                              const int (&last)[2], float scale, bool anew) {
-    const float nothing = gpu::float_from_bits(0xff800000U);  // minus infinity
-    const int column = gpu::lane_id() % 4 * 2;
-    bool begins = anew;
-    MOEBENCH_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      // Rows that see all of it, and the position before it.
-      if (first[i] < tile + (kBeginsAtLargest ? 0 : 1) && last[i] >= tile + kTileKeys - 1) continue;
-      begins = true;
-      const int low = first[i] - tile - column;
-      const int high = last[i] - tile - column;
-      MOEBENCH_UNROLL
-      for (int n = 0; n < kTileKeys / 8; ++n) {
-        MOEBENCH_UNROLL
-        for (int c = 0; c < 2; ++c) {
-          if (8 * n + c < low || 8 * n + c > high) scores[4 * n + 2 * i + c] = nothing;
-        }
-      }
-    }
+    const bool hides = hide(scores, tile, first, last);
+    const bool begins = anew || hides;
     if constexpr (kBeginsAtLargest) {
       if (gpu::any(gpu::kAllLanes, begins)) begin_at_largest(scores, tile, first, last, scale);
     }
@@ -74,6 +58,30 @@ struct BasedRows {
     total[1] += added[1];
   }
 
+  // Scores of positions that a row does not see become minus infinity; whether a row may not see
+  // all of the tile, or the position before it.
+  MOEBENCH_DEVICE static bool hide(Scores& scores, int tile, const int (&first)[2],
+                                   const int (&last)[2]) {
+    const float nothing = gpu::float_from_bits(0xff800000U);  // minus infinity
+    const int column = gpu::lane_id() % 4 * 2;
+    bool hides = false;
+    MOEBENCH_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      if (first[i] < tile + (kBeginsAtLargest ? 0 : 1) && last[i] >= tile + kTileKeys - 1) continue;
+      hides = true;
+      const int low = first[i] - tile - column;
+      const int high = last[i] - tile - column;
+      MOEBENCH_UNROLL
+      for (int n = 0; n < kTileKeys / 8; ++n) {
+        MOEBENCH_UNROLL
+        for (int c = 0; c < 2; ++c) {
+          if (8 * n + c < low || 8 * n + c > high) scores[4 * n + 2 * i + c] = nothing;
+        }
+      }
+    }
+    return hides;
+  }
+
   // The sum of weights of row i, which its four threads have in parts.
   MOEBENCH_DEVICE float total_of_row(int i) const {
     float all = total[i];
@@ -82,7 +90,6 @@ struct BasedRows {
     return all;
   }
 
- private:
   // And what they add to this thread's totals.
   MOEBENCH_DEVICE void weigh_by_base(const Scores& scores, Weights& weights, float scale,
                                      float (&added)[2]) const {
@@ -110,6 +117,7 @@ struct BasedRows {
     return fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, 2));
   }
 
+ private:
   MOEBENCH_DEVICE void begin_at_largest(const Scores& scores, int tile, const int (&first)[2],
                                         const int (&last)[2], float scale) {
     bool begins = false;

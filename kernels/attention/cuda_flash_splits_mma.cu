@@ -3,7 +3,8 @@
 // at multiples of 256; what the splits give is joined in their order, each by the same operations:
 //
 //   up to 128 tokens, and those that are the only ones of their sequences
-//                       a block a token, key/value head and split; a second kernel joins
+//                       a block a token, key/value head and split, in which four warps take a tile
+//                       each if the cache is bf16 (flash_split_tiles.cuh); a second kernel joins
 //   more                192 rows a block, by wgmma (flash_splits_wgmma.cuh), or 128 by mma where
 //                       there is no wgmma; it goes over the splits and joins them as it goes
 //
@@ -15,6 +16,7 @@
 #include <algorithm>
 
 #include "kernels/attention/flash.cuh"
+#include "kernels/attention/flash_split_tiles.cuh"
 #include "kernels/attention/flash_splits.cuh"
 #include "kernels/attention/flash_splits_wgmma.cuh"
 #include "kernels/attention/partials.cuh"
@@ -33,14 +35,6 @@ constexpr std::int64_t kManyBlocks = 4096;
 
 template <Format kFormat, int kHeadDim, int kBlockWarps>
 using SplitsBlock = FlashBlock<kFormat, kHeadDim, kBlockWarps, BasedWarpRows<kHeadDim>>;
-
-struct SeenSplits {
-  int first, count;
-};
-MOEBENCH_DEVICE SeenSplits seen_splits(int position, int window) {
-  const int first = window > 0 && position >= window ? (position - window + 1) / kSplit : 0;
-  return {first, position / kSplit - first + 1};
-}
 
 // Block (token of the round, key/value head, split). `scale` is the contract's times log2 e.
 template <Format kFormat, int kHeadDim>
@@ -190,6 +184,12 @@ const uint4* rounded_queries_of(const Args& args) {
 }
 
 template <Format kFormat, int kHeadDim>
+bool takes_tiles(std::int64_t group) {
+  return kFormat == Format::kBf16 && group <= kTileHeads &&
+         sizeof(SplitTiles<kHeadDim>) <= gpu::device_info().shared_bytes_per_block;
+}
+
+template <Format kFormat, int kHeadDim>
 void start_splits(const Args& args, Context& context) {
   const std::int64_t num_tokens = args.queries.shape[0];
   const std::int64_t num_heads = args.queries.shape[1];
@@ -201,18 +201,32 @@ void start_splits(const Args& args, Context& context) {
   for (std::int64_t first = 0; first < num_tokens; first += tokens) {
     const std::int64_t count = std::min(tokens, num_tokens - first);
     const std::int64_t blocks = count * num_kv_heads;
-    gpu::launch(
-        attend_split<kFormat, kHeadDim>,
-        {.grid = {static_cast<unsigned>(count), static_cast<unsigned>(num_kv_heads),
-                  static_cast<unsigned>(std::min(splits, (kManyBlocks + blocks - 1) / blocks))},
-         .block = kTokenWarps<kFormat, kHeadDim> * gpu::kWarp,
-         .shared_bytes = SplitsBlock<kFormat, kHeadDim, kTokenWarps<kFormat, kHeadDim>>::kBytes,
-         .stream = context.stream,
-         .overlap_previous = true},
-        "attention/cuda_flash_splits_mma", args.queries.data, rounded_queries_of(args),
-        device_kv(args.kv, args.places), args.scale * kLog2E, static_cast<int>(args.window),
-        static_cast<int>(num_tokens), static_cast<int>(num_heads / num_kv_heads),
-        static_cast<int>(first), partials);
+    const auto group = static_cast<int>(num_heads / num_kv_heads);
+    const gpu::Extent grid{
+        static_cast<unsigned>(count), static_cast<unsigned>(num_kv_heads),
+        static_cast<unsigned>(std::min(splits, (kManyBlocks + blocks - 1) / blocks))};
+    if (takes_tiles<kFormat, kHeadDim>(group)) {
+      gpu::launch(attend_split_tiles<kHeadDim>,
+                  {.grid = grid,
+                   .block = kTileWarps * gpu::kWarp,
+                   .shared_bytes = sizeof(SplitTiles<kHeadDim>),
+                   .stream = context.stream,
+                   .overlap_previous = true},
+                  "attention/cuda_flash_splits_mma", args.queries.data, rounded_queries_of(args),
+                  device_kv(args.kv, args.places), args.scale * kLog2E,
+                  static_cast<int>(args.window), group, static_cast<int>(first), partials);
+    } else {
+      gpu::launch(
+          attend_split<kFormat, kHeadDim>,
+          {.grid = grid,
+           .block = kTokenWarps<kFormat, kHeadDim> * gpu::kWarp,
+           .shared_bytes = SplitsBlock<kFormat, kHeadDim, kTokenWarps<kFormat, kHeadDim>>::kBytes,
+           .stream = context.stream,
+           .overlap_previous = true},
+          "attention/cuda_flash_splits_mma", args.queries.data, rounded_queries_of(args),
+          device_kv(args.kv, args.places), args.scale * kLog2E, static_cast<int>(args.window),
+          static_cast<int>(num_tokens), group, static_cast<int>(first), partials);
+    }
     gpu::launch(join_splits<kHeadDim>,
                 {.grid = {static_cast<unsigned>(count), static_cast<unsigned>(num_heads)},
                  .block = kHeadDim,

@@ -118,18 +118,24 @@ MOEBENCH_DEVICE void multiply_keys(float (&scores)[kKeys / 2], const uint4* quer
   }
 }
 
-// Adds 16 of a tile's values, from 16k on, by their weights.
+// Adds 16 of a tile's values, from 16k on, by their weights: columns 8n to 8n + 15.
+template <int kHeadDim>
+MOEBENCH_DEVICE void add_value_columns(float (&first)[4], float (&second)[4],
+                                       const std::uint32_t (&weights)[4], const uint4* values,
+                                       int k, int n) {
+  const int lane = gpu::lane_id();
+  std::uint32_t b[4];
+  gpu::load_matrices_transposed(b, values + chunk_at<kHeadDim>(16 * k + lane % 16, n + lane / 16));
+  gpu::multiply_bf16(first, weights, {b[0], b[1]});
+  gpu::multiply_bf16(second, weights, {b[2], b[3]});
+}
+// All columns.
 template <int kHeadDim>
 MOEBENCH_DEVICE void add_values(float (&sums)[kHeadDim / 2], const std::uint32_t (&weights)[4],
                                 const uint4* values, int k) {
-  const int lane = gpu::lane_id();
   MOEBENCH_UNROLL
   for (int n = 0; n < kHeadDim / 8; n += 2) {
-    std::uint32_t b[4];
-    gpu::load_matrices_transposed(b,
-                                  values + chunk_at<kHeadDim>(16 * k + lane % 16, n + lane / 16));
-    gpu::multiply_bf16(four_of(sums, n), weights, {b[0], b[1]});
-    gpu::multiply_bf16(four_of(sums, n + 1), weights, {b[2], b[3]});
+    add_value_columns<kHeadDim>(four_of(sums, n), four_of(sums, n + 1), weights, values, k, n);
   }
 }
 

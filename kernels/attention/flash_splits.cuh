@@ -9,6 +9,15 @@ namespace {
 
 constexpr int kSplit = 256;  // positions; splits begin at multiples of it
 
+// Those that a token sees.
+struct SeenSplits {
+  int first, count;
+};
+MOEBENCH_DEVICE SeenSplits seen_splits(int position, int window) {
+  const int first = window > 0 && position >= window ? (position - window + 1) / kSplit : 0;
+  return {first, position / kSplit - first + 1};
+}
+
 // Joins what two sets of keys gave a row, as seen from their bases. Joining nothing, whose base is
 // kLowest and whose sums are 0, changes no bit.
 struct Join {

@@ -502,6 +502,15 @@ TEST_CASE("attention: cuda_decode_stream_mma in every schedule") {
   }
 }
 
+TEST_CASE("attention: cuda_flash_splits_mma in splits in every schedule") {
+  for (const Shape& shape :
+       {Shape{"whole splits and tiles, and parts", 8, 1, 16, 0, true, {600, 130}, 2},
+        Shape{"windows", 4, 2, 16, 100, false, {300}, 3},
+        Shape{"scores that rise at once", 8, 1, 16, 0, false, {300}, 3, 64, 0.05F}}) {
+    check_schedules("cuda_flash_splits_mma", shape, Format::kBf16);
+  }
+}
+
 TEST_CASE("attention: cuda_flash_splits_mma by wgmma in every schedule") {
   for (const Shape& shape : {Shape{"more stages than the ring holds, then a token of its own",
                                    2,
