@@ -25,7 +25,7 @@ cd "$(dirname "$0")/.." || exit 2
 PLANS="cuda_reference=1e-6 cuda_accurate=1e-6 cuda=1e-2 cuda_invariant=1e-2"
 # What the suites time: gpt-oss as published engines run it (bf16 cache); the same with more ops in one
 # launch, which plans ask for, with each step finished before the next, and with experts' codes in shorter
-# copies; with one order of sums for every batch (by two kernels of experts); and with dense layers and
+# copies; with one token's experts in other launches; with one order of sums for every batch (by two kernels of experts); and with dense layers and
 # cache in 8 bits, with attention's half of a layer in one launch and apart. What `fast` took before
 # (experts launch by launch, or by cuda_direct_bf16) is in the published runs.
 plan_of() {  # NAME OPS FIELDS
@@ -42,6 +42,8 @@ FUSED="$(plan_of "as shipped, fused" '"default": "fast"' '"kv": "bf16", "fuse": 
 WAITS="$(plan_of "as shipped, no overlap" '"default": "fast"' '"kv": "bf16", "overlap": false')"
 READERS="$(plan_of "as shipped, readers" \
   '"default": "fast", "moe_experts": "cuda_one_launch_readers_int8+cuda_grouped_fp8"' '"kv": "bf16"')"
+BLOCKS="$(plan_of "as shipped, blocks in one launch" \
+  '"default": "fast", "moe_experts": "cuda_one_launch_blocks_fp8+cuda_grouped_fp8"' '"kv": "bf16"')"
 FP8_DENSE='"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"'
 LOAD_PLANS="$AS_SHIPPED"
 SUITE_PLANS="$AS_SHIPPED,
@@ -50,6 +52,7 @@ SUITE_PLANS_20B="$SUITE_PLANS,
            $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
            $WAITS,
            $READERS,
+           $BLOCKS,
            $INVARIANT_BLOCKS,
            $(plan_of "fp8 dense" '"default": "fast"' "$FP8_DENSE"),
            $(plan_of "fp8 dense, launches apart" \

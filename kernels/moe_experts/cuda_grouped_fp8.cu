@@ -48,7 +48,7 @@
 #include <type_traits>
 
 #include "kernels/moe_experts/combine.cuh"
-#include "kernels/moe_experts/folded_chunks.cuh"
+#include "kernels/moe_experts/float8_chunks.cuh"
 #include "kernels/moe_experts/grouping.cuh"
 
 namespace moebench::moe_experts {
@@ -483,12 +483,10 @@ class Float8Products {
     // Rows past the end, of which there may be some in the last 64, repeat the last two.
     const int row = min(group_row() + even_row(), stack_.first.rows - product.first_row - 2);
     const unsigned char* scales = s_.scales[place] + t;
-    // Folded: block t of the lane's row low. Otherwise lanes 8 i .. 8 i + 7 have a matrix read, of
-    // a row of each quad: of rows low and high block 0, and of these block 1.
-    const int quad = gpu::lane_id() % 8;
+    // Folded: block t of the lane's row low. Otherwise matrices of rows low and high of block 0,
+    // and of these of block 1.
     const int codes_row = group_row() + (kFolds ? even_row() + first_is_odd()
-                                                : gpu::warp_id() % 4 * 16 + quad * 2 +
-                                                      (quad / 4 ^ gpu::lane_id() / 8 % 2));
+                                                : gpu::warp_id() % 4 * 16 + codes_row_of_warp());
     const int block = kFolds ? t : gpu::lane_id() / 16;
     const int swizzle = kStageChunks == 1 ? codes_row / 2 % 4 : codes_row % 8;
     return {scales + (row + first_is_odd()) * scale_bytes,
@@ -521,31 +519,16 @@ class Float8Products {
     std::uint32_t a[2][4] = {};  // while a product runs, the next is decoded
     std::uint32_t scales[kProducts];
     std::uint32_t before = 0;  // the scales of the last block of the chunk before
-    std::uint32_t low[kProducts];
-    std::uint32_t high[kProducts];
+    ChunkCodes codes;
     const auto read_scales = [&] {
       const std::uint32_t own = rows.read_scales() << kToBf16;
       MOEBENCH_UNROLL
       for (int i = 0; i < kProducts; ++i) scales[i] = gpu::shuffle_quad(gpu::kAllLanes, own, i);
     };
-    // `part`: which of a stage's chunks. Of a block's 16 bytes a lane gets four, as of a matrix
-    // with a row of each quad: two loads and addresses instead of eight.
+    // `part`: which of a stage's chunks.
     const auto read_codes = [&](int stage, std::uint32_t part) {
-      const std::uint32_t at =
-          (static_cast<std::uint32_t>(stage) * kStageBytes + rows.codes_at) ^ part * kChunkBytes;
-      MOEBENCH_UNROLL
-      for (int i = 0; i < kProducts; i += 2) {
-        std::uint32_t words[4];
-        gpu::load_matrices(words, s_.stages[0] + (at ^ i * 16));
-        low[i] = words[0];
-        high[i] = words[1];
-        low[i + 1] = words[2];
-        high[i + 1] = words[3];
-      }
-    };
-    const auto decode_row = [](std::uint32_t codes, std::uint32_t& even, std::uint32_t& odd) {
-      even = (codes << 4 & 0x80808080U) | (codes << 2 & 0x1c1c1c1cU);
-      odd = (codes & 0x80808080U) | (codes >> 2 & 0x1c1c1c1cU);
+      codes.read(s_.stages[0], (static_cast<std::uint32_t>(stage) * kStageBytes + rows.codes_at) ^
+                                   part * kChunkBytes);
     };
 
     read_scales();
@@ -563,8 +546,8 @@ class Float8Products {
           // The condition always holds, which ptxas does not know: code of no block of its own is
           // moved behind the wait, where it runs beside no product.
           if (!kAhead || left <= kMostChunks) {
-            decode_row(low[i], weights[0], weights[2]);
-            decode_row(high[i], weights[1], weights[3]);
+            decode_codes(codes.low[i], weights[0], weights[2]);
+            decode_codes(codes.high[i], weights[1], weights[3]);
             if (kAhead) gpu::pin_registers(weights);
           }
           gpu::wgmma_wait<0>(d);

@@ -10,8 +10,8 @@
 // team's rows by 256 columns. Those of down follow those of gate and up without a pause, and wait
 // in the ring while blocks wait for each other.
 //
-// wgmma's B has eight columns. The digits of what gate and up multiply are the first of them, those
-// of the activations of pair p are column 2 p + 1: one matrix for all.
+// wgmma's B has eight columns. Both digits of pair p's activations are column 2 p + 1, one after
+// the other, and before them those of what gate and up multiply column 1: one matrix for all.
 //
 // A. The first eight warps normalise the whole row; the router's product is dealt out to warps, and
 //    digits are made of the row; the last warp reads all sums and chooses.
@@ -19,11 +19,16 @@
 // C. Each team reads its expert's activations, as soon as they are there, and makes their digits;
 //    down. Then the block's rows of all experts are added up in order.
 //
+// cuda_one_launch_blocks_fp8 is for plans that are fast: scales are not folded, which takes fewer
+// instructions a code; the digits are columns 2 p and 2 p + 1, which takes half the products; and a
+// chunk's four products are under way two by two. It is to be what `fast` runs, should it beat
+// cuda_one_launch_stream_int8.
+//
 // Where nothing is to be routed, x and the choice are given. What the router's part does not take
-// is refused; more tokens and other experts run as cuda_grouped_chunks_fp8.
+// is refused; more tokens and other experts run as cuda_grouped_chunks_fp8, or cuda_digits_fp8.
 #include <algorithm>
 
-#include "kernels/moe_experts/folded_chunks.cuh"
+#include "kernels/moe_experts/float8_chunks.cuh"
 #include "kernels/moe_experts/one_launch.cuh"
 
 namespace moebench::moe_experts {
@@ -43,9 +48,16 @@ constexpr int kBytesUnderWay = 72 << 10;  // of a block; see row_stream.cuh's
 constexpr int kGateUpUnit = 4;
 constexpr int kMostDownRows = 128;  // of a block
 
-// The digits of a row of inputs among the columns of wgmma's B.
-constexpr int kColumnOfX = 0;
-MOEBENCH_DEVICE int column_of(int pair) { return 2 * pair + 1; }
+// Where a pair's digits are among the columns of wgmma's B, of which lane t of a quad has two to
+// look at: both are the second, or the first digit is the first. What gate and up multiply is where
+// the first pair's activations will be.
+template <bool kFolds>
+MOEBENCH_DEVICE int column_of(int pair, int digit) {
+  return 2 * pair + (kFolds ? 1 : digit);
+}
+// Of a chunk.
+template <bool kFolds>
+constexpr int kInputBytes = kFolds ? kPartBytes : kDigitBytes;
 
 // Dynamic shared memory; what differs in size follows.
 struct Shared {
@@ -229,35 +241,43 @@ MOEBENCH_DEVICE void show_largest(float most) {
 }
 
 // The digits of columns 8 unit ... of a row of inputs, in a column of B; those behind the last
-// column, up to whole chunks, are zeros.
-MOEBENCH_DEVICE void store_digits(const Layout& layout, int column, int unit, const float (&x)[8],
+// column, up to whole chunks, are zeros. A product is of a unit of each of a chunk's four blocks
+// where scales are folded, and of a block where they are not.
+template <bool kFolds>
+MOEBENCH_DEVICE void store_digits(const Layout& layout, int pair, int unit, const float (&x)[8],
                                   float factor) {
   const int block = unit / 4;
-  unsigned char* const to = gpu::dynamic_shared() + layout.digits + block / 4 * kPartBytes +
-                            unit % 4 * kProductBytes + column * 16 + block % 4 * 4;
+  const int product = kFolds ? unit % 4 : block % 4;
+  const int word = kFolds ? block % 4 : unit % 4;
+  unsigned char* const to = gpu::dynamic_shared() + layout.digits +
+                            block / 4 * kInputBytes<kFolds> + product * kProductBytes + word * 4;
   MOEBENCH_UNROLL
   for (int half = 0; half < 2; ++half) {  // even columns, odd
     const std::uint32_t low = both_digits(x[half], x[half + 2], factor);
     const std::uint32_t high = both_digits(x[half + 4], x[half + 6], factor);
-    *reinterpret_cast<std::uint32_t*>(to + half * kHalfBytes) =
-        gpu::byte_permute(low, high, 0x5410U);
-    *reinterpret_cast<std::uint32_t*>(to + half * kHalfBytes + kDigitBytes) =
-        gpu::byte_permute(low, high, 0x7632U);
+    MOEBENCH_UNROLL
+    for (int digit = 0; digit < 2; ++digit) {
+      *reinterpret_cast<std::uint32_t*>(to + half * kHalfBytes +
+                                        (kFolds ? digit * kDigitBytes : 0) +
+                                        column_of<kFolds>(pair, digit) * 16) =
+          gpu::byte_permute(low, high, digit == 0 ? 0x5410U : 0x7632U);
+    }
   }
 }
 
-// The stages of a team's ring for sum_folded, over one tile after the other.
+// The stages of a team's ring, over one tile after the other.
+template <bool kFolds>
 struct Feed {
   const Layout& layout;
   gpu::Mbarrier* full;
   gpu::Mbarrier* empty;
   const unsigned char* stages;
-  std::uint64_t digits;  // descriptor of the first chunk's
   Turn turn{};
-  int step = 0;  // of a tile
+  std::uint64_t digits = 0;  // descriptor of the first chunk's
+  int step = 0;              // of a tile
   bool has_rows = false;
 
-  static constexpr int kInputBytes = kPartBytes;
+  static constexpr int kInputBytes = moe_experts::kInputBytes<kFolds>;
   MOEBENCH_DEVICE bool decodes() const { return has_rows; }
   MOEBENCH_DEVICE int next() const { return turn.stage; }
   MOEBENCH_DEVICE void wait() const { gpu::mbarrier_wait(&full[turn.stage], turn.parity); }
@@ -270,10 +290,14 @@ struct Feed {
     const int stage = gpu::shuffle(gpu::kAllLanes, turn.stage, 0);
     turn.advance(layout.num_stages);
     const auto chunk = static_cast<std::uint64_t>(kStageChunks * step++);
-    return {stage, digits + chunk * (kPartBytes / 16)};
+    return {stage, digits + chunk * (kInputBytes / 16)};
   }
   MOEBENCH_DEVICE const unsigned char* codes(int stage) const {
     return stages + stage * layout.stage_bytes;
+  }
+  MOEBENCH_DEVICE void release(int stage) const {
+    gpu::sync_warp();
+    if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&empty[stage]);
   }
   MOEBENCH_DEVICE void release_before(int stage, bool some) const {
     gpu::sync_warp();
@@ -292,18 +316,19 @@ struct Pair {
 };
 
 // Tile `number` of a team, from `row` on: the lane's two rows by a column of B.
+template <bool kFolds>
 MOEBENCH_DEVICE Pair multiply_tile(const Work& work, const Rows& rows, const float* biases,
-                                   const Member& member, int row, int number, int column,
-                                   float factor, Feed& feed) {
+                                   const Member& member, int row, int number, int pair_of_digits,
+                                   float factor, Feed<kFolds>& feed) {
   Shared& s = shared();
   const int team = member.team;
   const int buffer = number % 2;
   const int tile_rows = rows.tile_rows(row);
   gpu::mbarrier_wait(&s.scales_full[team][buffer], parity_of_tile(number));
   const int expert = s.expert_ids[team];  // known then
-  const int own = member.first_row + even_row_of_warp<true>();
+  const int own = member.first_row + even_row_of_warp<kFolds>();
   const int t = gpu::lane_id() % 4;
-  Pair pair{row + own, own < tile_rows && t == column / 2, 0, 0};
+  Pair pair{row + own, own < tile_rows && t == pair_of_digits, 0, 0};
   float2 bias{0, 0};
   if (pair.is_there) {
     const float* const from =
@@ -317,27 +342,49 @@ MOEBENCH_DEVICE Pair multiply_tile(const Work& work, const Rows& rows, const flo
   const unsigned char* const scales = scales_of(work.layout, team, buffer) +
                                       address_modulo_16(row_of(*rows.first, row_of_all).scales) +
                                       read * scale_bytes + t;
-  const ChunkRows<true> of_lane{scales, scales + scale_bytes, scale_bytes,
-                                rows.first->cols / 32 - t,
-                                static_cast<std::uint32_t>(read * kRowBytes + (t ^ read % 8) * 16)};
+  // Not folded: some lanes take the odd row first, and have others' codes read.
+  const int odd_first = kFolds ? 0 : gpu::lane_id() / 16;
+  const int codes_row = kFolds ? read : min(member.first_row + codes_row_of_warp(), tile_rows - 1);
+  const int block = kFolds ? t : gpu::lane_id() / 16;
+  const ChunkRows<kFolds> of_lane{
+      scales + odd_first * scale_bytes, scales + (1 - odd_first) * scale_bytes, scale_bytes,
+      rows.first->cols / 32 - t,
+      static_cast<std::uint32_t>(codes_row * kRowBytes + (block ^ codes_row % 8) * 16)};
+  feed.digits =
+      gpu::shuffle(gpu::kAllLanes,
+                   gpu::wgmma_descriptor_unswizzled(gpu::dynamic_shared() + work.layout.digits,
+                                                    kHalfBytes, kPartBytes),
+                   0);
   feed.step = 0;
   feed.has_rows = member.first_row < tile_rows;
-  float totals[4] = {};
-  sum_folded<true, kStageChunks>(of_lane, num_chunks(rows.first->cols), s.tables, feed, totals);
+  const int chunks = num_chunks(rows.first->cols);
+  float low = 0;
+  float high = 0;
+  if constexpr (kFolds) {
+    float totals[4] = {};
+    sum_folded<true, kStageChunks>(of_lane, chunks, s.tables, feed, totals);
+    low = totals[1];
+    high = totals[3];
+  } else {
+    float totals[2] = {};
+    sum_blocks_of_few<kStageChunks>(of_lane, chunks, feed, totals);
+    low = totals[0];
+    high = totals[1];
+  }
   gpu::sync_warp();
   if (gpu::lane_id() == 0) gpu::mbarrier_arrive(&s.scales_empty[team][buffer]);
-  const int c = column % 2;
-  pair.first = (c == 0 ? totals[0] : totals[1]) * factor + bias.x;
-  pair.second = (c == 0 ? totals[2] : totals[3]) * factor + bias.y;
+  pair.first = (odd_first != 0 ? high : low) * factor + bias.x;
+  pair.second = (odd_first != 0 ? low : high) * factor + bias.y;
   return pair;
 }
 
 // What the warp has activated of its expert, for all blocks.
+template <bool kFolds>
 MOEBENCH_DEVICE void show_activated(const Work& work, unsigned turn, int team, const Pair& own) {
   const std::uint32_t activated =
       shown_short(swiglu_fast(own.first, own.second, work.alpha, work.limit));
-  // Rows two further on: even_row_of_warp().
-  const std::uint32_t after = gpu::shuffle_xor(gpu::kAllLanes, activated, 8);
+  // Of the row two further on, which another quad has: even_row_of_warp().
+  const std::uint32_t after = gpu::shuffle_xor(gpu::kAllLanes, activated, kFolds ? 8 : 4);
   if (!own.is_there || own.row % kGateUpUnit != 0) return;
   gpu::store_relaxed(shown_pairs(work, turn, team) + own.row / kGateUpUnit,
                      activated | after << 16);
@@ -345,6 +392,7 @@ MOEBENCH_DEVICE void show_activated(const Work& work, unsigned turn, int team, c
 
 // Of the team's expert, as soon as they are there: its activations' digits; gives what products
 // with them are to be multiplied by. All teams come to its barriers.
+template <bool kFolds>
 MOEBENCH_DEVICE float read_activated(const Work& work, unsigned turn, int team) {
   constexpr int kTeamUnits = kUnits / kTeamThreads;
   static_assert(kUnits % kTeamThreads == 0);
@@ -392,21 +440,22 @@ MOEBENCH_DEVICE float read_activated(const Work& work, unsigned turn, int team) 
   MOEBENCH_UNROLL
   for (int u = 0; u < kTeamUnits; ++u) {
     if (unit_of(u) >= num_chunks(cols) * (kChunk / 8)) continue;
-    store_digits(work.layout, column_of(team), unit_of(u), x[u], factor);
+    store_digits<kFolds>(work.layout, team, unit_of(u), x[u], factor);
   }
   gpu::fence_async_proxy();
   sync_multipliers();
-  return products_factor<true>(exponent);
+  return products_factor<kFolds>(exponent);
 }
 
-template <bool kRoutes>
+template <bool kFolds, bool kRoutes>
 MOEBENCH_DEVICE void multiply_all(const Work& work) {
   MOEBENCH_SHARED(unsigned, turn_of_grid, [1]);
   Shared& s = shared();
   const auto thread = static_cast<int>(threadIdx.x);
   const int cols = work.gate_up.first.cols;
   // Columns of B that nobody has written give sums that nobody reads.
-  const int digit_words = kPartBytes / 16 * max(num_chunks(cols), num_chunks(work.down.first.cols));
+  const int digit_words =
+      kInputBytes<kFolds> / 16 * max(num_chunks(cols), num_chunks(work.down.first.cols));
   auto* const digits = reinterpret_cast<uint4*>(gpu::dynamic_shared() + work.layout.digits);
   for (int i = thread; i < digit_words; i += kMultipliers) digits[i] = {0, 0, 0, 0};
 
@@ -429,7 +478,7 @@ MOEBENCH_DEVICE void multiply_all(const Work& work) {
   for (const float of_warp : s.largest) most = fmaxf(most, of_warp);
   const int exponent = exponent_of(most);
   if (thread < num_chunks(cols) * (kChunk / 8)) {
-    store_digits(work.layout, kColumnOfX, thread, inputs.x, digits_factor(exponent));
+    store_digits<kFolds>(work.layout, 0, thread, inputs.x, digits_factor(exponent));
   }
   gpu::fence_async_proxy();
   say_row_is_read();
@@ -437,29 +486,29 @@ MOEBENCH_DEVICE void multiply_all(const Work& work) {
 
   const Member member;
   const int team = member.team;
-  const std::uint64_t descriptor = gpu::shuffle(
-      gpu::kAllLanes, gpu::wgmma_descriptor_unswizzled(digits, kHalfBytes, kPartBytes), 0);
-  Feed feed{work.layout, s.full[team], s.empty[team], stages_of(work.layout, team), descriptor};
+  Feed<kFolds> feed{work.layout, s.full[team], s.empty[team], stages_of(work.layout, team)};
   int number = 0;
-  float factor = products_factor<true>(exponent);
+  float factor = products_factor<kFolds>(exponent);
   const bool has_pair = team < work.num_pairs;
-  MOEBENCH_NO_UNROLL
-  for (int phase = 0; phase < 2; ++phase) {  // one piece of code for both products
+  // Unrolled, or ptxas does not see that warps go through it as one, and works out descriptors for
+  // each lane: 360 instructions to two chunks instead of 264.
+  MOEBENCH_UNROLL
+  for (int phase = 0; phase < 2; ++phase) {
     const bool is_down = phase == 1;
     if (is_down) {
       clear<kMultipliers>(work.signals->at[turn ^ 1]);
-      factor = read_activated(work, turn, team);
+      factor = read_activated<kFolds>(work, turn, team);
       if (thread == 0) gpu::arrive_at_grid(&work.signals->turn);
       gpu::let_next_kernel_start();
     }
     const Rows rows(work, is_down);
     for (int row = rows.share.begin; has_pair && row < rows.share.end; row += kGroupRows) {
       const Pair own =
-          multiply_tile(work, rows, is_down ? work.down_bias : work.gate_up_bias, member, row,
-                        number, is_down ? column_of(team) : kColumnOfX, factor, feed);
+          multiply_tile<kFolds>(work, rows, is_down ? work.down_bias : work.gate_up_bias, member,
+                                row, number, is_down ? team : 0, factor, feed);
       ++number;
       if (!is_down) {
-        show_activated(work, turn, team, own);
+        show_activated<kFolds>(work, turn, team, own);
       } else if (own.is_there) {
         s.y[team][own.row - rows.share.begin] = own.first;
         s.y[team][own.row + 1 - rows.share.begin] = own.second;
@@ -477,7 +526,7 @@ MOEBENCH_DEVICE void multiply_all(const Work& work) {
   }
 }
 
-template <bool kRoutes>
+template <bool kFolds, bool kRoutes>
 __global__ void MOEBENCH_BOUNDS(kThreads, 1)
     one_launch_chunks(MOEBENCH_GRID_CONSTANT Work work,
                       MOEBENCH_GRID_CONSTANT gpu::TensorMap gate_up_codes,
@@ -488,12 +537,12 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1)
     gpu::init_ring(s.full[team], s.empty[team], kMostStages, 1, 4);
     gpu::init_ring(s.scales_full[team], s.scales_empty[team], 2, 1, 4);
   }
-  make_tables<kThreads>(s.tables);
+  if constexpr (kFolds) make_tables<kThreads>(s.tables);
   gpu::sync_threads();
   if (gpu::warp_id() == kWarps) {
     return choose_and_copy<kRoutes>(work, gate_up_codes, down_codes);
   }
-  multiply_all<kRoutes>(work);
+  multiply_all<kFolds, kRoutes>(work);
 }
 
 // ---- On the host --------------------------------------------------------------------------------
@@ -508,6 +557,7 @@ std::int64_t box_rows(std::int64_t rows, int unit) {
 }
 
 // Of no stages if there is no room.
+template <bool kFolds>
 Layout layout_of(const Problem& problem) {
   const auto cols = std::max(problem.hidden_size, problem.intermediate_size);
   const std::int64_t rows = std::max(box_rows(2 * problem.intermediate_size, kGateUpUnit),
@@ -518,7 +568,7 @@ Layout layout_of(const Problem& problem) {
   const std::int64_t scale_bytes = up_to(rows * (cols / 32) + 32, 16);
   const std::int64_t digits = up_to(sizeof(Shared), 128);
   const std::int64_t scales =
-      digits + num_chunks(static_cast<int>(cols)) * std::int64_t{kPartBytes};
+      digits + num_chunks(static_cast<int>(cols)) * std::int64_t{kInputBytes<kFolds>};
   const std::int64_t stages =
       up_to(scales + kTeams * scale_bytes +
                 std::max<std::int64_t>(kTeams * scale_bytes, problem.hidden_size * sizeof(float)),
@@ -538,6 +588,7 @@ Layout layout_of(const Problem& problem) {
 }
 
 // Whether the problem is one that this is for, on the device that is planned for.
+template <bool kFolds>
 bool takes(const Problem& problem) {
   const auto fits = [&](std::int64_t rows, std::int64_t cols, int unit) {
     // Copies of scales take whole 16 bytes.
@@ -549,25 +600,31 @@ bool takes(const Problem& problem) {
          fits(2 * problem.intermediate_size, problem.hidden_size, kGateUpUnit) &&
          fits(problem.hidden_size, problem.intermediate_size, kGateUpUnit) &&
          most_rows(problem.hidden_size, kUnitRows) <= kMostDownRows &&
-         layout_of(problem).num_stages >= 2;
+         layout_of<kFolds>(problem).num_stages >= 2;
 }
 Problem problem_of(const Args& args) {
   return {args.gate_up.format, args.expert_ids.shape[0], args.gate_up.cols,
           args.down.cols,      args.gate_up.count,       args.expert_ids.shape[1]};
 }
+template <bool kFolds>
 bool takes(const Args& args) {
-  return args.down.format == args.gate_up.format && takes(problem_of(args)) &&
+  return args.down.format == args.gate_up.format && takes<kFolds>(problem_of(args)) &&
          are_chunks(args.gate_up, args.gate_up_bias.data) &&
          are_chunks(args.down, args.down_bias.data);
 }
 
+template <bool kFolds>
 void run(const Args& args, Context& context) {
   const bool routes = has_router(args);
-  if (!routes && !takes(args)) return cuda_grouped_chunks_fp8.run(args, context);
-  const OneLaunch one_launch = one_launch_of(args, context, takes(args));
+  const bool is_taken = takes<kFolds>(args);
+  if (!routes && !is_taken) {
+    return (kFolds ? cuda_grouped_chunks_fp8 : cuda_digits_fp8).run(args, context);
+  }
+  const OneLaunch one_launch = one_launch_of(args, context, is_taken);
   const Problem problem = problem_of(args);
   const Work work{one_launch, static_cast<int>(box_rows(args.gate_up.rows, kGateUpUnit)),
-                  static_cast<int>(box_rows(args.down.rows, kUnitRows)), layout_of(problem)};
+                  static_cast<int>(box_rows(args.down.rows, kUnitRows)),
+                  layout_of<kFolds>(problem)};
   const auto bytes = static_cast<std::size_t>(work.layout.bytes);
   const auto codes_of = [](const MatrixStackView& stack, int box_rows) {
     return gpu::device().make_tensor_map({.data = stack.data,
@@ -579,7 +636,12 @@ void run(const Args& args, Context& context) {
                                           .tile_columns = kRowBytes,
                                           .swizzle = kRowBytes});
   };
-  gpu::launch(routes ? one_launch_chunks<true> : one_launch_chunks<false>,
+  const char* const name = kFolds   ? routes
+                                          ? "moe_experts/cuda_one_launch_chunks_fp8 (with the router)"
+                                          : "moe_experts/cuda_one_launch_chunks_fp8"
+                           : routes ? "moe_experts/cuda_one_launch_blocks_fp8 (with the router)"
+                                    : "moe_experts/cuda_one_launch_blocks_fp8";
+  gpu::launch(routes ? one_launch_chunks<kFolds, true> : one_launch_chunks<kFolds, false>,
               {.grid = {static_cast<unsigned>(gpu::device_info().num_sms)},
                .block = kThreads,
                .shared_bytes = bytes,
@@ -587,19 +649,24 @@ void run(const Args& args, Context& context) {
                .overlap_previous = true,
                .cooperative = true,
                .shared_percent = gpu::shared_percent_for(bytes, 1)},
-              routes ? "moe_experts/cuda_one_launch_chunks_fp8 (with the router)"
-                     : "moe_experts/cuda_one_launch_chunks_fp8",
-              work, codes_of(args.gate_up, work.gate_up_box_rows),
+              name, work, codes_of(args.gate_up, work.gate_up_box_rows),
               codes_of(args.down, work.down_box_rows));
 }
 
 }  // namespace
 
 constinit const Variant cuda_one_launch_chunks_fp8 =
-    one_launch_variant<takes, cuda_grouped_chunks_fp8>(
+    one_launch_variant<takes<true>, cuda_grouped_chunks_fp8>(
         "cuda_one_launch_chunks_fp8",
         "one token: norm, router and experts in one launch, else cuda_grouped_chunks_fp8, with its "
         "bits (Hopper)",
-        "as cuda_grouped_chunks_fp8, bit for bit", run);
+        "as cuda_grouped_chunks_fp8, bit for bit", run<true>);
+constinit const Variant cuda_one_launch_blocks_fp8 =
+    one_launch_variant<takes<false>, cuda_digits_fp8>(
+        "cuda_one_launch_blocks_fp8",
+        "one token: norm, router and experts in one launch, by float8 with scales of their own for "
+        "blocks (Hopper)",
+        "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits",
+        run<false>);
 
 }  // namespace moebench::moe_experts

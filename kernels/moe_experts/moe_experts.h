@@ -76,6 +76,7 @@ using Variant = moebench::Variant<Problem, Args>;
   X(cuda_one_launch_stream_int8)              \
   X(cuda_one_launch_readers_int8)             \
   X(cuda_one_launch_chunks_fp8)               \
+  X(cuda_one_launch_blocks_fp8)               \
   X(cuda_folded_fp8)                          \
   X(cuda_grouped_mma_bf16)                    \
   X(cuda_grouped_wgmma_bf16)                  \

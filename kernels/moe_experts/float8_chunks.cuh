@@ -1,6 +1,5 @@
-// Products of MXFP4 weights and inputs of two float8 digits in chunks of 128 columns, with the
-// weights' scales folded in, by wgmma: what the variants share whose bits are
-// cuda_grouped_chunks_fp8's, which describes them (cuda_grouped_fp8.cu).
+// Products of MXFP4 weights and inputs of two float8 digits in chunks of 128 columns, by wgmma:
+// what cuda_grouped_fp8.cu, which describes them, shares with one token's variants.
 #pragma once
 
 #include "kernels/moe_experts/digits.cuh"
@@ -234,6 +233,111 @@ MOEBENCH_DEVICE void sum_folded(Rows rows, int num_chunks, const uint2* tables, 
   gpu::wgmma_wait<0>(d);
   add_scaled(d, base_under_way << kToBf16, totals);
   feed.release_before(feed.next(), true);
+}
+
+// E2M1 codes as E4M3's bits, of their values over 2^6: those of even columns, and of odd.
+MOEBENCH_DEVICE void decode_codes(std::uint32_t codes, std::uint32_t& even, std::uint32_t& odd) {
+  even = (codes << 4 & 0x80808080U) | (codes << 2 & 0x1c1c1c1cU);
+  odd = (codes & 0x80808080U) | (codes >> 2 & 0x1c1c1c1cU);
+}
+
+// Where scales are not folded, the row of a warp's 16 whose codes a lane has the warp read, as one
+// of a matrix: lanes 8 i .. 8 i + 7 have a row of each quad, of rows low and high. A lane takes the
+// odd row first if it is one of the last 16.
+MOEBENCH_DEVICE int codes_row_of_warp() {
+  const int quad = gpu::lane_id() % 8;
+  return quad * 2 + (quad / 4 ^ gpu::lane_id() / 8 % 2);
+}
+// Of a chunk in rows of kRowBytes that codes_at() and a swizzle of as many bytes have led to: words
+// of four products.
+struct ChunkCodes {
+  std::uint32_t low[kProducts];
+  std::uint32_t high[kProducts];
+
+  // Of a block's 16 bytes a lane gets four: two loads and addresses instead of eight.
+  MOEBENCH_DEVICE void read(const unsigned char* from, std::uint32_t at) {
+    MOEBENCH_UNROLL
+    for (int i = 0; i < kProducts; i += 2) {
+      std::uint32_t words[4];
+      gpu::load_matrices(words, from + (at ^ static_cast<std::uint32_t>(i) * 16));
+      low[i] = words[0];
+      high[i] = words[1];
+      low[i + 1] = words[2];
+      high[i + 1] = words[3];
+    }
+  }
+};
+
+// As sum_folded, of scales that are not folded and up to four tokens, whose digits are columns of
+// their own: 2 t and 2 t + 1 of lanes t. A chunk's products have sums of their own and are under
+// way two by two: while two run, the codes of the next two are decoded. totals: of rows low, high.
+// feed.release(stage): its codes are read.
+template <int kStageChunks, class Rows, class Feed>
+MOEBENCH_DEVICE void sum_blocks_of_few(Rows rows, int num_chunks, Feed& feed, float (&totals)[2]) {
+  static_assert(kStageChunks == 2 && kProducts == 4);
+  float d[kProducts][4] = {};
+  std::uint32_t a[kProducts][4] = {};
+  ChunkCodes codes;
+  const auto read = [&](int stage, std::uint32_t part) {
+    if (feed.decodes()) codes.read(feed.codes(stage), rows.codes_at ^ part * kChunkBytes);
+  };
+  const auto decode_two = [&](int first) {
+    if (!feed.decodes()) return;
+    MOEBENCH_UNROLL
+    for (int i = first; i < first + 2; ++i) {
+      decode_codes(codes.low[i], a[i][0], a[i][2]);
+      decode_codes(codes.high[i], a[i][1], a[i][3]);
+    }
+  };
+  const auto multiply_two = [&](int first, std::uint64_t inputs) {
+    gpu::wgmma_fence(a[first], a[first + 1], d[first], d[first + 1]);
+    MOEBENCH_UNROLL
+    for (int i = first; i < first + 2; ++i) {
+      gpu::wgmma_e4m3(d[i], a[i], inputs + i * kProductBytes / 16, false);
+    }
+    gpu::wgmma_commit();
+  };
+  std::uint32_t own = rows.read_scales() << kToBf16;  // of the lane's block
+  const auto add_two = [&](int first) {
+    MOEBENCH_UNROLL
+    for (int i = first; i < first + 2; ++i) {
+      const std::uint32_t scales = gpu::shuffle_quad(gpu::kAllLanes, own, i);
+      totals[0] += (d[i][0] + d[i][1]) * gpu::low_bf16(scales);
+      totals[1] += (d[i][2] + d[i][3]) * gpu::high_bf16(scales);
+    }
+  };
+  feed.wait();
+  read(feed.next(), 0);
+  decode_two(0);
+  const int num_steps = (num_chunks + kStageChunks - 1) / kStageChunks;
+  MOEBENCH_NO_UNROLL
+  for (int step = 0; step < num_steps; ++step) {
+    const auto [stage, inputs] = feed.take();
+    MOEBENCH_UNROLL
+    for (int part = 0; part < kStageChunks; ++part) {
+      const int chunk = step * kStageChunks + part;
+      if (part > 0 && chunk == num_chunks) break;
+      const std::uint64_t of_chunk = inputs + part * Feed::kInputBytes / 16;
+      multiply_two(0, of_chunk);
+      decode_two(2);
+      multiply_two(2, of_chunk);
+      if (chunk + 1 < num_chunks) {
+        if (part + 1 == kStageChunks) {
+          feed.wait();
+          read(feed.next(), 0);
+        } else {
+          read(stage, part + 1);
+        }
+      }
+      if (part == 0) feed.release(stage);
+      gpu::wgmma_wait<1>(d[0], d[1], a[0], a[1]);
+      add_two(0);
+      if (chunk + 1 < num_chunks) decode_two(0);
+      gpu::wgmma_wait<0>(d[2], d[3], a[2], a[3]);
+      add_two(2);
+      own = rows.read_scales() << kToBf16;
+    }
+  }
 }
 
 // SwiGLU of a gate and its up, to a bf16's bits.
