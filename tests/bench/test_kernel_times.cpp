@@ -9,7 +9,7 @@
 namespace moebench::test {
 namespace {
 
-constexpr std::int64_t kMs = 1'000'000;
+constexpr std::int64_t kMillisecond = 1'000'000;
 
 }  // namespace
 
@@ -19,11 +19,11 @@ TEST_CASE("kernel times: medians of runs by op and kernel, the longest first") {
   const auto run = [&](std::int64_t merge_ms) {
     StepKernels step;
     step.ops = ops;
-    step.kernels = {{"split", 1, 0, 4 * kMs},
-                    {"merge", 1, 4 * kMs, (4 + merge_ms) * kMs},
-                    {"experts", 2, 5 * kMs, 15 * kMs},
-                    {"experts", 2, 16 * kMs, 17 * kMs},
-                    {"zero", 0, 20 * kMs, 21 * kMs}};
+    step.kernels = {{"split", 1, 0, 4 * kMillisecond},
+                    {"merge", 1, 4 * kMillisecond, (4 + merge_ms) * kMillisecond},
+                    {"experts", 2, 5 * kMillisecond, 15 * kMillisecond},
+                    {"experts", 2, 16 * kMillisecond, 17 * kMillisecond},
+                    {"zero", 0, 20 * kMillisecond, 21 * kMillisecond}};
     return step;
   };
   const std::vector<StepKernels> runs = {run(2), run(3), run(9)};
@@ -55,8 +55,8 @@ TEST_CASE(
     "kernel times: nothing recorded is null, and a kernel that one run lacks counts 0 there") {
   CHECK(kernel_times_json({}).is_null());
   CHECK(kernel_times_json(std::vector<StepKernels>(2)).is_null());
-  StepKernels one{{{"a", 1, 0, 2 * kMs}}, {"op"}};
-  StepKernels other{{{"a", 1, 0, 2 * kMs}, {"b", 9, 0, 6 * kMs}}, {"op"}};
+  StepKernels one{{{"a", 1, 0, 2 * kMillisecond}}, {"op"}};
+  StepKernels other{{{"a", 1, 0, 2 * kMillisecond}, {"b", 9, 0, 6 * kMillisecond}}, {"op"}};
   const OrderedJson json = kernel_times_json(std::vector{one, other, one});
   REQUIRE(json.at("kernels").size() == 2);
   CHECK(json.at("kernels")[1].at("kernel") == "b");

@@ -11,10 +11,10 @@
 namespace moebench::test {
 namespace {
 
-std::string tiny() { return golden("gpt-oss-tiny-a").string(); }
+std::string tiny_model() { return golden("gpt-oss-tiny-a").string(); }
 
 // The output of a command that must succeed without a word on stderr.
-std::string output_of(const std::string& arguments) {
+std::string quiet_output_of(const std::string& arguments) {
   const ProcessResult result = run_moebench(arguments);
   INFO("moebench " << arguments << "\n" << result.out << result.err);
   REQUIRE(result.exit_code == 0);
@@ -22,7 +22,7 @@ std::string output_of(const std::string& arguments) {
   return result.out;
 }
 
-Json json_of(const std::string& arguments) { return Json::parse(output_of(arguments)); }
+Json json_of(const std::string& arguments) { return Json::parse(quiet_output_of(arguments)); }
 
 std::vector<Json> json_lines_of(const std::string& text) {
   std::vector<Json> lines;
@@ -50,8 +50,8 @@ TEST_CASE("cli model logits: agrees with the independent float64 values, in both
   for (const char* layout : {"", "/original"}) {
     for (const Json& one : expected.at("sequences")) {
       const auto tokens = joined(one.at("tokens"));
-      const Json last = json_of("model logits --model " + tiny() + layout + " --tokens " + tokens +
-                                " --json -t 2");
+      const Json last = json_of("model logits --model " + tiny_model() + layout + " --tokens " +
+                                tokens + " --json -t 2");
       REQUIRE(last.at("logits").size() == 1);
       check_near(last.at("logits")[0].get<std::vector<double>>(),
                  one.at("logits_last").get<std::vector<double>>(), 1e-4);
@@ -60,15 +60,16 @@ TEST_CASE("cli model logits: agrees with the independent float64 values, in both
 }
 
 TEST_CASE("cli model logits: --all gives every position, the last being the last") {
-  const Json all = json_of("model logits --model " + tiny() + " --tokens 3,1,4,1,5 --all --json");
-  const Json last = json_of("model logits --model " + tiny() + " --tokens 3,1,4,1,5 --json");
+  const Json all =
+      json_of("model logits --model " + tiny_model() + " --tokens 3,1,4,1,5 --all --json");
+  const Json last = json_of("model logits --model " + tiny_model() + " --tokens 3,1,4,1,5 --json");
   REQUIRE(all.at("logits").size() == 5);
   CHECK(all.at("logits")[4] == last.at("logits")[0]);
   for (const Json& row : all.at("logits")) CHECK(row.size() == 512);
 }
 
 TEST_CASE("cli model info: shapes are those of the config, bytes those of the file") {
-  const Json info = json_of("model info --model " + tiny() + " --json");
+  const Json info = json_of("model info --model " + tiny_model() + " --json");
   const Json config = read_json(golden("gpt-oss-tiny-a/config.json"));
   CHECK(info.at("num_layers") == config.at("num_hidden_layers"));
   CHECK(info.at("hidden_size") == config.at("hidden_size"));
@@ -79,10 +80,11 @@ TEST_CASE("cli model info: shapes are those of the config, bytes those of the fi
   const auto file = std::filesystem::file_size(golden("gpt-oss-tiny-a/model.safetensors"));
   const auto bytes = info.at("weights_bytes_total").get<double>();
   CHECK(bytes == Approx(static_cast<double>(file)).epsilon(0.05));
-  const Json as_f32 = json_of("model info --model " + tiny() + " --plan f32 --json");
+  const Json as_f32 = json_of("model info --model " + tiny_model() + " --plan f32 --json");
   CHECK(as_f32.at("weights_bytes").at("experts").get<double>() >
         6 * info.at("weights_bytes").at("experts").get<double>());
-  CHECK_THAT(output_of("model info --model " + tiny()), Catch::Contains("plan reference"));
+  CHECK_THAT(quiet_output_of("model info --model " + tiny_model()),
+             Catch::Contains("plan reference"));
 }
 
 TEST_CASE("cli model info: the shapes of gpt-oss by name, several plans, memories of any size") {
@@ -97,7 +99,7 @@ TEST_CASE("cli model info: the shapes of gpt-oss by name, several plans, memorie
     CHECK(memories[5].at("max_context").at("1") == 131072);
     CHECK(memories[0].at("weights_fit") == false);  // 13.8 GB in 12
   }
-  CHECK_THAT(output_of("model info --model 120b"),
+  CHECK_THAT(quiet_output_of("model info --model 120b"),
              Catch::Contains("longest context in") && Catch::Contains("do not fit"));
 }
 
@@ -105,18 +107,18 @@ TEST_CASE(
     "cli bench: --trace writes one trace of all plans, and the run's folder has one on request") {
   const TemporaryDirectory folder;
   const std::string path = (folder.path() / "t.json").string();
-  output_of("bench --model " + tiny() +
-            " --plan fast --plan reference -p 8 -n 4 -r 1 --no-interleave --trace " + path);
+  quiet_output_of("bench --model " + tiny_model() +
+                  " --plan fast --plan reference -p 8 -n 4 -r 1 --no-interleave --trace " + path);
   std::int64_t processes = 0;
   for (const Json& event : read_json(path)) processes += event.at("name") == "process_name" ? 1 : 0;
   CHECK(processes == 2);
   write_file(folder.path() / "s.json",
-             Json{{"name", "x"}, {"models", {tiny()}}, {"plans", {"fast"}}}.dump());
-  output_of("run " + (folder.path() / "s.json").string() + " --trace --out " +
-            (folder.path() / "out").string());
+             Json{{"name", "x"}, {"models", {tiny_model()}}, {"plans", {"fast"}}}.dump());
+  quiet_output_of("run " + (folder.path() / "s.json").string() + " --trace --out " +
+                  (folder.path() / "out").string());
   CHECK(read_json(folder.path() / "out" / "trace.json").size() >= 5);
   const Json run = read_json(folder.path() / "out" / "run.json");
-  CHECK(run.at("plans")[0].at("frontier").at(tiny()).at("memories").size() == 5);
+  CHECK(run.at("plans")[0].at("frontier").at(tiny_model()).at("memories").size() == 5);
   CHECK(run.at("environment").at("libraries").contains("libc"));
   const std::string page = read_file(folder.path() / "out" / "report.html");
   CHECK_THAT(page, Catch::Contains("What fits where") && Catch::Contains("kv_cache") &&
@@ -127,7 +129,7 @@ TEST_CASE("cli model encode, decode: what is encoded comes back, specials only o
   const ScriptedModel model;
   const std::string text = "What is 17 + 25? <|end|> Gr\xc3\xbc\xc3\x9f\x65";
   const Json ids = json_of("model encode" + model.flag() + " --text '" + text + "'");
-  CHECK(output_of("model decode" + model.flag() + " --tokens " + joined(ids)) == text + "\n");
+  CHECK(quiet_output_of("model decode" + model.flag() + " --tokens " + joined(ids)) == text + "\n");
   const Json special = json_of("model encode" + model.flag() + " --special --text '<|end|>'");
   CHECK(special == Json{765});
   CHECK(json_of("model encode" + model.flag() + " --text '<|end|>'").size() > 1);
@@ -166,7 +168,8 @@ TEST_CASE("cli eval extract: the golden answers, line by line") {
       input += line.dump() + "\n";
     }
     write_file(file, input);
-    const auto lines = json_lines_of(output_of("eval extract --rule " + rule + " --input " + file));
+    const auto lines =
+        json_lines_of(quiet_output_of("eval extract --rule " + rule + " --input " + file));
     REQUIRE(lines.size() == cases.size());
     for (std::size_t i = 0; i < lines.size(); ++i) {
       INFO(cases[i].dump());
@@ -235,8 +238,8 @@ TEST_CASE("cli roofline: rates by number of threads and where they meet, remembe
 
 TEST_CASE("cli generate: the answer with its channel, and raw") {
   const ScriptedModel model;
-  CHECK(output_of("generate" + model.flag() + " --prompt Hi") == "[final] Answer: B\n");
-  CHECK(output_of("generate" + model.flag() + " --raw --prompt '<|start|>assistant'") ==
+  CHECK(quiet_output_of("generate" + model.flag() + " --prompt Hi") == "[final] Answer: B\n");
+  CHECK(quiet_output_of("generate" + model.flag() + " --raw --prompt '<|start|>assistant'") ==
         std::string(kSaysB) + "\n");
   const ProcessResult stats = run_moebench("generate" + model.flag() + " --stats --prompt Hi");
   CHECK_THAT(stats.err, Catch::Contains("finish: stop") && Catch::Contains("TTFT"));
@@ -257,7 +260,7 @@ TEST_CASE("cli fidelity: a plan against itself is exact, int4 is not, --text and
   const TemporaryDirectory folder;
   const std::string traces = (folder.path() / "traces.jsonl").string();
   write_file(traces, "{\"tokens\":[1,2,3,4,5,6,7,8],\"first\":2}\n{\"tokens\":[9,8,7,6]}\n");
-  const std::string base = "fidelity --model " + tiny() + " --json --traces " + traces;
+  const std::string base = "fidelity --model " + tiny_model() + " --json --traces " + traces;
   const Json same = json_of(base + " --plan reference");
   CHECK(same.at("positions") == 6 + 3);
   CHECK(same.at("mean_kl").at("value") == 0);
@@ -271,8 +274,9 @@ TEST_CASE("cli fidelity: a plan against itself is exact, int4 is not, --text and
   CHECK(other.at("first_divergence").size() == 2);
   CHECK(other.at("diverged_answers").is_null());  // tokens of no task
   CHECK(json_of(base + " --plan int4 --tokens 4").at("positions") == 4);
-  CHECK_THAT(output_of("fidelity --model " + tiny() + " --plan int4 --traces " + traces),
-             Catch::Contains("9 positions of 2 traces"));
+  CHECK_THAT(
+      quiet_output_of("fidelity --model " + tiny_model() + " --plan int4 --traces " + traces),
+      Catch::Contains("9 positions of 2 traces"));
 
   const ScriptedModel model;
   write_file(folder.path() / "book.txt", "It was the best of times, it was the worst of times.");
@@ -283,7 +287,7 @@ TEST_CASE("cli fidelity: a plan against itself is exact, int4 is not, --text and
 
 TEST_CASE("cli bench: JSON, JSON lines, CSV and markdown tell the same tests") {
   const std::string base =
-      "bench --model " + tiny() +
+      "bench --model " + tiny_model() +
       " --plan reference --plan int4 --no-interleave -p 8 -n 4 -b 1,2 -d 0,6 -r 2 ";
   const std::vector<std::string> tests = {"pp8",      "tg4",      "tg4 b2",
                                           "pp8 @ d6", "tg4 @ d6", "tg4 b2 @ d6"};
@@ -304,9 +308,9 @@ TEST_CASE("cli bench: JSON, JSON lines, CSV and markdown tell the same tests") {
     CHECK(row.at("stddev_ts").get<double>() == Approx(std::fabs(ts[0] - ts[1]) / std::sqrt(2.0)));
   }
   CHECK(json[0].at("model_size").get<double>() > 0);
-  CHECK(json_lines_of(output_of(base + "-o jsonl")).size() == 2 * tests.size());
+  CHECK(json_lines_of(quiet_output_of(base + "-o jsonl")).size() == 2 * tests.size());
 
-  const std::string csv = output_of(base + "-o csv");
+  const std::string csv = quiet_output_of(base + "-o csv");
   std::istringstream lines(csv);
   std::string header;
   std::getline(lines, header);
@@ -320,7 +324,7 @@ TEST_CASE("cli bench: JSON, JSON lines, CSV and markdown tell the same tests") {
   }
   CHECK(rows == 2 * tests.size());
 
-  const std::string md = output_of(base + "-o md");
+  const std::string md = quiet_output_of(base + "-o md");
   for (const std::string& test : tests) CHECK_THAT(md, Catch::Contains("| " + test + " |"));
   CHECK_THAT(md, Catch::Contains("| % limit |") && !Catch::Contains("| - |"));
   const Json gbench = json_of(base + "-o gbench");
@@ -331,7 +335,7 @@ TEST_CASE("cli bench: JSON, JSON lines, CSV and markdown tell the same tests") {
 TEST_CASE("cli bench: serving prints a record, other tools' files, and derives from a kept log") {
   const TemporaryDirectory folder;
   const std::string events = (folder.path() / "events.jsonl").string();
-  const std::string base = "bench --model " + tiny() +
+  const std::string base = "bench --model " + tiny_model() +
                            " --plan reference --request-rate 500 --num-prompts 6 --input-len "
                            "uniform:4:9 --output-len 3 --goodput ttft:100000 tpot:100000 ";
   const Json record = json_of(base + "-o json --save-events " + events).at(0);
@@ -348,13 +352,13 @@ TEST_CASE("cli bench: serving prints a record, other tools' files, and derives f
   CHECK(vllm.at("completed") == 6);
   CHECK(vllm.at("total_output_tokens") == 18);
   CHECK(vllm.at("output_lens").size() == 6);
-  CHECK_THAT(output_of("bench -o vllm-text --max-concurrency 2 --num-prompts 3 --input-len 5 "
-                       "--output-len 2 --model " +
-                       tiny()),
+  CHECK_THAT(quiet_output_of("bench -o vllm-text --max-concurrency 2 --num-prompts 3 --input-len 5 "
+                             "--output-len 2 --model " +
+                             tiny_model()),
              Catch::Contains("Maximum request concurrency:             2") &&
                  Catch::Contains("Total generated tokens:                  6"));
-  CHECK(json_lines_of(output_of("bench -o sglang --events " + events)).size() == 1);
-  CHECK_THAT(output_of(base), Catch::Contains("TTFT p50") && Catch::Contains("500/s"));
+  CHECK(json_lines_of(quiet_output_of("bench -o sglang --events " + events)).size() == 1);
+  CHECK_THAT(quiet_output_of(base), Catch::Contains("TTFT p50") && Catch::Contains("500/s"));
 }
 
 TEST_CASE("cli bench: serving options that contradict each other are usage errors") {
@@ -376,7 +380,7 @@ TEST_CASE("cli bench: serving options that contradict each other are usage error
 
 TEST_CASE("cli bench: a test that cannot run costs its row, exit code 2, and not the others") {
   const ProcessResult result =
-      run_moebench("bench --model " + tiny() + " -p 8,9000000 -n 0 -r 1 -o json");
+      run_moebench("bench --model " + tiny_model() + " -p 8,9000000 -n 0 -r 1 -o json");
   CHECK(result.exit_code == 2);
   CHECK(Json::parse(result.out).size() == 1);
   CHECK_THAT(result.err, Catch::StartsWith("error: benchmark fast pp9000000: unsupported: ") &&
@@ -386,8 +390,8 @@ TEST_CASE("cli bench: a test that cannot run costs its row, exit code 2, and not
 TEST_CASE("cli model synth: a model of the asked shape that runs, the same for the same seed") {
   const TemporaryDirectory folder;
   const auto make = [&](const std::string& name, const std::string& options) {
-    return output_of("model synth --shape nano --layers 1 --vocab 96 --out " +
-                     (folder.path() / name).string() + " " + options);
+    return quiet_output_of("model synth --shape nano --layers 1 --vocab 96 --out " +
+                           (folder.path() / name).string() + " " + options);
   };
   CHECK_THAT(make("a", "--seed 3 --gguf bf16 --gguf int8"),
              Catch::Contains("model.safetensors") && Catch::Contains("model-bf16.gguf") &&
@@ -400,8 +404,8 @@ TEST_CASE("cli model synth: a model of the asked shape that runs, the same for t
   CHECK(weights("a") == weights("b"));
   CHECK(weights("a") != weights("c"));
   const Json logits =
-      Json::parse(output_of("model logits --model " + (folder.path() / "a").string() +
-                            " --tokens 1,2,3 --plan fast --json"));
+      Json::parse(quiet_output_of("model logits --model " + (folder.path() / "a").string() +
+                                  " --tokens 1,2,3 --plan fast --json"));
   CHECK(logits.at("logits")[0].size() == 96);
   const ProcessResult again =
       run_moebench("model synth --shape nano --out " + (folder.path() / "a").string());
@@ -411,8 +415,8 @@ TEST_CASE("cli model synth: a model of the asked shape that runs, the same for t
 
 TEST_CASE("cli kernels bench: Google Benchmark's JSON, with rates and parts of the limits") {
   const Json json = Json::parse(
-      output_of("kernels bench --op linear --shape nano --format mxfp4 --tokens 1 --variant "
-                "portable_f32 --min-time 0.001 --json"));
+      quiet_output_of("kernels bench --op linear --shape nano --format mxfp4 --tokens 1 --variant "
+                      "portable_f32 --min-time 0.001 --json"));
   CHECK(std::stod(json.at("context").at("read_gb_per_s").get<std::string>()) > 0);
   REQUIRE(json.at("benchmarks").size() == 1);
   const Json& one = json.at("benchmarks")[0];
@@ -432,13 +436,13 @@ TEST_CASE("cli eval: a folder with ledger and report, and resuming it asks nothi
   const auto out = folder.path() / "run";
   const std::string command =
       "eval" + model.flag() + " --task nano --effort low --limit 6 --out " + out.string();
-  const std::string text = output_of(command);
+  const std::string text = quiet_output_of(command);
   CHECK_THAT(text, Catch::Contains("2 of 2 cases are ok"));
   CHECK(std::filesystem::exists(out / "report.html"));
   const Json report = read_json(out / "report.json");
   CHECK(schema_errors(read_json(source_dir() / "reports" / "report.schema.json"), report) == "");
   CHECK(report.at("items").size() == 6);
-  CHECK_THAT(output_of(command + " --resume"), Catch::Contains("(2 from before)"));
+  CHECK_THAT(quiet_output_of(command + " --resume"), Catch::Contains("(2 from before)"));
   const ProcessResult again = run_moebench(command);
   CHECK(again.exit_code == 2);
   CHECK_THAT(again.err, Catch::Contains(out.string()) && Catch::Contains("--resume"));
@@ -449,8 +453,8 @@ TEST_CASE("cli eval: two runs with one seed write the same ledger but for the ti
   const TemporaryDirectory folder;
   const auto ledger_of = [&](const std::string& name, const std::string& seed) {
     const auto out = folder.path() / name;
-    output_of("eval" + model.flag() + " --task nano --limit 5 --repeats 2 --temperature 6" +
-              " --max-tokens 20 --seed " + seed + " --out " + out.string());
+    quiet_output_of("eval" + model.flag() + " --task nano --limit 5 --repeats 2 --temperature 6" +
+                    " --max-tokens 20 --seed " + seed + " --out " + out.string());
     std::vector<std::string> lines;
     for (const auto& file : std::filesystem::directory_iterator(out / "ledger")) {
       for (Json& line : json_lines_of(read_file(file.path()))) {
@@ -475,7 +479,8 @@ TEST_CASE("cli run: models of one plan are told apart in the table") {
                          {"models", {one.folder.path().string(), two.folder.path().string()}},
                          {"plans", {"reference"}}}
                         .dump());
-  const std::string text = output_of("run " + suite + " --out " + (folder.path() / "out").string());
+  const std::string text =
+      quiet_output_of("run " + suite + " --out " + (folder.path() / "out").string());
   CHECK_THAT(text, Catch::Contains(one.folder.path().string()));
   CHECK_THAT(text, Catch::Contains(two.folder.path().string()));
 }
@@ -485,11 +490,11 @@ TEST_CASE("cli report: several runs become one page and one valid document") {
   const TemporaryDirectory folder;
   const auto path = [&](const char* name) { return (folder.path() / name).string(); };
   for (const char* plan : {"reference", "int4"}) {
-    output_of("eval" + model.flag() + " --task nano --limit 4 --plan " + plan + " --out " +
-              path(plan));
+    quiet_output_of("eval" + model.flag() + " --task nano --limit 4 --plan " + plan + " --out " +
+                    path(plan));
   }
-  output_of("report " + path("reference") + " " + path("int4") + " -o " + path("both.html") +
-            " --json " + path("both.json") + " --title Both");
+  quiet_output_of("report " + path("reference") + " " + path("int4") + " -o " + path("both.html") +
+                  " --json " + path("both.json") + " --title Both");
   const Json report = read_json(path("both.json"));
   CHECK(schema_errors(read_json(source_dir() / "reports" / "report.schema.json"), report) == "");
   CHECK(report.at("title") == "Both");

@@ -8,7 +8,7 @@
 namespace moebench::test {
 namespace {
 
-void check_refused(std::string_view text, std::initializer_list<std::string> words) {
+void check_plan_refused(std::string_view text, std::initializer_list<std::string> words) {
   INFO("plan: " << text);
   check_error([&] { parse_plan(text); }, ErrorCode::kInvalidArgument, words);
 }
@@ -185,30 +185,30 @@ TEST_CASE("plan: the canonical text tells apart whatever acts differently") {
 }
 
 TEST_CASE("plan: an unknown word is refused with the nearest one and the list") {
-  check_refused("inf4", {"'inf4'", "did you mean 'int4'", "known: ", "reference"});
-  check_refused("refrence", {"'refrence'", "did you mean 'reference'"});
-  check_refused("experts=mxpf4", {"'mxpf4'", "did you mean 'mxfp4'"});
-  check_refused("expert=int4", {"'expert'", "did you mean 'experts'"});
-  check_refused("kv=fp8", {"'fp8'", "fp8_e4m3"});
-  check_refused("linaer=reference", {"'linaer'", "did you mean 'linear'"});
-  check_refused("linear=refrence", {"linear", "'refrence'", "did you mean 'reference'"});
-  check_refused("ops=acurate", {"family of ops", "'acurate'", "did you mean 'accurate'"});
-  check_refused("zzzzzz", {"'zzzzzz'", "known: "});
+  check_plan_refused("inf4", {"'inf4'", "did you mean 'int4'", "known: ", "reference"});
+  check_plan_refused("refrence", {"'refrence'", "did you mean 'reference'"});
+  check_plan_refused("experts=mxpf4", {"'mxpf4'", "did you mean 'mxfp4'"});
+  check_plan_refused("expert=int4", {"'expert'", "did you mean 'experts'"});
+  check_plan_refused("kv=fp8", {"'fp8'", "fp8_e4m3"});
+  check_plan_refused("linaer=reference", {"'linaer'", "did you mean 'linear'"});
+  check_plan_refused("linear=refrence", {"linear", "'refrence'", "did you mean 'reference'"});
+  check_plan_refused("ops=acurate", {"family of ops", "'acurate'", "did you mean 'accurate'"});
+  check_plan_refused("zzzzzz", {"'zzzzzz'", "known: "});
 }
 
 TEST_CASE("plan: text that is not a list of choices is refused") {
-  check_refused("", {"''"});
-  check_refused("experts=", {"''", "known: "});
-  check_refused("=int4", {"''"});
-  check_refused("experts=int4,", {"''", "group=format"});
-  check_refused("experts=int4,,kv=bf16", {"''", "group=format"});
-  check_refused("experts=int4,bf16", {"'bf16'", "group=format"});
-  check_refused("experts=int4, kv=bf16", {"' kv'", "did you mean 'kv'"});
+  check_plan_refused("", {"''"});
+  check_plan_refused("experts=", {"''", "known: "});
+  check_plan_refused("=int4", {"''"});
+  check_plan_refused("experts=int4,", {"''", "group=format"});
+  check_plan_refused("experts=int4,,kv=bf16", {"''", "group=format"});
+  check_plan_refused("experts=int4,bf16", {"'bf16'", "group=format"});
+  check_plan_refused("experts=int4, kv=bf16", {"' kv'", "did you mean 'kv'"});
 }
 
 TEST_CASE("plan: a choice made twice is refused, even if it agrees") {
-  check_refused("experts=int4,kv=bf16,experts=int8", {"'experts'", "twice"});
-  check_refused("linear=reference,linear=reference", {"'linear'", "twice"});
+  check_plan_refused("experts=int4,kv=bf16,experts=int8", {"'experts'", "twice"});
+  check_plan_refused("linear=reference,linear=reference", {"'linear'", "twice"});
 }
 
 TEST_CASE("plan: JSON that is wrong names the place, the field and the value") {

@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/json_fields.h"
 #include "tests/support/files.h"
+#include "tests/support/throws.h"
 
 namespace moebench::test {
 
@@ -93,18 +93,6 @@ inline Json tiny_json() {
 
 inline Tokenizer tokenizer_of(const Json& file) {
   return Tokenizer::from_json(file.dump(), "t.json");
-}
-
-// What `use` throws; the test fails if that is nothing or not an Error.
-template <class Use>
-Error error_of(Use use) {
-  try {
-    use();
-  } catch (const Error& error) {
-    return error;
-  }
-  FAIL("nothing was thrown");
-  throw std::logic_error("not reached");
 }
 
 inline std::string tiktoken_file(const std::vector<std::string>& lines) {

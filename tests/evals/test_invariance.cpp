@@ -15,7 +15,7 @@ Engine tiny(const Plan& plan, ThreadPool& pool, std::int64_t max_batch = 4) {
   return load_engine(golden("gpt-oss-tiny-a"), plan, options, pool);
 }
 
-std::vector<Trace> some_traces() {
+std::vector<Trace> long_traces() {
   std::vector<Trace> traces;
   for (std::int32_t i = 0; i < 3; ++i) {
     Trace trace{fmt::format("{}", i), {}, 1};
@@ -32,7 +32,7 @@ TEST_CASE("invariance: every family gives the same bits again, in chunks, alone 
     INFO(plan);
     ThreadPool pool(2);
     Engine engine = tiny(parse_plan(plan), pool);
-    const InvarianceResult r = measure_invariance(engine, some_traces());
+    const InvarianceResult r = measure_invariance(engine, long_traces());
     CHECK(r.deterministic());
     CHECK(r.batch_invariant());
     CHECK(r.again.num_positions == 20 + 27 + 34);
@@ -51,7 +51,7 @@ TEST_CASE("invariance: the digest is that of the logits, whatever the number of 
   const auto digest = [](const char* plan, int threads) {
     ThreadPool pool(threads);
     Engine engine = tiny(parse_plan(plan), pool);
-    return measure_invariance(engine, some_traces()).digest;
+    return measure_invariance(engine, long_traces()).digest;
   };
   const std::string reference = digest("reference", 1);
   CHECK(reference.size() == 16);
@@ -62,7 +62,7 @@ TEST_CASE("invariance: the digest is that of the logits, whatever the number of 
 TEST_CASE("invariance: no more traces are used than the batch holds") {
   ThreadPool pool(1);
   Engine engine = tiny({}, pool, 2);
-  const InvarianceResult r = measure_invariance(engine, some_traces());
+  const InvarianceResult r = measure_invariance(engine, long_traces());
   CHECK(r.arrangements[2].name == "batch of 2");
   CHECK(r.again.num_positions == 20 + 27);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <catch2/catch.hpp>
+#include <stdexcept>
 #include <string>
 
 #include "kernels/core/error.h"
