@@ -386,7 +386,7 @@ struct HalfWeights {
         key_value(random, format, 2, s.kv_heads * s.head_dim, s.hidden, pool),
         output(random, format, 1, s.hidden, s.heads * s.head_dim, pool) {}
 };
-std::string describe(const HalfShape& s, const HalfFormats& f) {
+std::string half_text(const HalfShape& s, const HalfFormats& f) {
   return fmt::format("{} and {} heads of {}, {} columns, window {}, position {}, {} and {}",
                      s.heads, s.kv_heads, s.head_dim, s.hidden, s.window, s.position,
                      format_name(f.weights), format_name(f.cache));
@@ -925,7 +925,7 @@ TEST_CASE("attention: cuda_one_launch_bf16 does what the ops do one by one") {
         HalfShape{1, 1, 32, 32, 0, 5, false}}) {
     for (const HalfFormats& formats : kHalfFormats) {
       const HalfShape s = half_shape(shape, formats.weights);
-      INFO(describe(s, formats));
+      INFO(half_text(s, formats));
       HalfWeights weights(s, formats.weights, pool);
       const HalfCheck check(s, weights, formats, signals, pool);
       for (int run = 0; run < 2; ++run) {
@@ -942,7 +942,7 @@ TEST_CASE("attention: cuda_one_launch_bf16 is the ops where one position is seen
   for (const Format cache : {Format::kBf16, Format::kFp8E4m3}) {
     const HalfFormats formats{Format::kBf16, cache};
     const HalfShape s{16, 2, 64, 160, 0, 0, false};
-    INFO(describe(s, formats));
+    INFO(half_text(s, formats));
     HalfWeights weights(s, formats.weights, pool);
     const Half want = run_half(s, weights, cache, HalfBy::kOps, signals, pool);
     const Half got = run_half(s, weights, cache, HalfBy::kOneLaunch, signals, pool);
@@ -1007,7 +1007,7 @@ TEST_CASE("attention: cuda_one_launch_bf16 encodes keys of zeros as kv_write doe
   DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
   for (const HalfFormats& formats : kHalfFormats) {
     const HalfShape s{8, 2, 32, 128, 0, 33, false};
-    INFO(describe(s, formats));
+    INFO(half_text(s, formats));
     HalfWeights weights(s, formats.weights, pool);
     std::fill(weights.key_value.data.begin(), weights.key_value.data.end(), std::byte{0});
     const HalfCheck check_half(s, weights, formats, signals, pool);
@@ -1026,7 +1026,7 @@ TEST_CASE("attention: cuda_one_launch_bf16 on many multiprocessors") {
     settings.num_sms = num_sms;
     const WithSettings with(settings);
     const HalfShape s = half_shape(shape, formats.weights);
-    INFO(describe(s, formats) << ", " << num_sms << " multiprocessors");
+    INFO(half_text(s, formats) << ", " << num_sms << " multiprocessors");
     HalfWeights weights(s, formats.weights, pool);
     const HalfCheck check_half(s, weights, formats, signals, pool);
     check_half(run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool));
@@ -1060,7 +1060,7 @@ TEST_CASE("attention: cuda_one_launch_bf16 in every schedule") {
       const HalfCheck check(s, weights, formats, signals, pool);
       const Half first = run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool);
       for (const simt::Settings& settings : schedules()) {
-        INFO(describe(s, formats) << ", " << describe(settings));
+        INFO(half_text(s, formats) << ", " << describe(settings));
         const WithSettings with(settings);
         const Half got = run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool);
         check(got);

@@ -265,11 +265,11 @@ TEST_CASE("simt: tensor maps outside the hardware's limits are refused") {
 
 // ---- wgmma --------------------------------------------------------------------------------------
 
-enum class Operands { kSwizzled, kUnswizzled, kRegisters, kNegated };
+enum class WgmmaOperands { kSwizzled, kUnswizzled, kRegisters, kNegated };
 
 // c = a b^T (+ 1000), a [64, 4 x 32 bytes], b [N, the same], in two groups of two products. The
 // second group is in flight while the first is waited for.
-template <simt::Element kElement, int kRegisters, Operands kOperands>
+template <simt::Element kElement, int kRegisters, WgmmaOperands kOperands>
 __global__ void multiply_tiles(const std::uint8_t* a_rows, const std::uint8_t* b_rows, bool add,
                                float* c) {
   constexpr int kColumns = kRegisters * 2;
@@ -278,7 +278,7 @@ __global__ void multiply_tiles(const std::uint8_t* a_rows, const std::uint8_t* b
   unsigned char* b_tile = a_tile + 64 * 128;
   // Without swizzle: 8 rows of 16 bytes together, then the next 16 bytes of them, then more rows.
   const auto place = [](int row, int byte) {
-    if (kOperands != Operands::kUnswizzled) return gpu::swizzle_128(row * 128 + byte);
+    if (kOperands != WgmmaOperands::kUnswizzled) return gpu::swizzle_128(row * 128 + byte);
     return row / 8 * 1024 + byte / 16 * 128 + row % 8 * 16 + byte % 16;
   };
   for (int i = t; i < 64 * 128; i += 128) a_tile[place(i / 128, i % 128)] = a_rows[i];
@@ -305,7 +305,7 @@ __global__ void multiply_tiles(const std::uint8_t* a_rows, const std::uint8_t* b
     for (int step = 0; step < 2; ++step) {
       const int k = group * 2 + step;
       const bool accumulate = add || k > 0;
-      if constexpr (kOperands == Operands::kUnswizzled) {
+      if constexpr (kOperands == WgmmaOperands::kUnswizzled) {
         const auto a_at = gpu::wgmma_descriptor_unswizzled(a_tile + k * 256, 128, 1024);
         const auto b_at = gpu::wgmma_descriptor_unswizzled(b_tile + k * 256, 128, 1024);
         if constexpr (kElement == simt::Element::kBf16) {
@@ -313,7 +313,7 @@ __global__ void multiply_tiles(const std::uint8_t* a_rows, const std::uint8_t* b
         } else {
           gpu::wgmma_e4m3(d, a_at, b_at, accumulate);
         }
-      } else if constexpr (kOperands == Operands::kSwizzled) {
+      } else if constexpr (kOperands == WgmmaOperands::kSwizzled) {
         const auto a_at = gpu::wgmma_descriptor(a_tile + k * 32);
         const auto b_at = gpu::wgmma_descriptor(b_tile + k * 32);
         if constexpr (kElement == simt::Element::kBf16) {
@@ -325,7 +325,7 @@ __global__ void multiply_tiles(const std::uint8_t* a_rows, const std::uint8_t* b
         const auto b_at = gpu::wgmma_descriptor(b_tile + k * 32);
         if constexpr (kElement == simt::Element::kBf16) {
           gpu::wgmma_bf16(d, a[step], b_at, accumulate);
-        } else if constexpr (kOperands == Operands::kNegated) {
+        } else if constexpr (kOperands == WgmmaOperands::kNegated) {
           gpu::wgmma_e4m3_negated(d, a[step], b_at, accumulate);
         } else {
           gpu::wgmma_e4m3(d, a[step], b_at, accumulate);
@@ -343,7 +343,7 @@ __global__ void multiply_tiles(const std::uint8_t* a_rows, const std::uint8_t* b
   }
 }
 
-template <simt::Element kElement, int kRegisters, Operands kOperands>
+template <simt::Element kElement, int kRegisters, WgmmaOperands kOperands>
 void check_wgmma() {
   constexpr int kColumns = kRegisters * 2;
   const int depth = kElement == simt::Element::kBf16 ? 64 : 128;
@@ -363,7 +363,7 @@ void check_wgmma() {
       int wrong = 0;
       for (int row = 0; row < 64; ++row) {
         for (int column = 0; column < kColumns; ++column) {
-          const int sign = kOperands == Operands::kNegated ? -1 : 1;
+          const int sign = kOperands == WgmmaOperands::kNegated ? -1 : 1;
           const int want = sign * product(a, b, row, column) + (add ? 1000 : 0);
           wrong += !(c[index(row * kColumns + column)] == static_cast<float>(want));
         }
@@ -374,28 +374,28 @@ void check_wgmma() {
 }
 
 TEST_CASE("simt: wgmma multiplies swizzled tiles, of every number of columns") {
-  check_wgmma<simt::Element::kBf16, 4, Operands::kSwizzled>();
-  check_wgmma<simt::Element::kBf16, 8, Operands::kSwizzled>();
-  check_wgmma<simt::Element::kBf16, 16, Operands::kSwizzled>();
-  check_wgmma<simt::Element::kBf16, 32, Operands::kSwizzled>();
-  check_wgmma<simt::Element::kBf16, 48, Operands::kSwizzled>();
-  check_wgmma<simt::Element::kBf16, 64, Operands::kSwizzled>();
-  check_wgmma<simt::Element::kBf16, 96, Operands::kSwizzled>();
-  check_wgmma<simt::Element::kBf16, 128, Operands::kSwizzled>();
-  check_wgmma<simt::Element::kE4m3, 64, Operands::kSwizzled>();
+  check_wgmma<simt::Element::kBf16, 4, WgmmaOperands::kSwizzled>();
+  check_wgmma<simt::Element::kBf16, 8, WgmmaOperands::kSwizzled>();
+  check_wgmma<simt::Element::kBf16, 16, WgmmaOperands::kSwizzled>();
+  check_wgmma<simt::Element::kBf16, 32, WgmmaOperands::kSwizzled>();
+  check_wgmma<simt::Element::kBf16, 48, WgmmaOperands::kSwizzled>();
+  check_wgmma<simt::Element::kBf16, 64, WgmmaOperands::kSwizzled>();
+  check_wgmma<simt::Element::kBf16, 96, WgmmaOperands::kSwizzled>();
+  check_wgmma<simt::Element::kBf16, 128, WgmmaOperands::kSwizzled>();
+  check_wgmma<simt::Element::kE4m3, 64, WgmmaOperands::kSwizzled>();
 }
 TEST_CASE("simt: wgmma multiplies tiles without swizzle") {
-  check_wgmma<simt::Element::kBf16, 32, Operands::kUnswizzled>();
-  check_wgmma<simt::Element::kE4m3, 4, Operands::kUnswizzled>();
+  check_wgmma<simt::Element::kBf16, 32, WgmmaOperands::kUnswizzled>();
+  check_wgmma<simt::Element::kE4m3, 4, WgmmaOperands::kUnswizzled>();
 }
 TEST_CASE("simt: wgmma multiplies registers with tiles") {
-  check_wgmma<simt::Element::kBf16, 4, Operands::kRegisters>();
-  check_wgmma<simt::Element::kBf16, 64, Operands::kRegisters>();
-  check_wgmma<simt::Element::kE4m3, 32, Operands::kRegisters>();
+  check_wgmma<simt::Element::kBf16, 4, WgmmaOperands::kRegisters>();
+  check_wgmma<simt::Element::kBf16, 64, WgmmaOperands::kRegisters>();
+  check_wgmma<simt::Element::kE4m3, 32, WgmmaOperands::kRegisters>();
 }
 TEST_CASE("simt: wgmma multiplies negated registers with tiles") {
-  check_wgmma<simt::Element::kE4m3, 8, Operands::kNegated>();
-  check_wgmma<simt::Element::kE4m3, 16, Operands::kNegated>();
+  check_wgmma<simt::Element::kE4m3, 8, WgmmaOperands::kNegated>();
+  check_wgmma<simt::Element::kE4m3, 16, WgmmaOperands::kNegated>();
 }
 
 // c = a b (+ 1000), a [64, 32] in registers, b [32, 64] as its rows lie in memory.
