@@ -272,7 +272,8 @@ TEST_CASE("graphs of the shapes used last are kept, and steps that decode many a
   options.max_batch = 70;
   options.max_context = 16;
   options.step_tokens = 80;
-  Engine engine = load_engine("nano", parse_plan("cuda_reference"), options, pool);
+  Engine engine =
+      load_engine(golden("gpt-oss-tiny-a"), parse_plan("cuda_reference"), options, pool);
   std::vector<std::int32_t> sequences;
   for (int i = 0; i < 70; ++i) {
     sequences.push_back(engine.cache->create());
