@@ -28,9 +28,8 @@ namespace moebench::moe_experts {
 namespace {
 
 constexpr int kWarps = kThreads / gpu::kWarp;
-constexpr int kDigitWarps = kUnits / gpu::kWarp;  // those of the block that store digits
-constexpr int kChooser = 0;                       // the warp that chooses
-constexpr int kWaiter = kThreads - 1;             // the thread that waits for the grid
+constexpr int kChooser = 0;            // the warp that chooses
+constexpr int kWaiter = kThreads - 1;  // the thread that waits for the grid
 
 using Work = OneLaunch;
 
@@ -69,22 +68,9 @@ MOEBENCH_DEVICE void route(const Work& work, unsigned (&turn)[1],
   MOEBENCH_SHARED(float, logits, [kMostExperts]);
   float* const x = shared_x();
   const Router& router = work.router;
-  const fused::DeviceNorm& norm = router.norm;
   const auto thread = static_cast<int>(threadIdx.x);
   const int cols = work.gate_up.first.cols;
-
-  // What does not depend on the kernel before.
-  using Row = fused::RowPart<4>;
-  const bool has_row = thread < fused::kRowThreads;
-  Row row;
-  if (has_row) row.load_weights(norm.weight, cols);
-  // First the warps that store no digits.
-  const int tasks = router.num_experts * router.splits;
-  int task = static_cast<int>(blockIdx.x) +
-             (gpu::warp_id() + kWarps - kDigitWarps) % kWarps * static_cast<int>(gridDim.x);
-  RowSplit split;
-  if (task < tasks) split.load(router, cols, task);
-  float bias[kHeldExperts] = {};
+  float bias[kHeldExperts] = {};  // does not depend on the kernel before
   if (gpu::warp_id() == kChooser && router.bias != nullptr) {
     MOEBENCH_UNROLL
     for (int h = 0; h < kHeldExperts; ++h) {
@@ -92,28 +78,8 @@ MOEBENCH_DEVICE void route(const Work& work, unsigned (&turn)[1],
       if (expert < router.num_experts) bias[h] = gpu::load_constant(router.bias + expert);
     }
   }
-  gpu::wait_for_previous_kernel();
-
-  if (has_row) {
-    row.load_row(norm.x, norm.addend, cols);
-    if (blockIdx.x == gridDim.x - 1) row.store_row(norm.sum, cols);
-    row.normalise(
-        fused::row_scale(gpu::block_sum<fused::kRowThreads>(
-                             row.squares(), [] { gpu::sync_named(1, fused::kRowThreads); }),
-                         cols, norm.epsilon));
-    row.store_row(x, cols);
-  }
-  if (thread == kWaiter) turn[0] = gpu::grid_turn(&work.signals->turn);
-  gpu::sync_threads();
-  Shown& shown = work.signals->at[turn[0]];
-  for (; task < tasks; task += kWarps * static_cast<int>(gridDim.x)) {
-    const float sum = split.multiply(router, cols, task, x);
-    if (gpu::lane_id() == 0) {
-      gpu::store_relaxed(&shown.sums[task / router.splits][task % router.splits], gpu::shown(sum));
-    }
-    const int next = task + kWarps * static_cast<int>(gridDim.x);
-    if (next < tasks) split.load(router, cols, next);
-  }
+  normalise_and_show_sums<kWarps>(work, x, turn, [] { gpu::sync_threads(); });
+  const Shown& shown = work.signals->at[turn[0]];
   if (thread < kUnits) store_digits<1>(0, thread, load_inputs(x, cols, thread).x);
   if (gpu::warp_id() == kChooser) {
     await_logits(router, shown, bias, logits);

@@ -1129,6 +1129,32 @@ TEST_CASE("attention: cuda_one_launch_bf16 says what it takes, and refuses other
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("one token"));
 }
 
+// Shapes for what does one token's experts in one launch.
+constexpr ExpertsShape kExpertsShapes[] = {{128, 192, 16, 2, true},  {32, 32, 1, 1, false},
+                                           {96, 64, 5, 3, true},     {384, 96, 33, 4, true},
+                                           {320, 160, 65, 4, false}, {160, 32, 4, 4, true},
+                                           {96, 64, 5, 3, true, 300}};
+
+// Calls check(shape) for shapes; then, on a machine of `many` multiprocessors, for one with rows as
+// of gpt-oss, which take more than the machine has otherwise, and for one with which a block has no
+// rows, and nothing to wait for before it arrives.
+template <class Check>
+void check_experts(std::span<const ExpertsShape> shapes, int many, const Check& check) {
+  for (const ExpertsShape& s : shapes) check(s);
+  gpu::DeviceInfo device = gpu::known_device("h200");
+  device.num_sms = many;
+  const gpu::DescribedDevice described(device);
+  simt::Settings settings;
+  settings.num_sms = many;
+  const WithSettings with(settings);
+  check({2880, kSanitized ? 128 : 608, 8, 4, true});
+  for (const simt::Order order : {simt::Order::kFifo, simt::Order::kLifo, simt::Order::kShuffled}) {
+    settings.order = order;
+    const WithSettings in_order(settings);
+    check({32, 32, 3, 1, true});
+  }
+}
+
 #if !defined(__SANITIZE_THREAD__)
 TEST_CASE("moe_experts: cuda_one_launch_stream_int8 agrees with the reference in any company") {
   constexpr std::string_view kName = "cuda_one_launch_stream_int8";
@@ -1156,27 +1182,7 @@ TEST_CASE("moe_experts: cuda_one_launch_stream_int8 agrees with the reference in
   // As nano; one expert of one; blocks without rows; shares of several experts, that end inside
   // tiles; tiles of up to eight rows; more tiles than stages, and less; all the rows of down that
   // there may be.
-  for (const ExpertsShape& s :
-       {ExpertsShape{128, 192, 16, 2, true}, ExpertsShape{32, 32, 1, 1, false},
-        ExpertsShape{96, 64, 5, 3, true}, ExpertsShape{384, 96, 33, 4, true},
-        ExpertsShape{320, 160, 65, 4, false}, ExpertsShape{160, 32, 4, 4, true},
-        ExpertsShape{96, 64, 5, 3, true, 300}}) {
-    check(s);
-  }
-  // Rows as of gpt-oss, which take more multiprocessors than the machine has.
-  gpu::DeviceInfo many = gpu::known_device("h200");
-  many.num_sms = 32;
-  const gpu::DescribedDevice described(many);
-  simt::Settings settings;
-  settings.num_sms = many.num_sms;
-  const WithSettings with(settings);
-  check({2880, kSanitized ? 128 : 608, 8, 4, true});
-  // And a block without rows, which has nothing to wait for before it arrives.
-  for (const simt::Order order : {simt::Order::kFifo, simt::Order::kLifo, simt::Order::kShuffled}) {
-    settings.order = order;
-    const WithSettings in_order(settings);
-    check({32, 32, 3, 1, true});
-  }
+  check_experts(kExpertsShapes, 32, check);
 }
 #endif
 
@@ -1272,27 +1278,8 @@ TEST_CASE("moe_experts: cuda_one_launch_chunks_fp8 and _blocks_ agree with group
   // As nano; one expert of one; teams without an expert; rows of one and of two tiles, of which the
   // last have rows for some warps; a chunk that is not whole, with and without one before it; all
   // the rows of down that there may be.
-  for (const ExpertsShape& s :
-       {ExpertsShape{128, 192, 16, 2, true}, ExpertsShape{32, 32, 1, 1, false},
-        ExpertsShape{96, 64, 5, 3, true}, ExpertsShape{384, 96, 33, 4, true},
-        ExpertsShape{320, 160, 65, 4, false}, ExpertsShape{160, 32, 4, 4, true},
-        ExpertsShape{512, 288, 4, 4, true}, ExpertsShape{96, 64, 5, 3, true, 300}}) {
-    check(s);
-  }
-  // Rows as of gpt-oss, which take more multiprocessors than the machine has; rings turn.
-  gpu::DeviceInfo many = gpu::known_device("h200");
-  many.num_sms = 30;
-  const gpu::DescribedDevice described(many);
-  simt::Settings settings;
-  settings.num_sms = many.num_sms;
-  const WithSettings with(settings);
-  check({2880, kSanitized ? 128 : 608, 8, 4, true});
-  // And a block without rows, which has nothing to wait for before it arrives.
-  for (const simt::Order order : {simt::Order::kFifo, simt::Order::kLifo, simt::Order::kShuffled}) {
-    settings.order = order;
-    const WithSettings in_order(settings);
-    check({32, 32, 3, 1, true});
-  }
+  check_experts(kExpertsShapes, 30, check);
+  check({512, 288, 4, 4, true});
 }
 #endif
 
