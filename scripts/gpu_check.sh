@@ -25,9 +25,10 @@ cd "$(dirname "$0")/.." || exit 2
 PLANS="cuda_reference=1e-6 cuda_accurate=1e-6 cuda=1e-2 cuda_invariant=1e-2"
 # What the suites time: gpt-oss as published engines run it (bf16 cache); the same with more ops in one
 # launch, which plans ask for, with each step finished before the next, and with experts' codes in shorter
-# copies; with one token's experts in other launches; with one order of sums for every batch (by two kernels of experts); and with dense layers and
-# cache in 8 bits, with attention's half of a layer in one launch and apart. What `fast` took before
-# (experts launch by launch, or by cuda_direct_bf16) is in the published runs.
+# copies; with one token's experts in other launches; with one order of sums for every batch (by two
+# kernels of experts); and with dense layers and cache in 8 bits, with attention's half of a layer in one
+# launch and apart. What `fast` took before (experts launch by launch, or by cuda_direct_bf16) is in the
+# published runs.
 plan_of() {  # NAME OPS FIELDS
   printf '{"name": "%s", "backend": "cuda", "ops": {%s}, %s}' "$@"
 }

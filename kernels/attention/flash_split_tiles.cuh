@@ -251,9 +251,12 @@ __global__ void MOEBENCH_BOUNDS(kTileWarps* gpu::kWarp, kHeadDim <= 64 ? 2 : 1)
     s.queries[gpu::warp_id()][chunk_at<kHeadDim>(item / kChunks, item % kChunks)] = packed[i];
   }
   const SeenSplits seen = seen_splits(position, window);
-  const SplitsOfToken of_token{
-      position, window > 0 && position >= window ? position - window + 1 : 0, sequence,
-      kv_head,  (token - first_token) * num_heads + kv_head * group,          group};
+  const SplitsOfToken of_token{position,
+                               first_seen(position, window),
+                               sequence,
+                               kv_head,
+                               (token - first_token) * num_heads + kv_head * group,
+                               group};
   for (int split = static_cast<int>(blockIdx.z); split < seen.count;
        split += static_cast<int>(gridDim.z)) {
     if (split != static_cast<int>(blockIdx.z)) gpu::sync_threads();  // who reads the one before

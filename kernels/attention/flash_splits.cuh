@@ -9,12 +9,15 @@ namespace {
 
 constexpr int kSplit = 256;  // positions; splits begin at multiples of it
 
-// Those that a token sees.
+// The first position that a token sees, and its splits.
+MOEBENCH_DEVICE int first_seen(int position, int window) {
+  return window > 0 && position >= window ? position - window + 1 : 0;
+}
 struct SeenSplits {
   int first, count;
 };
 MOEBENCH_DEVICE SeenSplits seen_splits(int position, int window) {
-  const int first = window > 0 && position >= window ? (position - window + 1) / kSplit : 0;
+  const int first = first_seen(position, window) / kSplit;
   return {first, position / kSplit - first + 1};
 }
 

@@ -49,7 +49,8 @@ constexpr int kGateUpUnit = 4;
 constexpr int kMostDownRows = 128;  // of a block
 
 // Where a pair's digits are among the columns of wgmma's B, of which lane t of a quad has two to
-// look at: both are the second, or the first digit is the first. What gate and up multiply is where
+// look at: both are the second, or the first digit is the first. Columns that nobody has written
+// give sums that nobody reads. What gate and up multiply is where
 // the first pair's activations will be.
 template <bool kFolds>
 MOEBENCH_DEVICE int column_of(int pair, int digit) {
@@ -233,10 +234,7 @@ MOEBENCH_DEVICE float largest_of(const float (&x)[8]) {
 }
 // To `largest`, of a warp.
 MOEBENCH_DEVICE void show_largest(float most) {
-  MOEBENCH_UNROLL
-  for (int lanes = 1; lanes < gpu::kWarp; lanes *= 2) {
-    most = fmaxf(most, gpu::shuffle_xor(gpu::kAllLanes, most, lanes));
-  }
+  most = gpu::warp_max(most);
   if (gpu::lane_id() == 0) shared().largest[gpu::warp_id()] = most;
 }
 
@@ -453,12 +451,6 @@ MOEBENCH_DEVICE void multiply_all(const Work& work) {
   Shared& s = shared();
   const auto thread = static_cast<int>(threadIdx.x);
   const int cols = work.gate_up.first.cols;
-  // Columns of B that nobody has written give sums that nobody reads.
-  const int digit_words =
-      kInputBytes<kFolds> / 16 * max(num_chunks(cols), num_chunks(work.down.first.cols));
-  auto* const digits = reinterpret_cast<uint4*>(gpu::dynamic_shared() + work.layout.digits);
-  for (int i = thread; i < digit_words; i += kMultipliers) digits[i] = {0, 0, 0, 0};
-
   Inputs inputs{};
   const float* x = work.x;
   if constexpr (kRoutes) {
@@ -547,13 +539,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1)
 
 // ---- On the host --------------------------------------------------------------------------------
 
-// Rows of `rows` that the block has that has most, of `unit` each.
-std::int64_t most_rows(std::int64_t rows, int unit) {
-  const std::int64_t num_sms = gpu::device_info().num_sms;
-  return (rows / unit + num_sms - 1) / num_sms * unit;
-}
 std::int64_t box_rows(std::int64_t rows, int unit) {
-  return std::min<std::int64_t>(kGroupRows, most_rows(rows, unit));
+  return std::min<std::int64_t>(kGroupRows, most_rows_of_block(rows, unit));
 }
 
 // Of no stages if there is no room.
@@ -599,7 +586,7 @@ bool takes(const Problem& problem) {
          problem.format == Format::kMxfp4 &&
          fits(2 * problem.intermediate_size, problem.hidden_size, kGateUpUnit) &&
          fits(problem.hidden_size, problem.intermediate_size, kGateUpUnit) &&
-         most_rows(problem.hidden_size, kUnitRows) <= kMostDownRows &&
+         most_rows_of_block(problem.hidden_size, kUnitRows) <= kMostDownRows &&
          layout_of<kFolds>(problem).num_stages >= 2;
 }
 Problem problem_of(const Args& args) {

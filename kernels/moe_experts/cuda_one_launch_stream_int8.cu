@@ -768,10 +768,6 @@ bool takes(const Problem& problem) {
   if (problem.num_tokens != 1 || problem.top_k > kMostPairs || problem.format != Format::kMxfp4) {
     return false;
   }
-  const int num_sms = gpu::device_info().num_sms;
-  const auto of_block = [&](std::int64_t rows, int unit) {
-    return ((rows + unit - 1) / unit + num_sms - 1) / num_sms * unit;
-  };
   const auto fits = [&](std::int64_t rows, std::int64_t cols, int unit) {
     const auto scale_bytes = static_cast<std::int64_t>(codec(Format::kMxfp4).row_scale_bytes(cols));
     // Copies of scales take whole 16 bytes.
@@ -779,9 +775,10 @@ bool takes(const Problem& problem) {
            problem.num_experts * rows * scale_bytes % 16 == 0;
   };
   const std::int64_t gate_up_rows = 2 * problem.intermediate_size;
-  const std::int64_t pair_tiles = (of_block(gate_up_rows, kGateUpUnit) + kTileRows - 1) / kTileRows;
+  const std::int64_t pair_tiles =
+      (most_rows_of_block(gate_up_rows, kGateUpUnit) + kTileRows - 1) / kTileRows;
   return pair_tiles <= kMostPairTiles &&
-         of_block(problem.hidden_size, kUnitRows) <= kMostPairRows &&
+         most_rows_of_block(problem.hidden_size, kUnitRows) <= kMostPairRows &&
          fits(gate_up_rows, problem.hidden_size, kGateUpUnit) &&
          fits(problem.hidden_size, problem.intermediate_size, kUnitRows) &&
          ring_for(problem.hidden_size, problem.intermediate_size).stages >= 2;

@@ -248,8 +248,7 @@ MOEBENCH_DEVICE int codes_row_of_warp() {
   const int quad = gpu::lane_id() % 8;
   return quad * 2 + (quad / 4 ^ gpu::lane_id() / 8 % 2);
 }
-// Of a chunk in rows of kRowBytes that codes_at() and a swizzle of as many bytes have led to: words
-// of four products.
+// The lane's words of a chunk's four products, of rows low and high.
 struct ChunkCodes {
   std::uint32_t low[kProducts];
   std::uint32_t high[kProducts];

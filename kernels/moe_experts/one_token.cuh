@@ -2,6 +2,7 @@
 // what the variants share whose blocks have a multiprocessor each.
 #pragma once
 
+#include "kernels/core/device.h"
 #include "kernels/moe_experts/digits.cuh"
 #include "kernels/moe_experts/experts.cuh"
 
@@ -39,5 +40,10 @@ struct Share {
     end = static_cast<int>(units * (blockIdx.x + 1) / gridDim.x) * unit;
   }
 };
+// The most that a block has, of as many blocks as the device has multiprocessors.
+inline std::int64_t most_rows_of_block(std::int64_t rows, int unit) {
+  const std::int64_t num_sms = gpu::device_info().num_sms;
+  return ((rows + unit - 1) / unit + num_sms - 1) / num_sms * unit;
+}
 
 }  // namespace moebench::moe_experts

@@ -15,11 +15,9 @@
 namespace moebench::test {
 namespace {
 
-std::string tiny() { return golden("gpt-oss-tiny-a").string(); }
-
 // Four rounds of blocks of a hundredth of a second: quick, and far too few for a verdict.
 std::string quick(const std::string& more) {
-  return "bench --model " + tiny() + " -p 0 -n 4 -r 4 --block 0.01 --seed 7 " + more;
+  return "bench --model " + tiny_model() + " -p 0 -n 4 -r 4 --block 0.01 --seed 7 " + more;
 }
 
 std::string comparison_errors(const Json& json) {
@@ -137,7 +135,7 @@ TEST_CASE("cli bench: an arm that another program runs, and programs that are no
 }
 
 TEST_CASE("cli bench: an arm that cannot run a test loses that test only") {
-  const ProcessResult result = run_moebench("bench --model " + tiny() +
+  const ProcessResult result = run_moebench("bench --model " + tiny_model() +
                                             " --plan reference --plan int4 -p 8,9000000 -n 0 -r 2 "
                                             "--block 0.01 -o json");
   CHECK(result.exit_code == 2);
@@ -155,7 +153,7 @@ TEST_CASE("cli bench: options of comparisons that make no sense are usage errors
 
 TEST_CASE("cli bench: blocks are short unless told otherwise, and say what disturbed them") {
   const Json json =
-      Json::parse(run_moebench("bench --model " + tiny() +
+      Json::parse(run_moebench("bench --model " + tiny_model() +
                                " --plan reference --plan int4 -p 0 -n 4 -r 2 -o compare")
                       .out);
   CHECK(json.at("block_s") == 0.02);
@@ -172,8 +170,8 @@ TEST_CASE("cli bench: a comparison that is killed leaves what it had measured") 
   const TemporaryDirectory folder;
   const auto file = folder.path() / "out" / "compare.json";
   const pid_t pid =
-      start_moebench({"bench", "--model", tiny(), "--plan", "reference", "--plan", "int4", "-p",
-                      "0", "-n", "4", "--budget", "24", "--precision", "0.01", "--threshold",
+      start_moebench({"bench", "--model", tiny_model(), "--plan", "reference", "--plan", "int4",
+                      "-p", "0", "-n", "4", "--budget", "24", "--precision", "0.01", "--threshold",
                       "0.01", "--out", (folder.path() / "out").string()},
                      folder.path() / "text");
   REQUIRE(pid > 0);
@@ -192,7 +190,7 @@ TEST_CASE("cli bench: a comparison that is killed leaves what it had measured") 
 }
 
 TEST_CASE("cli bench: --mixed tells what an arriving prompt does to the others") {
-  const std::string command = "bench --mixed --model " + tiny() + " --plan reference ";
+  const std::string command = "bench --mixed --model " + tiny_model() + " --plan reference ";
   const ProcessResult result = run_moebench(command + "-p 8,12 -n 16 -b 2 -d 4 -r 2 -o json");
   INFO(result.err);
   REQUIRE(result.exit_code == 0);

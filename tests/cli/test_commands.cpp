@@ -11,8 +11,6 @@
 namespace moebench::test {
 namespace {
 
-std::string tiny_model() { return golden("gpt-oss-tiny-a").string(); }
-
 // The output of a command that must succeed without a word on stderr.
 std::string quiet_output_of(const std::string& arguments) {
   const ProcessResult result = run_moebench(arguments);

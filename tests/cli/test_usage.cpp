@@ -7,8 +7,6 @@
 namespace moebench::test {
 namespace {
 
-std::string tiny() { return golden("gpt-oss-tiny-a").string(); }
-
 // `arguments` must fail with `exit_code` and say all of `words` in one error line on stderr, and
 // nothing on stdout.
 void check_failure(const std::string& arguments, int exit_code,
@@ -71,8 +69,8 @@ TEST_CASE("cli: unknown commands and flags are usage errors that suggest the nea
   check_failure("benhc", 3, {"'benhc'", "did you mean 'bench'?"});
   check_failure("modle info", 3, {"'modle'", "did you mean 'model'?"});
   check_failure("model infos", 3, {"'infos'", "did you mean 'info'?"});
-  check_failure("bench --modle " + tiny(), 3, {"'--modle'", "did you mean '--model'?"});
-  check_failure("bench --model " + tiny() + " --repetition 3", 3,
+  check_failure("bench --modle " + tiny_model(), 3, {"'--modle'", "did you mean '--model'?"});
+  check_failure("bench --model " + tiny_model() + " --repetition 3", 3,
                 {"'--repetition'", "did you mean '--repetitions'?"});
   check_failure("eval extract --rul abcd --input x", 3, {"'--rul'", "did you mean '--rule'?"});
   check_failure("kernels lst", 3, {"'lst'", "did you mean 'list'?"});
@@ -80,7 +78,7 @@ TEST_CASE("cli: unknown commands and flags are usage errors that suggest the nea
 }
 
 TEST_CASE("cli: a name that a flag cannot take is a usage error that suggests the nearest") {
-  const std::string model = " --model " + tiny();
+  const std::string model = " --model " + tiny_model();
   check_failure("bench" + model + " --plan itn4", 3, {"--plan", "'itn4'", "did you mean 'int4'?"});
   check_failure("bench" + model + " --plan expert=int4", 3,
                 {"'expert'", "did you mean 'experts'?"});
@@ -103,7 +101,7 @@ TEST_CASE("cli: a name that a flag cannot take is a usage error that suggests th
 }
 
 TEST_CASE("cli: numbers out of range and missing flags are usage errors") {
-  const std::string model = " --model " + tiny();
+  const std::string model = " --model " + tiny_model();
   check_failure("bench", 3, {"--model"});
   check_failure("bench" + model + " -b 0", 3, {"--batch", "0"});
   check_failure("bench" + model + " -p x", 3, {"--n-prompt", "x"});

@@ -5,6 +5,7 @@
 #include "reports/import_results.h"
 #include "reports/report.h"
 #include "tests/support/files.h"
+#include "tests/support/labels.h"
 #include "tests/support/schema.h"
 #include "tests/support/throws.h"
 
@@ -31,8 +32,6 @@ constexpr const char* kVllm = R"({"date": "20260131-120000", "backend": "vllm", 
   "input_lens": [512, 512], "output_lens": [100, 156], "mean_ttft_ms": 30.5,
   "median_ttft_ms": 28.0, "std_ttft_ms": 5.0, "p99_ttft_ms": 60.0, "median_itl_ms": 9.0,
   "p99_itl_ms": 22.0, "an_extra_key": {"x": [1]}})";
-
-std::string label_of(const Record& record) { return scenario_of_label(record.label, record.plan); }
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include "reports/import_results.h"
 #include "reports/report.h"
 #include "tests/support/files.h"
+#include "tests/support/labels.h"
 #include "tests/support/run_folder.h"
 #include "tests/support/schema.h"
 #include "tests/support/throws.h"
@@ -16,10 +17,6 @@ namespace {
 // As gpt_oss.evals writes it.
 constexpr const char* kGptOss = R"({"chars": 1042.5, "chars:std": 310.0, "score": 0.6729,
   "score:std": 0.4691})";
-
-std::string scored_label_of(const Record& record) {
-  return scenario_of_label(record.label, record.plan);
-}
 
 Record only_record(std::string_view text, std::string_view file) {
   const ImportedRun run = import_results_text(text, file);
@@ -38,7 +35,7 @@ TEST_CASE("import: lm-eval's results, as the harness itself wrote them") {
   CHECK(arc.kind == "task");
   CHECK(arc.model == "nano");
   CHECK(arc.plan == "lm-eval");
-  CHECK(scored_label_of(arc) == "nano_arc");
+  CHECK(label_of(arc) == "nano_arc");
   const Metric& accuracy = arc.metrics.at("accuracy");
   CHECK(accuracy.value == theirs.at("acc,none").get<double>());
   CHECK(accuracy.count == 40);
@@ -61,7 +58,7 @@ TEST_CASE("import: an answer filter of lm-eval is a way of its own") {
       "r.json");
   REQUIRE(run.records.size() == 2);
   std::map<std::string, const Record*> by_label;
-  for (const Record& record : run.records) by_label[scored_label_of(record)] = &record;
+  for (const Record& record : run.records) by_label[label_of(record)] = &record;
   const Metric& strict = by_label.at("gsm8k (strict-match)")->metrics.at("accuracy");
   CHECK(strict.value == 0.5);
   CHECK(strict.interval->low == 0);  // a share is not below 0
@@ -76,16 +73,16 @@ TEST_CASE("import: gpt_oss.evals says in the file's name what it asked") {
       only_record(kGptOss, "gpqa_openai__gpt-oss-20b-low_temp1.0_20260131_120000.json");
   CHECK(gpqa.model == "openai/gpt-oss-20b");
   CHECK(gpqa.plan == "gpt_oss.evals");
-  CHECK(scored_label_of(gpqa) == "gpqa_diamond low");  // as ours
+  CHECK(label_of(gpqa) == "gpqa_diamond low");  // as ours
   CHECK(gpqa.scenario.at("effort") == "low");
   CHECK(gpqa.metrics.at("accuracy").value == 0.6729);
   CHECK_FALSE(gpqa.metrics.at("accuracy").interval);
-  CHECK(scored_label_of(only_record(kGptOss, "aime25_m-high_temp1.0_20260131_120000_DEBUG.json")) ==
+  CHECK(label_of(only_record(kGptOss, "aime25_m-high_temp1.0_20260131_120000_DEBUG.json")) ==
         "aime_2025 high");
   const Record full = only_record(
       R"({"score": 1.0, "metrics": {}, "htmls": ["a", "b"], "convos": [], "metadata": null})",
       "healthbench_hard_m-medium_temp1.0_20260131_120000_allresults.json");
-  CHECK(scored_label_of(full) == "healthbench_hard medium");
+  CHECK(label_of(full) == "healthbench_hard medium");
   CHECK(full.metrics.at("accuracy").count == 2);
 }
 
@@ -93,8 +90,8 @@ TEST_CASE("import: simple-evals has its own way to put a task") {
   const Record gpqa = only_record(kGptOss, "gpqa_gpt-4o.json");
   CHECK(gpqa.plan == "simple-evals");
   CHECK(gpqa.model == "gpt-4o");
-  CHECK(scored_label_of(gpqa) == "gpqa_diamond (simple-evals)");
-  CHECK(scored_label_of(only_record(kGptOss, "drop_gpt-4o.json")) == "drop");
+  CHECK(label_of(gpqa) == "gpqa_diamond (simple-evals)");
+  CHECK(label_of(only_record(kGptOss, "drop_gpt-4o.json")) == "drop");
   const Record nameless = only_record(kGptOss, "x.json");
   CHECK(nameless.model == "a model");
 }

@@ -16,6 +16,8 @@ inline std::filesystem::path source_dir() { return MOEBENCH_SOURCE_DIR; }
 inline std::filesystem::path golden(std::string_view name) {
   return source_dir() / "tests" / "golden" / name;
 }
+// The path of the golden checkpoint that takes least.
+inline std::string tiny_model() { return golden("gpt-oss-tiny-a").string(); }
 
 inline std::string read_file(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
