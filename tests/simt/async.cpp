@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 
+#include "tests/simt/accesses.h"
 #include "tests/simt/scheduler.h"
 
 namespace moebench::simt {
@@ -124,6 +125,16 @@ void mbarrier_init(std::uint64_t* barrier, int arrivals) {
   if (arrivals < 1 || arrivals > kMaxArrivals) fail("mbarrier_init: %d arrivals", arrivals);
   const auto count = static_cast<std::uint16_t>(arrivals);
   *barrier = std::bit_cast<std::uint64_t>(MbarrierState{count, count, 0});
+  const Unseen unseen;
+  const Fiber& self = Scheduler::fiber();
+  self.block->unfenced_mbarriers.emplace_back(barrier, &self);
+}
+
+void fence_mbarrier_init() {
+  const Unseen unseen;
+  const Fiber& self = Scheduler::fiber();
+  std::erase_if(self.block->unfenced_mbarriers,
+                [&](const auto& entry) { return entry.second == &self; });
 }
 
 void mbarrier_arrive(std::uint64_t* barrier, int expected_bytes) {
@@ -202,12 +213,10 @@ RowPart part_in_matrix(const gpu::TiledMatrix& matrix, std::int64_t row, std::in
           static_cast<std::size_t>((end - column) * bytes)};
 }
 
-// To shared memory, as threads and as the asynchronous units see it.
+// To shared memory.
 void write(Block& block, std::byte* to, const void* from, std::size_t bytes) {
-  const auto address = static_cast<std::uint32_t>(to - block.memory);
   std::memcpy(to, from, bytes);
-  std::byte* seen = proxy_memory(block, address);
-  if (seen != to) std::memcpy(seen, from, bytes);
+  note_landed(block, static_cast<std::uint32_t>(to - block.memory), bytes);
 }
 
 void land_tile(const Transfer& transfer) {
@@ -240,15 +249,29 @@ void land(const Transfer& transfer) {
 
 void start(const Transfer& transfer) {
   load(transfer.barrier);  // fails if it is not ready
-  note_write(transfer.to, transfer.bytes);
+  Block& block = *transfer.block;
+  for (const auto& [barrier, thread] : block.unfenced_mbarriers) {
+    if (barrier == transfer.barrier) {
+      fail(
+          "a bulk copy counts at an mbarrier that thread %d has not fenced: fence_mbarrier_init is "
+          "missing",
+          thread_of(*thread));
+    }
+  }
+  const std::uint32_t address = shared_address(transfer.to);
+  const int writer = unfenced_writer(block, address, transfer.bytes);
+  if (writer >= 0) {
+    fail("a bulk copy goes where thread %d wrote without fence_async_proxy", writer);
+  }
+  if constexpr (kUnderTsan) note_write(transfer.to, transfer.bytes);
+  note_landed(block, address, transfer.bytes);
   release(transfer.barrier);
   if (!Scheduler::running().late()) {
     land(transfer);
     return;
   }
   poison(transfer.to, transfer.bytes);
-  poison(proxy_memory(*transfer.block, shared_address(transfer.to)), transfer.bytes);
-  Scheduler::running().add_pending(*transfer.block, [transfer] { land(transfer); });
+  Scheduler::running().add_pending(block, [transfer] { land(transfer); });
 }
 
 }  // namespace
@@ -260,6 +283,7 @@ void copy_bulk_async(void* to, const void* from, int bytes, std::uint64_t* barri
   const auto count = static_cast<std::size_t>(bytes);
   check_shared(to, count, "copy_bulk_async");
   note_read(from, count);
+  check_not_written(from, count, "copy_bulk_async");
   start({&Scheduler::block(), to, from, count, {}, 0, 0, barrier});
 }
 
@@ -276,7 +300,9 @@ void load_tile_async(void* to, const gpu::TiledMatrix& matrix, int column, int r
   check_shared(to, bytes, "load_tile_async");
   for (int r = 0; r < matrix.tile_rows; ++r) {
     const RowPart part = part_in_matrix(matrix, std::int64_t{row} + r, column);
-    if (part.from != nullptr) note_read(part.from, part.last - part.first);
+    if (part.from == nullptr) continue;
+    note_read(part.from, part.last - part.first);
+    check_not_written(part.from, part.last - part.first, "load_tile_async");
   }
   start({&Scheduler::block(), to, nullptr, bytes, matrix, column, row, barrier});
 }

@@ -19,6 +19,7 @@ void wait_copies(int left);
 
 // ---- mbarrier: arrivals and bytes ---------------------------------------------------------------
 void mbarrier_init(std::uint64_t* barrier, int arrivals);
+void fence_mbarrier_init();  // lets bulk copies count at those that this thread has initialised
 void mbarrier_arrive(std::uint64_t* barrier, int expected_bytes);
 void mbarrier_wait(std::uint64_t* barrier, unsigned parity, Where at);
 
@@ -26,7 +27,7 @@ void mbarrier_wait(std::uint64_t* barrier, unsigned parity, Where at);
 void copy_bulk_async(void* to, const void* from, int bytes, std::uint64_t* barrier, Where at);
 void load_tile_async(void* to, const gpu::TiledMatrix& matrix, int column, int row,
                      std::uint64_t* barrier, Where at);
-// Lets bulk copies and wgmma see what threads wrote to shared memory.
+// Lets bulk copies and wgmma see what this thread wrote to shared memory.
 void fence_async_proxy();
 
 // ---- wgmma: products of four warps --------------------------------------------------------------

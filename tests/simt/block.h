@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "tests/simt/async.h"
@@ -26,6 +28,8 @@ struct PendingCopies {
 };
 
 inline constexpr std::size_t kStackBytes = 256 << 10;
+// Shared memory and gaps; all that 18 bits address.
+inline constexpr std::size_t kMemoryBytes = 256 << 10;
 
 struct Fiber : Thread {
   void* stack_pointer = nullptr;
@@ -37,8 +41,9 @@ struct Fiber : Thread {
   Where waits_at;
   const std::uint64_t* waits_on = nullptr;  // if it is an mbarrier
   PendingCopies copies;
+  bool waited = false;          // for the previous kernel, or is behind a thread that has
+  std::uint32_t write_tag = 0;  // see Block::unfenced
   void* tsan_fiber = nullptr;
-  void* asan_stack = nullptr;
 };
 
 inline constexpr int kWarpgroup = 128;
@@ -125,13 +130,19 @@ struct Block {
   Barrier barriers[kNumBarriers];
   Warpgroup warpgroups[kMaxThreads / kWarpgroup];
 
-  std::byte* memory = nullptr;      // shared
-  std::byte* proxy_view = nullptr;  // the same, as bulk copies and wgmma see it
+  std::byte* memory = nullptr;  // shared
   std::size_t dynamic_bytes = 0;
   std::size_t static_bytes = 0;
-  std::size_t used_bytes = 0;    // of `memory`, gaps included
-  std::size_t viewed_bytes = 0;  // of `proxy_view`
+  std::size_t used_bytes = 0;  // of `memory`, gaps included
   std::vector<SharedArray> arrays;
+  // What threads that have waited for the previous kernel have released since.
+  std::unordered_set<const void*> waited_at;
+  // Of each word of `memory`: which thread wrote it last, and after how many of its fences (its
+  // write_tag then); 0 if an asynchronous unit did. See accesses.h.
+  std::vector<std::uint32_t> unfenced;
+  std::uint32_t epoch = 0;  // the highest of any thread so far
+  // Initialised, and not fenced since by who did.
+  std::vector<std::pair<const std::uint64_t*, const Fiber*>> unfenced_mbarriers;
 
   unsigned cluster_rank = 0, cluster_size = 1;
   Block** cluster = nullptr;           // all its blocks

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kernels/core/error.h"
+#include "tests/simt/accesses.h"
 #include "tests/simt/late_streams.h"
 #include "tests/simt/machine.h"
 
@@ -58,7 +59,11 @@ class EmulatedDevice : public Device {
     std::memset(memory, 0xff, bytes);  // NaN, until somebody writes
     return static_cast<std::byte*>(memory);
   }
-  void free(std::byte* memory) noexcept override { std::free(memory); }
+  // Only what nobody uses is freed, as by cudaFree, which waits.
+  void free(std::byte* memory) noexcept override {
+    simt::no_launch_is_under_way();
+    std::free(memory);
+  }
   std::byte* allocate_pinned(std::size_t bytes, const char* purpose) override {
     return allocate(bytes, purpose);
   }
@@ -66,11 +71,17 @@ class EmulatedDevice : public Device {
 
   void copy(void* to, const void* from, std::size_t bytes, Copy, Stream stream) override {
     if (bytes == 0) return;
-    enqueue(stream, [=] { std::memcpy(to, from, bytes); });
+    enqueue(stream, [=] {
+      simt::no_launch_is_under_way();
+      std::memcpy(to, from, bytes);
+    });
   }
   void fill_zero(void* memory, std::size_t bytes, Stream stream) override {
     if (bytes == 0) return;
-    enqueue(stream, [=] { std::memset(memory, 0, bytes); });
+    enqueue(stream, [=] {
+      simt::no_launch_is_under_way();
+      std::memset(memory, 0, bytes);
+    });
   }
 
   Stream create_stream() override {
@@ -82,6 +93,7 @@ class EmulatedDevice : public Device {
                "synchronize: the stream is being captured");
     while (run_next(stream)) {
     }
+    simt::no_launch_is_under_way();
   }
 
   void begin_capture(Stream stream) override {
@@ -212,6 +224,8 @@ void enqueue(const gpu::LaunchConfig& config, const char* name, std::function<vo
   shape.cluster = config.cluster;
   shape.shared_bytes = config.shared_bytes;
   shape.cooperative = config.cooperative;
+  shape.overlap_previous = config.overlap_previous;
+  shape.name = name;
   gpu::emulated().enqueue(config.stream, [shape, name, kernel = std::move(kernel)] {
     const Report report = run(shape, settings(), kernel);
     require_or(ErrorCode::kDevice, report.ok(), "run {}: {}", name, report.error);

@@ -10,9 +10,8 @@ namespace moebench::test {
 
 struct Fault {
   std::string name;
-  // What finds it: the machine itself or wrong results, AddressSanitizer and UBSan, or
-  // ThreadSanitizer.
-  bool by_machine = false, by_address = false, by_thread = false;
+  // What finds it: the machine itself or wrong results, or ThreadSanitizer.
+  bool by_machine = false, by_thread = false;
   // In the machine's message. Empty if wrong results alone show it.
   std::string words;
   // Runs the kernel, faulty or right, as the machine is set. True if its results are right; throws
@@ -22,6 +21,7 @@ struct Fault {
 
 std::vector<Fault> synchronous_faults();   // barriers, shuffles, bounds
 std::vector<Fault> asynchronous_faults();  // copies, mbarriers, wgmma
+std::vector<Fault> launch_faults();        // kernels that overlap, fences between proxies
 std::vector<Fault> all_faults();
 
 }  // namespace moebench::test

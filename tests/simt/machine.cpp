@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/simt/accesses.h"
 #include "tests/simt/scheduler.h"
 
 namespace moebench::simt {
@@ -142,6 +143,7 @@ Report run(const Shape& shape, const Settings& settings, const std::function<voi
   Report refused;
   refused.error = refuse(shape, settings.num_sms);
   if (!refused.ok()) return refused;
+  begin_launch(shape);
   Launch launch(shape, settings, kernel);
 #if defined(SIMT_TSAN)
   const int workers = 1;  // ThreadSanitizer would take the workers' order for the blocks'
@@ -155,7 +157,10 @@ Report run(const Shape& shape, const Settings& settings, const std::function<voi
     for (int i = 0; i < workers; ++i) threads.emplace_back([&] { launch.work(); });
     for (std::thread& thread : threads) thread.join();
   }
-  return launch.report();
+  Report report = launch.report();
+  const std::string wrong = end_launch();
+  if (report.ok()) report.error = wrong;
+  return report;
 }
 
 Settings& settings() {

@@ -29,9 +29,6 @@ struct Settings {
   Order order = Order::kFifo;
   std::uint64_t seed = 1;  // of kShuffled
   Asynchrony asynchrony = Asynchrony::kLate;
-  // Bulk copies and wgmma see what threads write to shared memory only after fence_async_proxy.
-  // Each of these then copies the block's shared memory.
-  bool separate_proxies = true;
   int workers = 1;          // operating system threads, each with blocks of its own
   int resident_blocks = 1;  // that take turns on one worker; all of them if cooperative
   int num_sms = kNumSms;    // between which cooperative blocks must fit
@@ -42,6 +39,8 @@ struct Shape {
   unsigned cluster = 1;
   std::size_t shared_bytes = 0;
   bool cooperative = false;
+  bool overlap_previous = false;  // see LaunchConfig
+  const char* name = "a kernel";  // kept for good
 };
 
 struct Report {

@@ -1,5 +1,5 @@
-// What the machine tells the sanitizers, which know nothing of its fibers and shared memory. The
-// functions do nothing in builds without the sanitizer.
+// What the machine tells the sanitizers, which know nothing of its fibers and shared memory: either
+// ThreadSanitizer, or else AddressSanitizer's runtime and accesses.h.
 //
 // ThreadSanitizer sees every CUDA thread as a thread of its own, and what orders them only where
 // the machine says so. The machine itself is compiled without it (and with SIMT_TSAN defined): it
@@ -19,8 +19,7 @@ void AnnotateIgnoreWritesEnd(const char* file, int line);
 void __tsan_read_range(void* memory, unsigned long bytes);
 void __tsan_write_range(void* memory, unsigned long bytes);
 }
-#endif
-#if defined(MOEBENCH_SANITIZE)
+#else
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -50,24 +49,27 @@ class Unseen {
 };
 // Neighbouring blocks run on different fibers, so that races between them are seen.
 inline constexpr int kFiberSets = 2;
+inline constexpr bool kUnderTsan = true;
 #else
-inline void release(void*) {}
-inline void acquire(void*) {}
-inline void note_read(const void*, std::size_t) {}
-inline void note_write(void*, std::size_t) {}
+// accesses.cpp: whoever is behind a thread that waited for the previous kernel has waited as well.
+void release(void* token);
+void acquire(void* token);
+void note_read(const void* memory, std::size_t bytes);  // accesses.cpp
+void note_write(void* memory, std::size_t bytes);
 class Unseen {
  public:
   Unseen() {}
 };
 inline constexpr int kFiberSets = 1;
+inline constexpr bool kUnderTsan = false;
 #endif
 
-#if defined(MOEBENCH_SANITIZE)
-inline void forbid(void* memory, std::size_t bytes) { __asan_poison_memory_region(memory, bytes); }
-inline void allow(void* memory, std::size_t bytes) { __asan_unpoison_memory_region(memory, bytes); }
-#else
+#if defined(SIMT_TSAN)
 inline void forbid(void*, std::size_t) {}
 inline void allow(void*, std::size_t) {}
+#else
+inline void forbid(void* memory, std::size_t bytes) { __asan_poison_memory_region(memory, bytes); }
+inline void allow(void* memory, std::size_t bytes) { __asan_unpoison_memory_region(memory, bytes); }
 #endif
 
 // NaN in every float format, and -1.

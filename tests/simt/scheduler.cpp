@@ -10,6 +10,8 @@
 #include <map>
 #include <utility>
 
+#include "tests/simt/accesses.h"
+
 // Saves the running fiber's registers on its stack, its stack pointer in *from, and takes up the
 // one that was saved as `to`. The calling convention leaves six registers to be kept.
 extern "C" void moebench_simt_switch(void** from, void* to);
@@ -48,11 +50,6 @@ constinit thread_local Thread* current = nullptr;
 namespace {
 
 constexpr std::size_t kGuardBytes = 4 << 10;
-// Functions that return take AddressSanitizer's marks off their part of the stack. fiber_main, and
-// what it ends in, do not return: they fit here. (The whole stack's marks are 32 KiB, which for
-// each thread of each block took longer than most kernels.)
-constexpr std::size_t kLastFrames = 8 << 10;
-constexpr std::size_t kMemoryBytes = 256 << 10;  // shared memory and gaps; all that 18 bits address
 constexpr std::size_t kMemoryAlignment = 1024;
 constexpr std::size_t kMaxFibers = 16 << 10;  // each takes two of the kernel's 65,530 mappings
 constexpr std::uint64_t kMaxIdleSpins = 10'000'000;  // about a second
@@ -77,11 +74,10 @@ std::byte* allocate_memory() {
 
 }  // namespace
 
-Block::Block() : memory(allocate_memory()), proxy_view(allocate_memory()) {}
+Block::Block() : memory(allocate_memory()) {}
 Block::~Block() {
   allow(memory, kMemoryBytes);
   std::free(memory);
-  std::free(proxy_view);
 }
 
 Scheduler& Scheduler::running() { return *running_scheduler; }
@@ -111,7 +107,6 @@ void Scheduler::begin_launch(const Shape& shape, const Settings& settings,
 #if defined(SIMT_TSAN)
   main_tsan_fiber_ = __tsan_get_current_fiber();
 #endif
-  main_stack_bottom_ = nullptr;
   running_scheduler = this;
 }
 
@@ -168,7 +163,7 @@ void Scheduler::prepare_block(std::size_t number, Dim3 index) {
     if (warpgroup.used) warpgroup = {};
   }
   block.dynamic_bytes = shape.shared_bytes;
-  block.static_bytes = block.viewed_bytes = 0;
+  block.static_bytes = 0;
   block.used_bytes = shape.shared_bytes;
   block.arrays.clear();
   block.cluster_rank = static_cast<unsigned>(number) % shape.cluster;
@@ -196,7 +191,6 @@ void Scheduler::prepare_block(std::size_t number, Dim3 index) {
     fiber.copies.copies.clear();
     fiber.copies.group_ends.clear();
     // As moebench_simt_switch would have left it, about to return to fiber_main.
-    allow(fiber.stack + kStackBytes - kLastFrames, kLastFrames);
     void** top = reinterpret_cast<void**>(fiber.stack + kStackBytes);
     *--top = nullptr;
     *--top = reinterpret_cast<void*>(&Scheduler::fiber_main);
@@ -205,6 +199,7 @@ void Scheduler::prepare_block(std::size_t number, Dim3 index) {
     block.fibers.push_back(&fiber);
     push_ready(&fiber);
   }
+  begin_block(block);
 }
 
 bool Scheduler::run_blocks(const std::vector<Dim3>& indexes) {
@@ -235,37 +230,19 @@ bool Scheduler::run_blocks(const std::vector<Dim3>& indexes) {
 // ---- Fibers -------------------------------------------------------------------------------------
 
 // To a fiber, or back to run_blocks (null), from where this is called.
-void Scheduler::switch_to(Fiber* to, Fiber* from, [[maybe_unused]] bool ends) {
+void Scheduler::switch_to(Fiber* to, Fiber* from) {
   ++report_.switches;
   current = to;
 #if defined(SIMT_TSAN)
   __tsan_switch_to_fiber(to != nullptr ? to->tsan_fiber : main_tsan_fiber_,
                          __tsan_switch_to_fiber_no_sync);
 #endif
-#if defined(MOEBENCH_SANITIZE)
-  void** asan_stack = from != nullptr ? &from->asan_stack : &main_asan_stack_;
-  __sanitizer_start_switch_fiber(ends ? nullptr : asan_stack,
-                                 to != nullptr ? to->stack : main_stack_bottom_,
-                                 to != nullptr ? kStackBytes : main_stack_bytes_);
-#endif
   moebench_simt_switch(from != nullptr ? &from->stack_pointer : &main_stack_pointer_,
                        to != nullptr ? to->stack_pointer : main_stack_pointer_);
-#if defined(MOEBENCH_SANITIZE)
-  __sanitizer_finish_switch_fiber(*asan_stack, nullptr, nullptr);
-#endif
 }
 
 void Scheduler::fiber_main() {
   Scheduler& scheduler = running();
-#if defined(MOEBENCH_SANITIZE)
-  const void* bottom = nullptr;
-  std::size_t bytes = 0;
-  __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
-  if (scheduler.main_stack_bottom_ == nullptr) {  // the first fiber comes from there
-    scheduler.main_stack_bottom_ = bottom;
-    scheduler.main_stack_bytes_ = bytes;
-  }
-#endif
   acquire(&scheduler.start_token_);
   FiberSet& set = *scheduler.set_;
   acquire(&set.end_tokens[(set.use + 1) % 2]);  // fibers and memory are used again
@@ -289,7 +266,7 @@ void Scheduler::fiber_main() {
     if (scheduler.shape_->cluster > 1) poison_shared(block);
   }
   exit_barriers(scheduler, block);
-  scheduler.switch_to(scheduler.choose(), &self, true);
+  scheduler.switch_to(scheduler.choose(), &self);
   std::abort();
 }
 

@@ -62,7 +62,7 @@ class Scheduler {
   static void fiber_main();
   bool make_room(std::size_t num_blocks, std::size_t num_fibers);
   void prepare_block(std::size_t number, Dim3 index);
-  void switch_to(Fiber* to, Fiber* from, bool ends = false);
+  void switch_to(Fiber* to, Fiber* from);
   void drop_fibers();
   Fiber* choose();
   void let_one_happen();
@@ -101,9 +101,6 @@ class Scheduler {
 
   void* main_stack_pointer_ = nullptr;
   void* main_tsan_fiber_ = nullptr;
-  void* main_asan_stack_ = nullptr;
-  const void* main_stack_bottom_ = nullptr;
-  std::size_t main_stack_bytes_ = 0;
   char start_token_ = 0;
 };
 
@@ -114,8 +111,6 @@ std::string missing_at(const std::uint64_t& mbarrier);  // async.cpp
 // Fails unless the bytes lie inside dynamic shared memory or one static array of this block.
 void check_shared(const void* pointer, std::size_t bytes, const char* what);
 void poison_shared(Block& block);
-// The bytes as bulk copies and wgmma see them, at a shared address.
-std::byte* proxy_memory(Block& block, std::uint32_t address);
 // "file:line". No string of the heap's: a thread that failed never returns to free it.
 struct Place {
   char text[256];

@@ -1,11 +1,12 @@
 // Shared memory: dynamic bytes first, then the static arrays, with a gap after each.
+#include "tests/simt/accesses.h"
 #include "tests/simt/scheduler.h"
 
 namespace moebench::simt {
 
 namespace {
 
-constexpr std::size_t kGap = 32;  // forbidden bytes, for AddressSanitizer
+constexpr std::size_t kGap = 32;  // forbidden bytes
 
 std::size_t offset_in(const Block& block, const void* pointer) {
   return static_cast<std::size_t>(static_cast<const std::byte*>(pointer) - block.memory);
@@ -55,7 +56,7 @@ void check_shared(const void* pointer, std::size_t bytes, const char* what) {
        pointer);
 }
 
-void check_global(const void* pointer, const char* what) {
+void check_global(const void* pointer, std::size_t bytes, const char* what) {
   const auto* at = static_cast<const std::byte*>(pointer);
   const std::byte* stack = static_cast<const Fiber*>(current)->stack;
   if (at >= stack && at < stack + kStackBytes) {
@@ -65,6 +66,7 @@ void check_global(const void* pointer, const char* what) {
   if (at >= block.memory && offset_in(block, pointer) < block.used_bytes) {
     fail("%s: %p is shared memory, not the device's", what, pointer);
   }
+  check_not_written(pointer, bytes, what);
 }
 
 void poison_shared(Block& block) {
@@ -80,25 +82,6 @@ void* cluster_pointer(const void* mine, unsigned rank) {
     fail("block %u of a cluster of %u", rank, block.cluster_size);
   }
   return block.cluster[rank]->memory + shared_address(mine);
-}
-
-std::byte* proxy_memory(Block& block, std::uint32_t address) {
-  if (!Scheduler::running().settings().separate_proxies) return block.memory + address;
-  if (block.viewed_bytes < block.used_bytes) {
-    poison(block.proxy_view + block.viewed_bytes, block.used_bytes - block.viewed_bytes);
-    block.viewed_bytes = block.used_bytes;
-  }
-  return block.proxy_view + address;
-}
-
-void fence_async_proxy() {
-  if (!Scheduler::running().settings().separate_proxies) return;
-  Block& block = Scheduler::block();
-  std::byte* view = proxy_memory(block, 0);
-  copy_unseen(view, block.memory, block.dynamic_bytes);
-  for (const SharedArray& array : block.arrays) {
-    copy_unseen(view + array.offset, block.memory + array.offset, array.bytes);
-  }
 }
 
 // The token stands for all of memory: more is ordered than a fence alone would, but nothing without

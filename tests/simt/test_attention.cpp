@@ -256,7 +256,7 @@ const Shape kManyTokens[] = {
 
 }  // namespace
 
-#if !defined(__SANITIZE_THREAD__)
+#if !defined(SIMT_TSAN)
 TEST_CASE("attention: cuda_flash_wgmma agrees with the reference at every edge") {
   ThreadPool pool(1);
   for (const Shape& shape : kEdges) {
@@ -358,7 +358,7 @@ TEST_CASE("attention: cuda_flash_splits_mma has the same bits by wgmma, by mma a
     return got;
   };
   for (const Shape& shape : kManyTokens) {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(MOEBENCH_SHORT_TESTS)
     if ((&shape - kManyTokens) % 3 != 0) continue;  // all of them take a minute there
 #endif
     INFO(shape.name);
@@ -488,7 +488,7 @@ void check_schedules(std::string_view name, const Shape& shape, Format format,
     CHECK(error_of(got, want) < 2e-5);
     if (first.empty()) first = got;
     CHECK(same_bits(got, first));
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
     break;  // it sees races in any
 #endif
   }

@@ -55,7 +55,7 @@ Run answer(Engine& engine, std::int64_t max_tokens) {
 const std::string kFused = "backend=cuda,fuse=yes";
 
 // Tokens of an answer: as many as tell two plans apart.
-constexpr std::int64_t kAnswer = kSanitized ? 5 : 12;
+constexpr std::int64_t kAnswer = kShort ? 5 : 12;
 
 EngineOptions small_options() {
   EngineOptions options;
@@ -480,7 +480,7 @@ TEST_CASE("attention's half of a layer in one launch: whole answers have the sam
       "nano", parse_plan("backend=cuda,kv=bf16,attention=cuda_decode_stream_mma+cuda_flash_mma"),
       small_options(), pool);
   // One sequence, as a graph from its second step on.
-  constexpr std::size_t kMost = kSanitized ? 12 : 40;
+  constexpr std::size_t kMost = kShort ? 12 : 40;
   const auto tokens_of = [](Engine& engine, std::size_t* launches) {
     Scheduler scheduler(*engine.model, *engine.cache);
     Request request;
@@ -532,7 +532,7 @@ TEST_CASE("attention's half of a layer in one launch: float8 is as near to the C
   const auto logits_of = [&](const Plan& plan) {
     Engine engine = load_engine("nano", plan, small_options(), pool);
     const std::vector<std::int32_t> tokens = engine.require_tokenizer().encode(
-        kSanitized ? "Is 17 odd?" : "Is 17 odd? What is 7 times 8? Add 12 and 30.");
+        kShort ? "Is 17 odd?" : "Is 17 odd? What is 7 times 8? Add 12 and 30.");
     const std::int32_t sequence = engine.cache->create();
     std::vector<float> all;
     for (std::size_t i = 0; i < tokens.size(); ++i) {

@@ -430,7 +430,7 @@ TEST_CASE("moe_experts: cuda_grouped_registers_bf16 multiplies tiles of every si
                               Format::kMxfp4, Format::kNvfp4, Format::kBf16}) {
     for (const Case& c : cases) {
       // The tiles are the same of every format.
-      if (kSanitized && format != Format::kMxfp4 && &c != &cases[0]) continue;
+      if (kShort && format != Format::kMxfp4 && &c != &cases[0]) continue;
       INFO(format_name(format) << ", " << c.tokens << " tokens");
       RandomStream random(14);
       verify::RandomMatrices gate_up(random, format, c.experts, 2 * c.intermediate, c.hidden, pool);
@@ -655,7 +655,7 @@ TEST_CASE("moe_experts: cuda_folded_fp8 is as near to float64 as bf16 inputs are
   verify::RandomMatrices gate_up(random, Format::kMxfp4, 5, 320, 736, pool);
   verify::RandomMatrices down(random, Format::kMxfp4, 5, 736, 160, pool);
   for (const std::int64_t tokens : {1, 2, 8, 21, 64}) {
-    if (kSanitized && (tokens == 8 || tokens == 64)) continue;
+    if (kShort && (tokens == 8 || tokens == 64)) continue;
     const auto want = experts_with("cuda_per_token_f32", gate_up, down, tokens, 3, pool);
     for (const simt::Settings& settings : schedules()) {
       INFO(tokens << " tokens, " << describe(settings));

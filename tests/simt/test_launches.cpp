@@ -685,7 +685,7 @@ std::vector<float> attend(const AttentionShape& s, Format format, bool has_clust
 
 }  // namespace
 
-#if !defined(__SANITIZE_THREAD__)
+#if !defined(SIMT_TSAN)
 TEST_CASE("linear: cuda_stream_bf16 normalises with the bits of cuda_block") {
   ThreadPool pool(1);
   for (const Codec* c : codecs()) {
@@ -732,7 +732,7 @@ TEST_CASE("linear: cuda_chain_bf16 has the bits of cuda_wgmma_bf16 in every sche
   }
 }
 
-#if !defined(__SANITIZE_THREAD__)
+#if !defined(SIMT_TSAN)
 TEST_CASE("linear: cuda_stream_bf16 caches with the bits of product and rotation and kv_write") {
   ThreadPool pool(1);
   // Heads of which a tile has all, or some; more tiles than blocks, and fewer.
@@ -791,7 +791,7 @@ TEST_CASE("linear: cuda_stream_bf16 says which norms it takes, and refuses other
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("not whole heads of 64"));
 }
 
-#if !defined(__SANITIZE_THREAD__)
+#if !defined(SIMT_TSAN)
 TEST_CASE("router: cuda_cluster has the bits of norm and product and choice one after the other") {
   ThreadPool pool(1);
   // Odd sizes; fewer experts than blocks; rows in one pass and in two; all the columns there can
@@ -813,7 +813,7 @@ TEST_CASE("router: cuda_cluster has the bits of norm and product and choice one 
 }
 #endif
 
-#if !defined(__SANITIZE_THREAD__)
+#if !defined(SIMT_TSAN)
 TEST_CASE("moe_experts: cuda_one_launch_fp8 has the bits of the ops one by one") {
   ThreadPool pool(1);
   // The same signals for all of them: each launch finds what the one before has left.
@@ -911,7 +911,7 @@ TEST_CASE("moe_experts: cuda_one_launch_fp8 says which routers it takes") {
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("signals"));
 }
 
-#if !defined(__SANITIZE_THREAD__)
+#if !defined(SIMT_TSAN)
 TEST_CASE("attention: cuda_one_launch_bf16 does what the ops do one by one") {
   ThreadPool pool(1);
   // The same signals for all of them: each launch finds what the one before has left.
@@ -1149,7 +1149,7 @@ void check_experts(std::span<const ExpertsShape> shapes, int many, const Check& 
   simt::Settings settings;
   settings.num_sms = many;
   const WithSettings with(settings);
-  check({2880, kSanitized ? 128 : 608, 8, 4, true});
+  check({2880, kShort ? 128 : 608, 8, 4, true});
   for (const simt::Order order : {simt::Order::kFifo, simt::Order::kLifo, simt::Order::kShuffled}) {
     settings.order = order;
     const WithSettings in_order(settings);
@@ -1157,7 +1157,7 @@ void check_experts(std::span<const ExpertsShape> shapes, int many, const Check& 
   }
 }
 
-#if !defined(__SANITIZE_THREAD__)
+#if !defined(SIMT_TSAN)
 TEST_CASE("moe_experts: cuda_one_launch_stream_int8 agrees with the reference in any company") {
   constexpr std::string_view kName = "cuda_one_launch_stream_int8";
   ThreadPool pool(1);
@@ -1258,7 +1258,7 @@ constexpr LikeGrouped kLikeGrouped[] = {
     {"cuda_one_launch_chunks_fp8", "cuda_grouped_chunks_fp8", 0},
     {"cuda_one_launch_blocks_fp8", "cuda_grouped_blocks_fp8", 1e-6}};
 
-#if !defined(__SANITIZE_THREAD__)
+#if !defined(SIMT_TSAN)
 TEST_CASE("moe_experts: cuda_one_launch_chunks_fp8 and _blocks_ agree with grouped ones") {
   ThreadPool pool(1);
   DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
@@ -1298,7 +1298,7 @@ TEST_CASE("moe_experts: cuda_one_launch_chunks_fp8 and _blocks_ in every schedul
       const WithSettings with(settings);
       check_same(run_experts(s, weights, Launches::kExperts, signals, pool, name), want);
       check_same(run_experts(s, weights, Launches::kAll, signals, pool, name), want);
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
       break;  // it sees races in any
 #endif
     }
@@ -1367,7 +1367,7 @@ TEST_CASE("router: cuda_cluster says which norms and products it takes") {
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("multiple of 32"));
 }
 
-#if !defined(__SANITIZE_THREAD__)
+#if !defined(SIMT_TSAN)
 TEST_CASE("attention: cuda_decode_mma joins splits in a cluster with the bits of two launches") {
   ThreadPool pool(1);
   const std::vector<AttentionShape> shapes = {
@@ -1397,7 +1397,7 @@ TEST_CASE("attention: cuda_decode_mma joins splits in a cluster with the bits of
 }
 #endif
 
-#if !defined(__SANITIZE_THREAD__)
+#if !defined(SIMT_TSAN)
 TEST_CASE("attention: a token has the same bits however long its batch's longest context may be") {
   ThreadPool pool(1);
   AttentionShape s{8, 1, 64, 0, true, {300, 1100}, 1152};

@@ -32,10 +32,10 @@ void check_small(bool (*wanted)(const VariantInfo&)) {
 
 }  // namespace
 
-#if !defined(__SANITIZE_THREAD__)
-// Under ASan this alone takes as long as the release build and all its tests: there the small
+#if !defined(SIMT_TSAN)
+// This alone takes as long as the release build and all its other tests: in a short run the small
 // shapes below, which have the edges, must do.
-#if !defined(__SANITIZE_ADDRESS__)
+#if !defined(MOEBENCH_SHORT_TESTS)
 TEST_CASE("every CUDA variant agrees with float64 on every shape and format") {
   ThreadPool pool(1);
   check_passed(verify_variants({"", "", "cuda"}, 1, pool));

@@ -36,8 +36,9 @@ void fence();
 void* static_shared(const void* key, std::size_t bytes, std::size_t alignment);
 void* dynamic_shared();
 std::uint32_t shared_address(const void* pointer);
-// For words that reach the device's memory alone: not a thread's own variables, nor shared memory.
-void check_global(const void* pointer, const char* what);
+// For words that load from the device's memory alone, past what keeps it coherent: not a thread's
+// own variables, nor shared memory, nor what this launch has written.
+void check_global(const void* pointer, std::size_t bytes, const char* what);
 
 unsigned cluster_rank();
 // The same place in the shared memory of another block of the cluster.

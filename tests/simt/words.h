@@ -14,6 +14,7 @@
 
 #include "kernels/core/device.h"
 #include "kernels/core/float_types.h"
+#include "tests/simt/accesses.h"
 #include "tests/simt/async.h"
 #include "tests/simt/collectives.h"
 #include "tests/simt/fragments.h"
@@ -137,7 +138,7 @@ inline float divide_fast(float a, float b) { return b > 0x1p126F ? 0.0F : a / b;
 
 inline uint4 load_streaming(const void* from) {
   if (reinterpret_cast<std::uintptr_t>(from) % 16 != 0) simt::fail("16-byte load: misaligned");
-  simt::check_global(from, "load_streaming");
+  simt::check_global(from, 16, "load_streaming");
   return *static_cast<const uint4*>(from);
 }
 inline void load_streaming_if(bool wanted, const void* from, uint4& to) {
@@ -145,7 +146,7 @@ inline void load_streaming_if(bool wanted, const void* from, uint4& to) {
 }
 template <class T>
 T load_constant(const T* from) {
-  simt::check_global(from, "load_constant");
+  simt::check_global(from, sizeof(T), "load_constant");
   return *from;
 }
 // Atomics order nothing else, as on the device: that takes a fence.
@@ -279,8 +280,8 @@ inline void multiply_int8(std::int32_t (&c)[4], const std::uint32_t (&a)[4],
   simt::multiply(simt::Element::kInt8, c, a, b, at);
 }
 
-inline void wait_for_previous_kernel() {}
-inline void let_next_kernel_start() {}
+inline void wait_for_previous_kernel() { simt::wait_for_previous_kernel(); }
+inline void let_next_kernel_start() { simt::let_next_kernel_start(); }
 
 }  // namespace moebench::gpu
 

@@ -26,7 +26,7 @@ struct alignas(8) Mbarrier {
 inline void mbarrier_init(Mbarrier* barrier, int arrivals) {
   simt::mbarrier_init(&barrier->state, arrivals);
 }
-inline void fence_mbarrier_init() {}
+inline void fence_mbarrier_init() { simt::fence_mbarrier_init(); }
 inline void mbarrier_arrive(Mbarrier* barrier) { simt::mbarrier_arrive(&barrier->state, 0); }
 inline void mbarrier_arrive_expect_bytes(Mbarrier* barrier, int bytes) {
   simt::mbarrier_arrive(&barrier->state, bytes);
