@@ -323,7 +323,7 @@ inline void check(void* pointer, const void* where) {
   const Access access{address, kBytes, kWrites, where};
   if (is_marked<kBytes>(address)) fail_outside(access);
   // GCC calls a structure of two words of 8 an access of 16: those need no more than 8. Vectors at
-  // no multiple of 16 end the program, since the processor has them loaded as a GPU would.
+  // no multiple of 16 are a trap.
   if (address % std::min<std::size_t>(kBytes, 8) != 0) {
     fail("%s %zu bytes: misaligned%s", access.verb(), kBytes, place(access).c_str());
   }

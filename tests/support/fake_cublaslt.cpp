@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 
 namespace {
 
@@ -46,7 +47,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t, cublasLtMatm
 }
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* matrix, cudaDataType,
                                           uint64_t rows, uint64_t columns, int64_t) {
-  *matrix = reinterpret_cast<cublasLtMatrixLayout_t>(new Layout{rows, columns});
+  static std::deque<Layout> layouts;  // nobody destroys them
+  *matrix = reinterpret_cast<cublasLtMatrixLayout_t>(&layouts.emplace_back(Layout{rows, columns}));
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
