@@ -5,9 +5,8 @@
 // - what lies outside an allocation or a shared array, or at no multiple of its size;
 // - what a kernel that may start before the previous one ends does before it waits, with memory
 //   that the other reads or writes (programmatic dependent launch);
-// - what wgmma and bulk copies would not see: shared memory that a thread has written since its
-// last
-//   fence_async_proxy.
+// - shared memory that wgmma and bulk copies would not see as it is: what a thread has written
+//   since its last fence_async_proxy.
 //
 // For the last two the machine says what it does on a thread's behalf: note_read and note_write of
 // sanitizers.h.
