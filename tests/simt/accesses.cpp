@@ -141,11 +141,6 @@ void begin_block(Block& block) {
   block.unfenced_mbarriers.clear();
 }
 
-void note_landed(Block& block, std::uint32_t address, std::size_t bytes) {
-  const auto first = block.unfenced.begin() + address / kWord;
-  std::fill(first, first + static_cast<std::ptrdiff_t>((bytes + kWord - 1) / kWord), 0);
-}
-
 int unfenced_writer(const Block& block, std::uint32_t address, std::size_t bytes) {
   for (std::size_t word = address / kWord; word * kWord < address + bytes; ++word) {
     const std::uint32_t tag = block.unfenced[word];

@@ -36,8 +36,6 @@ void wait_for_previous_kernel();
 void let_next_kernel_start();
 
 // ---- Shared memory between threads and the asynchronous units -----------------------------------
-// These bytes were written by an asynchronous unit, which sees its own.
-void note_landed(Block& block, std::uint32_t address, std::size_t bytes);
 // For bulk copies and non-coherent loads of device memory: no word makes them see what this launch
 // itself has written there.
 void check_not_written(const void* memory, std::size_t bytes, const char* what);

@@ -213,12 +213,6 @@ RowPart part_in_matrix(const gpu::TiledMatrix& matrix, std::int64_t row, std::in
           static_cast<std::size_t>((end - column) * bytes)};
 }
 
-// To shared memory.
-void write(Block& block, std::byte* to, const void* from, std::size_t bytes) {
-  std::memcpy(to, from, bytes);
-  note_landed(block, static_cast<std::uint32_t>(to - block.memory), bytes);
-}
-
 void land_tile(const Transfer& transfer) {
   const gpu::TiledMatrix& matrix = transfer.matrix;
   const std::size_t row_bytes = tile_row_bytes(matrix);
@@ -230,7 +224,7 @@ void land_tile(const Transfer& transfer) {
     for (std::size_t c = 0; c * kChunk < row_bytes; ++c) {
       const int turn = matrix.swizzle == 128 ? r % 8 : matrix.swizzle == 64 ? r / 2 % 4 : 0;
       const std::size_t to = c ^ static_cast<std::size_t>(turn);
-      write(*transfer.block, row + to * kChunk, bytes + c * kChunk, kChunk);
+      std::memcpy(row + to * kChunk, bytes + c * kChunk, kChunk);
     }
   }
 }
@@ -238,7 +232,7 @@ void land_tile(const Transfer& transfer) {
 void land(const Transfer& transfer) {
   const Unseen unseen;
   if (transfer.from != nullptr) {
-    write(*transfer.block, static_cast<std::byte*>(transfer.to), transfer.from, transfer.bytes);
+    std::memcpy(transfer.to, transfer.from, transfer.bytes);
   } else {
     land_tile(transfer);
   }
@@ -258,13 +252,11 @@ void start(const Transfer& transfer) {
           thread_of(*thread));
     }
   }
-  const std::uint32_t address = shared_address(transfer.to);
-  const int writer = unfenced_writer(block, address, transfer.bytes);
+  const int writer = unfenced_writer(block, shared_address(transfer.to), transfer.bytes);
   if (writer >= 0) {
     fail("a bulk copy goes where thread %d wrote without fence_async_proxy", writer);
   }
   if constexpr (kUnderTsan) note_write(transfer.to, transfer.bytes);
-  note_landed(block, address, transfer.bytes);
   release(transfer.barrier);
   if (!Scheduler::running().late()) {
     land(transfer);

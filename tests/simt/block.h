@@ -138,7 +138,8 @@ struct Block {
   // What threads that have waited for the previous kernel have released since.
   std::unordered_set<const void*> waited_at;
   // Of each word of `memory`: which thread wrote it last, and after how many of its fences (its
-  // write_tag then); 0 if an asynchronous unit did. See accesses.h.
+  // write_tag then); 0 if none did. Copies go only where that thread has fenced since. See
+  // accesses.h.
   std::vector<std::uint32_t> unfenced;
   std::uint32_t epoch = 0;  // the highest of any thread so far
   // Initialised, and not fenced since by who did.

@@ -59,7 +59,7 @@ bool write_what_the_previous_reads(bool faulty) {
   gpu::launch(clear, config(true), "the second", arrays.a.data(), faulty);
   return all_are(arrays.a, 0) && all_are(arrays.b, 6);
 }
-// b = a + 1; a = 0, after letting the third start; c = b + 1.
+// b = a + 1; d = a + 1, after letting the third start; c = b + 1.
 bool read_what_the_one_before_writes(bool faulty) {
   ThreeArrays arrays;
   DeviceArray<int> d(kCount);
