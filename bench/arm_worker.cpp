@@ -18,6 +18,7 @@
 #include "bench/workloads.h"
 #include "kernels/core/clock.h"
 #include "kernels/core/error.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench {
 namespace {

@@ -18,6 +18,8 @@
 #include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "kernels/core/random.h"
+#include "kernels/core/thread_pool.h"
+#include "kernels/formats/encode_matrix.h"
 #include "kernels/linear/linear.h"
 #include "kernels/moe_experts/moe_experts.h"
 #include "kernels/verify/operands.h"

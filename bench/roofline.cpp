@@ -13,6 +13,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/hash.h"
 #include "kernels/core/machine_limits.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench {
 namespace {

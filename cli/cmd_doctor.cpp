@@ -16,6 +16,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/nvml.h"
 #include "kernels/core/shared_library.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/verify/verify.h"
 
 namespace moebench::cli {

@@ -16,6 +16,7 @@
 #include "evals/fidelity_statistics.h"
 #include "evals/run_task.h"
 #include "kernels/core/error.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench::cli {
 namespace {

@@ -11,6 +11,7 @@
 #include "engine/harmony.h"
 #include "engine/scheduler.h"
 #include "kernels/core/error.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench::cli {
 namespace {

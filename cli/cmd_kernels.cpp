@@ -11,6 +11,7 @@
 #include "cli/table.h"
 #include "kernels/core/append_file.h"
 #include "kernels/core/suggest.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/verify/verify.h"
 
 namespace moebench::cli {

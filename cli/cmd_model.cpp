@@ -15,6 +15,7 @@
 #include "engine/synthetic_checkpoint.h"
 #include "kernels/core/append_file.h"
 #include "kernels/core/error.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench::cli {
 namespace {

@@ -12,6 +12,7 @@
 #include "engine/frontier.h"
 #include "kernels/core/described_device.h"
 #include "kernels/core/error.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench::cli {
 namespace {

@@ -12,6 +12,7 @@
 #include "engine/mapped_file.h"
 #include "engine/routing_trace.h"
 #include "kernels/core/append_file.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench::cli {
 namespace {

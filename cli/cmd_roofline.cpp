@@ -11,6 +11,7 @@
 #include "cli/table.h"
 #include "kernels/core/device.h"
 #include "kernels/core/error.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/formats/format.h"
 
 namespace moebench::cli {

@@ -2,6 +2,7 @@
 #include "engine/device_encoder.h"
 
 #include "kernels/core/error.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench {
 namespace {

@@ -7,6 +7,7 @@
 #include "engine/uploader.h"
 #include "kernels/core/buffer.h"
 #include "kernels/encode/encode.h"
+#include "kernels/formats/encode_matrix.h"
 
 namespace moebench {
 

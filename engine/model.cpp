@@ -14,6 +14,7 @@
 #include "engine/uploader.h"
 #include "kernels/core/clock.h"
 #include "kernels/core/error.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/core/trace.h"
 
 namespace moebench {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/core/thread_pool.h"
+
 namespace moebench {
 namespace {
 

@@ -14,6 +14,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/float_types.h"
 #include "kernels/core/hash.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench {
 namespace {

@@ -14,6 +14,7 @@
 #include "engine/op_table.h"
 #include "engine/plan.h"
 #include "kernels/core/buffer.h"
+#include "kernels/formats/encode_matrix.h"
 #include "kernels/formats/format.h"
 
 namespace moebench {

@@ -5,6 +5,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/core/dot.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench::attention {
 namespace {

@@ -14,6 +14,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/core/float_types.h"
 #include "kernels/core/simd_math.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/rows/decode.h"
 
 namespace moebench::attention {

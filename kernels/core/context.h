@@ -2,16 +2,18 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "kernels/core/error.h"
 #include "kernels/core/stream.h"
-#include "kernels/core/thread_pool.h"
 
 namespace moebench {
 
-// Of Context::signals: first those of experts, then those of attention, whose kernels take turns and
-// leave words for the next of their kind.
+class ThreadPool;
+
+// Of Context::signals: first those of experts, then those of attention, whose kernels take turns
+// and leave words for the next of their kind.
 inline constexpr std::size_t kExpertsSignalBytes = 112 << 10;
 inline constexpr std::size_t kAttentionSignalBytes = 600 << 10;
 inline constexpr std::size_t kSignalBytes = kExpertsSignalBytes + kAttentionSignalBytes;

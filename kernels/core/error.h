@@ -14,7 +14,7 @@
 #else
 #define MOEBENCH_CONSTEVAL consteval
 #endif
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <stdexcept>
 #include <string>

@@ -10,6 +10,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/limit_loops.h"
 #include "kernels/core/simd_portable.h"
+#include "kernels/core/thread_pool.h"
 
 namespace moebench {
 namespace {

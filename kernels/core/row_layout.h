@@ -1,6 +1,7 @@
 // In which order the encoded bytes of a matrix lie.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace moebench {
@@ -13,5 +14,6 @@ namespace moebench {
 //                  up with zeros to a multiple of 8.
 enum class RowLayout : std::uint8_t { kRowMajor, kInterleaved };
 inline constexpr std::int64_t kRowGroup = 8;  // rows side by side
+inline constexpr std::size_t kRowUnit = 4;    // bytes of one row before the next row's
 
 }  // namespace moebench

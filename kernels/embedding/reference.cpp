@@ -1,4 +1,5 @@
 // reference: each row decoded as stored.
+#include "kernels/core/thread_pool.h"
 #include "kernels/embedding/embedding.h"
 
 namespace moebench::embedding {

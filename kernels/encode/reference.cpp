@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/core/thread_pool.h"
 #include "kernels/encode/encode.h"
 
 namespace moebench::encode {

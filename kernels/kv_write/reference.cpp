@@ -1,4 +1,5 @@
 // reference: one row after the other through the codec.
+#include "kernels/core/thread_pool.h"
 #include "kernels/kv_write/kv_write.h"
 
 namespace moebench::kv_write {

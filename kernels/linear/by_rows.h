@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernels/core/thread_pool.h"
 #include "kernels/linear/linear.h"
 #include "kernels/rows/products.h"
 #include "kernels/rows/variant.h"

@@ -1,5 +1,6 @@
 // reference: each weight row decoded to float32, then one dot product per token.
 #include "kernels/core/dot.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/linear/linear.h"
 
 namespace moebench::linear {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/core/thread_pool.h"
 #include "kernels/log_softmax/log_softmax.h"
 
 namespace moebench::log_softmax {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "kernels/core/thread_pool.h"
 #include "kernels/moe_experts/moe_experts.h"
 #include "kernels/moe_experts/routing.h"
 #include "kernels/moe_experts/swiglu.h"

@@ -22,6 +22,8 @@
 //
 // More tokens, other formats and other shapes run as cuda_folded_fp8, and from kSortedFrom tokens
 // on as cuda_grouped_fp8.
+#include <algorithm>
+
 #include "kernels/moe_experts/combine.cuh"
 #include "kernels/moe_experts/digit_products.cuh"
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/core/dot.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/moe_experts/moe_experts.h"
 #include "kernels/moe_experts/routing.h"
 

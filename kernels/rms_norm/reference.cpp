@@ -1,6 +1,7 @@
 // reference: the mean square in float64, the rest in float32.
 #include <cmath>
 
+#include "kernels/core/thread_pool.h"
 #include "kernels/rms_norm/rms_norm.h"
 
 namespace moebench::rms_norm {

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "kernels/core/thread_pool.h"
 #include "kernels/rms_norm/rms_norm.h"
 
 namespace moebench::rms_norm {

@@ -1,4 +1,5 @@
 // reference: the two lines of the contract.
+#include "kernels/core/thread_pool.h"
 #include "kernels/rope/rope.h"
 
 namespace moebench::rope {

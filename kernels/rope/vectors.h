@@ -1,6 +1,7 @@
 // Rotary embedding, eight pairs at a time.
 #pragma once
 
+#include "kernels/core/thread_pool.h"
 #include "kernels/rope/rope.h"
 
 namespace moebench::rope {

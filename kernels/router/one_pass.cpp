@@ -1,6 +1,7 @@
 // one_pass: the top_k so far are kept sorted while the logits are read once.
 #include <cmath>
 
+#include "kernels/core/thread_pool.h"
 #include "kernels/router/router.h"
 
 namespace moebench::router {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/core/thread_pool.h"
 #include "kernels/router/router.h"
 
 namespace moebench::router {

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/core/thread_pool.h"
 #include "kernels/sample/choose_token.h"
 #include "kernels/sample/sample.h"
 

@@ -14,6 +14,7 @@
 
 #include "kernels/core/random.h"
 #include "kernels/core/variant.h"
+#include "kernels/formats/encode_matrix.h"
 #include "kernels/formats/format.h"
 #include "kernels/verify/operands.h"
 #include "kernels/verify/verify.h"

@@ -10,6 +10,7 @@
 #include "kernels/core/buffer.h"
 #include "kernels/core/context.h"
 #include "kernels/core/device.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/formats/format.h"
 
 namespace moebench::verify {

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "kernels/encode/encode.h"
+#include "kernels/formats/encode_matrix.h"
 #include "kernels/verify/compare.h"
 
 namespace moebench::verify {

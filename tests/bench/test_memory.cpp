@@ -5,6 +5,7 @@
 
 #include "bench/memory.h"
 #include "kernels/core/buffer.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/process.h"
 

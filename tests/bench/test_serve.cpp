@@ -8,6 +8,7 @@
 #include "bench/mixed.h"
 #include "bench/sample_watch.h"
 #include "bench/serve.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/bench/event_builder.h"
 #include "tests/support/files.h"
 #include "tests/support/throws.h"

@@ -4,6 +4,7 @@
 
 #include "bench/trace_file.h"
 #include "bench/workloads.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/files.h"
 #include "tests/support/throws.h"
 

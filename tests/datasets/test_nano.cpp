@@ -7,6 +7,7 @@
 #include "engine/scheduler.h"
 #include "engine/scoring.h"
 #include "evals/task.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/files.h"
 #include "tests/support/near.h"
 

@@ -5,6 +5,7 @@
 
 #include "engine/engine.h"
 #include "engine/scoring.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/near.h"
 #include "tests/support/throws.h"

@@ -9,6 +9,7 @@
 
 #include "engine/engine.h"
 #include "kernels/core/random.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/checkpoint_builder.h"
 
 namespace moebench::test {

@@ -5,6 +5,7 @@
 
 #include "engine/gguf_writer.h"
 #include "engine/weights.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/throws.h"
 

@@ -12,6 +12,7 @@
 #include "engine/scheduler.h"
 #include "engine/scoring.h"
 #include "kernels/core/cpu_features.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/files.h"
 #include "tests/support/near.h"
 

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "engine/routing_trace.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/files.h"
 #include "tests/support/throws.h"
 

@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/scheduler.h"
 #include "kernels/core/random.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/throws.h"
 

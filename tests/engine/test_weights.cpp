@@ -6,6 +6,7 @@
 
 #include "engine/engine.h"
 #include "engine/scoring.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/files.h"
 #include "tests/support/throws.h"
 

@@ -7,6 +7,7 @@
 
 #include "engine/scoring.h"
 #include "evals/fidelity.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/files.h"
 #include "tests/support/near.h"
 #include "tests/support/throws.h"

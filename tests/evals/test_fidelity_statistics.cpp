@@ -7,6 +7,7 @@
 #include "evals/attribution.h"
 #include "evals/fidelity_statistics.h"
 #include "evals/run_task.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/files.h"
 #include "tests/support/throws.h"
 

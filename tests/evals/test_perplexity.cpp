@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "evals/perplexity.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/files.h"
 #include "tests/support/throws.h"
 

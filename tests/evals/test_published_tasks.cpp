@@ -11,6 +11,7 @@
 #include "evals/repeat_scores.h"
 #include "evals/run_choices.h"
 #include "evals/task_file.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/files.h"
 #include "tests/support/scripted_model.h"
 #include "tests/support/throws.h"

@@ -4,6 +4,7 @@
 
 #include "evals/run_task.h"
 #include "kernels/core/append_file.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/scripted_model.h"
 #include "tests/support/throws.h"
 

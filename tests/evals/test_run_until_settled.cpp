@@ -4,6 +4,7 @@
 #include <set>
 
 #include "evals/run_until_settled.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/scripted_model.h"
 #include "tests/support/throws.h"
 

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "kernels/core/float_types.h"
+#include "kernels/core/thread_pool.h"
+#include "kernels/formats/encode_matrix.h"
 #include "kernels/formats/format.h"
 #include "tests/support/encoded.h"
 #include "tests/support/files.h"

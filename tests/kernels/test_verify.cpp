@@ -4,6 +4,7 @@
 #include <string>
 
 #include "kernels/core/cpu_features.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/linear/linear.h"
 #include "kernels/verify/compare.h"
 #include "kernels/verify/verify.h"

@@ -8,6 +8,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/core/described_device.h"
 #include "kernels/core/float_types.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/verify/compare.h"
 #include "tests/simt/support.h"
 #include "tests/support/throws.h"

@@ -7,6 +7,7 @@
 #include "engine/op_choice.h"
 #include "engine/step_cost.h"
 #include "kernels/core/described_device.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/files.h"
 #include "tests/support/throws.h"
 

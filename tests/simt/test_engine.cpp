@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "engine/scheduler.h"
 #include "engine/scoring.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/simt/machine.h"
 #include "tests/simt/support.h"
 #include "tests/support/files.h"
@@ -117,12 +118,14 @@ TEST_CASE("nano: a prompt through cuda_flash_wgmma has the logits of the CPU eng
   const auto kv = GENERATE(as<std::string>(), "bf16", "fp8_e4m3");
   const auto want = logits(parse_plan("ops=reference,kv=" + kv));
   CAPTURE(kv);
-  const auto got = logits(plan_from_json(
-      {{"name", "many"},
-       {"backend", "cuda"},
-       {"kv", kv},
-       {"ops", {{"default", "accurate"}, {"attention", "cuda_decode_mma+cuda_flash_wgmma"}}}},
-      "a test"));
+  const auto got = logits(plan_from_json({{"name", "many"},
+                                          {"backend", "cuda"},
+                                          {"kv", kv},
+                                          {"ops",
+                                           {{"default", "accurate"},
+                                            {"attention", "cuda_decode_mma+cuda_flash_wgmma"},
+                                            {"moe_experts", "cuda_grouped_fp8"}}}},
+                                         "a test"));
   REQUIRE(got.size() == want.size());
   double divergence = 0;
   for (std::size_t t = 0; t < want.size(); ++t) {
@@ -174,8 +177,8 @@ TEST_CASE("graphs change nothing") {
   Engine with = load_engine("nano", parse_plan("cuda"), small_options(), pool);
   Engine without = load_engine("nano", parse_plan("cuda"), small_options(), pool);
   without.model->set_graphs(false);
-  const Run a = answer(with, 8);
-  const Run b = answer(without, 8);
+  const Run a = answer(with, kAnswer);
+  const Run b = answer(without, kAnswer);
   CHECK(with.model->num_graphs() > 0);
   CHECK(without.model->num_graphs() == 0);
   CHECK(a.tokens == b.tokens);

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "kernels/core/float_types.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/kv_write/kv_write.h"
 #include "kernels/linear/linear.h"
 #include "kernels/moe_experts/moe_experts.h"

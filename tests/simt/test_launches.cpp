@@ -8,6 +8,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/core/described_device.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/kv_write/kv_write.h"
 #include "kernels/linear/linear.h"
 #include "kernels/moe_experts/moe_experts.h"

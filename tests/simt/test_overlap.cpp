@@ -11,6 +11,7 @@
 #include "engine/scheduler.h"
 #include "engine/step_inputs.h"
 #include "kernels/core/random.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/simt/late_streams.h"
 #include "tests/simt/support.h"
 
@@ -47,8 +48,9 @@ Request request_of(std::uint64_t id, std::int64_t prompt, std::int64_t max_token
 // The last two begin with what is shared. Every other one is drawn.
 std::vector<Request> mixed_requests(std::span<const std::int32_t> shared) {
   std::vector<Request> requests;
-  const std::vector<std::pair<std::int64_t, std::int64_t>> sizes = {{3, 9},  {40, 4}, {9, 12},
-                                                                    {33, 1}, {2, 7},  {5, 8}};
+  using Sizes = std::vector<std::pair<std::int64_t, std::int64_t>>;
+  const Sizes sizes = kShort ? Sizes{{3, 6}, {40, 3}, {9, 8}, {33, 1}, {2, 5}, {5, 6}}
+                             : Sizes{{3, 9}, {40, 4}, {9, 12}, {33, 1}, {2, 7}, {5, 8}};
   for (const auto& [prompt, max_tokens] : sizes) {
     Request request = request_of(requests.size(), prompt, max_tokens);
     if (request.id >= 4)

@@ -4,6 +4,7 @@
 #include <set>
 #include <string>
 
+#include "kernels/core/thread_pool.h"
 #include "kernels/verify/verify.h"
 #include "tests/simt/support.h"
 

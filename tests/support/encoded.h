@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "kernels/core/random.h"
+#include "kernels/core/thread_pool.h"
+#include "kernels/formats/encode_matrix.h"
 #include "kernels/formats/format.h"
 
 namespace moebench::test {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/core/cpu_features.h"
+#include "kernels/core/thread_pool.h"
 #include "kernels/core/variant.h"
 
 namespace moebench::test {

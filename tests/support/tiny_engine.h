@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/engine.h"
+#include "kernels/core/thread_pool.h"
 #include "tests/support/files.h"
 
 namespace moebench::test {
