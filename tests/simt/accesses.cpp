@@ -221,7 +221,7 @@ T* reserve(std::size_t count) {
   return pages[number];
 }
 
-Cell& cell_of(std::uintptr_t address) {
+[[gnu::always_inline]] inline Cell& cell_of(std::uintptr_t address) {
   const std::uintptr_t number = address >> kPageBits;
   Cell* page = pages != nullptr ? pages[number].load(std::memory_order_relaxed) : nullptr;
   if (page == nullptr) page = new_page(number);
@@ -245,7 +245,7 @@ Place place(const Access& access) {
   return place_of(static_cast<const char*>(access.where) - 1);
 }
 
-[[noreturn, gnu::noinline]] void fail_outside(const Access& access) {
+[[noreturn, gnu::noinline]] void fail_outside(Access access) {
   const Block& block = Scheduler::block();
   const auto* at = static_cast<const std::byte*>(access.pointer());
   if (at >= block.memory && at < block.memory + kMemoryBytes) {
@@ -260,8 +260,8 @@ Place place(const Access& access) {
        access.bytes, at - static_cast<const std::byte*>(region), size, place(access).c_str());
 }
 
-[[noreturn, gnu::noinline]] void fail_too_early(const Access& access, std::uint32_t launch,
-                                                const char* did) {
+[[noreturn, gnu::noinline, gnu::cold]] void fail_too_early(Access access, std::uint32_t launch,
+                                                           const char* did) {
   fail("%s before wait_for_previous_kernel what %s %s, which may not have ended%s", access.verb(),
        order.names[launch - 1], did, place(access).c_str());
 }
@@ -269,7 +269,8 @@ Place place(const Access& access) {
 bool under_way(std::uint32_t launch) { return launch >= order.first && launch < order.number; }
 
 // One cell's part of an access.
-inline void note_global(Cell& cell, const Fiber& self, const Access& access, std::uint32_t words) {
+[[gnu::always_inline]] inline void note_global(Cell& cell, const Fiber& self, const Access& access,
+                                               std::uint32_t words) {
   const std::uint32_t number = order.number;
   if (order.first < number && !self.waited) {
     const std::uint32_t writer = cell.writer / 16;
@@ -283,6 +284,10 @@ inline void note_global(Cell& cell, const Fiber& self, const Access& access, std
   }
 }
 
+bool is_on_stack(const Fiber& self, std::uintptr_t address) {
+  return address - reinterpret_cast<std::uintptr_t>(self.stack) < kStackBytes;
+}
+
 bool is_shared_by_cluster(const Block& block, std::uintptr_t address) {
   for (unsigned b = 0; b < block.cluster_size; ++b) {
     const auto memory = reinterpret_cast<std::uintptr_t>(block.cluster[b]->memory);
@@ -291,13 +296,14 @@ bool is_shared_by_cluster(const Block& block, std::uintptr_t address) {
   return false;
 }
 
-// Of a thread of a kernel, within the bounds of something.
+// Of a thread of a kernel, within the bounds of something that is not on its stack. kMostCells:
+// that an access touches, 0 if that is not known.
+template <std::size_t kMostCells>
 [[gnu::always_inline]] inline void note(const Access& access) {
   const Fiber& self = *static_cast<const Fiber*>(current);
-  const std::uintptr_t address = access.address;
-  if (address - reinterpret_cast<std::uintptr_t>(self.stack) < kStackBytes) return;
   Block& block = *self.block;
-  const std::uintptr_t shared = address - reinterpret_cast<std::uintptr_t>(block.memory);
+  const std::uintptr_t address = access.address;
+  const std::uintptr_t shared = address - self.shared;
   if (shared < kMemoryBytes) {
     if (!access.writes) return;
     const std::size_t end = (shared + access.bytes + kWord - 1) / kWord;
@@ -305,31 +311,47 @@ bool is_shared_by_cluster(const Block& block, std::uintptr_t address) {
     return;
   }
   if (block.cluster_size > 1 && is_shared_by_cluster(block, address)) return;
-  for (std::uintptr_t at = address / kCellBytes * kCellBytes; at < address + access.bytes;
-       at += kCellBytes) {
-    note_global(cell_of(at), self, access, words_of(at, address, access.bytes));
+  const std::uintptr_t first = address / kCellBytes * kCellBytes;
+  if constexpr (kMostCells == 1) {
+    note_global(cell_of(first), self, access, words_of(first, address, access.bytes));
+  } else {
+    for (std::uintptr_t at = first; at < address + access.bytes; at += kCellBytes) {
+      note_global(cell_of(at), self, access, words_of(at, address, access.bytes));
+    }
   }
 }
 
-template <std::size_t kBytes, bool kWrites>
-inline void check(void* pointer, const void* where) {
-  const auto address = reinterpret_cast<std::uintptr_t>(pointer);
-  if (current == nullptr) return;  // the host's part of a kernel's file
-  const Access access{address, kBytes, kWrites, where};
-  if (is_marked<kBytes>(address)) fail_outside(access);
-  // GCC calls a structure of two words of 8 an access of 16: those need no more than 8. Vectors at
-  // no multiple of 16 are a trap.
-  if (address % std::min<std::size_t>(kBytes, 8) != 0) {
-    fail("%s %zu bytes: misaligned%s", access.verb(), kBytes, place(access).c_str());
+// GCC calls a structure of two words of 8 an access of 16: those need no more than 8. Vectors at
+// no multiple of 16 are a trap.
+constexpr std::size_t alignment_of(std::size_t bytes) { return std::min<std::size_t>(bytes, 8); }
+
+[[noreturn, gnu::noinline, gnu::cold]] void fail_access(Access access) {
+  if (access.address % alignment_of(access.bytes) != 0) {
+    fail("%s %zu bytes: misaligned%s", access.verb(), access.bytes, place(access).c_str());
   }
-  note(access);
+  fail_outside(access);
+}
+
+// Half of what the machine does are calls of this: what is seldom is elsewhere.
+template <std::size_t kBytes, bool kWrites>
+[[gnu::always_inline]] inline void check(void* pointer, const void* where) {
+  const auto* self = static_cast<const Fiber*>(current);
+  if (self == nullptr) return;  // the host's part of a kernel's file
+  const auto address = reinterpret_cast<std::uintptr_t>(pointer);
+  const Access access{address, kBytes, kWrites, where};
+  if (address % alignment_of(kBytes) != 0) [[unlikely]]
+    fail_access(access);
+  if (is_on_stack(*self, address)) return;
+  if (is_marked<kBytes>(address)) [[unlikely]]
+    fail_access(access);
+  note<kBytes <= 8 ? 1 : 0>(access);
 }
 
 void check_range(void* pointer, std::size_t bytes, bool writes, const void* where) {
   if (current == nullptr || bytes == 0) return;
   const Access access{reinterpret_cast<std::uintptr_t>(pointer), bytes, writes, where};
   if (__asan_region_is_poisoned(pointer, bytes) != nullptr) fail_outside(access);
-  note(access);
+  if (!is_on_stack(*static_cast<const Fiber*>(current), access.address)) note<0>(access);
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ struct Fiber : Thread {
   void* stack_pointer = nullptr;
   std::byte* stack = nullptr;
   Block* block = nullptr;
+  std::uintptr_t shared = 0;  // the address of its block's memory
   bool finished = false;
   Fiber* next = nullptr;            // in the list where it waits
   const char* waits_for = nullptr;  // for the report of a deadlock

@@ -186,12 +186,15 @@ void Scheduler::prepare_block(std::size_t number, Dim3 index) {
     fiber.lane = t % 32;
     fiber.warp = t / 32;
     fiber.block = &block;
+    fiber.shared = reinterpret_cast<std::uintptr_t>(block.memory);
     fiber.finished = false;
     fiber.waits_for = nullptr;
     fiber.copies.copies.clear();
     fiber.copies.group_ends.clear();
+    // Each begins at other lines of a cache's sets, which stacks of one alignment share.
+    const std::size_t skipped = t % 32 * 128;
     // As moebench_simt_switch would have left it, about to return to fiber_main.
-    void** top = reinterpret_cast<void**>(fiber.stack + kStackBytes);
+    void** top = reinterpret_cast<void**>(fiber.stack + kStackBytes - skipped);
     *--top = nullptr;
     *--top = reinterpret_cast<void*>(&Scheduler::fiber_main);
     for (int i = 0; i < kSavedRegisters; ++i) *--top = nullptr;
