@@ -18,6 +18,9 @@ void sync_warp(unsigned mask, Where at);
 // Every lane of the mask comes with its operand, and the last to come runs `combine` for all.
 // Nothing orders the lanes' memory: as in CUDA, that takes sync_warp.
 using Combine = void (*)(void* const* operands, unsigned mask);
+// What combines is the machine's, though it is compiled with a kernel: one lane reaches into the
+// stacks of all, which are no memory of the device's.
+#define MOEBENCH_OF_MACHINE __attribute__((no_sanitize("thread")))
 void collective(unsigned mask, Combine combine, void* operand, Where at);
 
 template <class T>
@@ -28,7 +31,7 @@ T shuffle_from(unsigned mask, T value, int source, Where at) {
   } mine{value, value, source};
   collective(
       mask,
-      [](void* const* operands, unsigned lanes) {
+      [](void* const* operands, unsigned lanes) MOEBENCH_OF_MACHINE {
         for (int lane = 0; lane < 32; ++lane) {
           if ((lanes >> lane & 1) == 0) continue;
           auto* to = static_cast<Operand*>(operands[lane]);
@@ -48,7 +51,7 @@ template <class T, class Merge>
 T reduce(unsigned mask, T value, Merge, Where at) {
   collective(
       mask,
-      [](void* const* operands, unsigned lanes) {
+      [](void* const* operands, unsigned lanes) MOEBENCH_OF_MACHINE {
         const int first = __builtin_ctz(lanes);
         T result = *static_cast<T*>(operands[first]);
         for (int lane = first + 1; lane < 32; ++lane) {

@@ -149,6 +149,31 @@ TEST_CASE("simt: shuffles, votes and reductions") {
   }
 }
 
+// Before it waits for the previous kernel; the lanes' operands are on their stacks, which kernels
+// use again.
+__global__ void combine_early(int* out, int source) {
+  const int lane = static_cast<int>(threadIdx.x);
+  const auto largest = static_cast<int>(gpu::warp_max(static_cast<float>(lane)));
+  const int theirs = gpu::shuffle(0xffffffffU, lane, (lane + source) % 32);
+  gpu::wait_for_previous_kernel();
+  out[lane] = 100 * largest + theirs;
+}
+
+TEST_CASE("simt: lanes that combine before they wait touch nothing of the previous kernel's") {
+  for (const simt::Settings& settings : schedules()) {
+    INFO(describe(settings));
+    const WithSettings with(settings);
+    DeviceArray<int> out(32);
+    for (const int source : {0, 1, 7}) {
+      gpu::launch(combine_early, {.grid = {1}, .block = 32, .overlap_previous = source > 0}, "test",
+                  out.data(), source);
+      for (int lane = 0; lane < 32; ++lane) {
+        CHECK(out[static_cast<std::size_t>(lane)] == 3100 + (lane + source) % 32);
+      }
+    }
+  }
+}
+
 __global__ void sums(float* out) {
   const auto t = static_cast<float>(threadIdx.x);
   out[threadIdx.x] = gpu::block_sum<96>(t) + 1000 * gpu::block_sum<96>(1.0F);
