@@ -104,10 +104,13 @@ inline std::vector<simt::Settings> all_schedules() {
   return all;
 }
 
-// All of them; in a short run half, with each order once, and under ThreadSanitizer the other half.
+// All of them; in a short run half, with each order once. ThreadSanitizer sees a race in whatever
+// order it runs: there half of them, in a short run the one that is like a GPU's most.
 inline std::vector<simt::Settings> schedules() {
   const std::vector<simt::Settings> all = all_schedules();
-#if defined(MOEBENCH_SHORT_TESTS) && !defined(SIMT_TSAN)
+#if defined(MOEBENCH_SHORT_TESTS) && defined(SIMT_TSAN)
+  return {all[4]};
+#elif defined(MOEBENCH_SHORT_TESTS)
   return {all[1], all[2], all[5]};
 #elif defined(SIMT_TSAN)
   return {all[0], all[3], all[4]};
