@@ -141,6 +141,7 @@ TEST_CASE("weights that are re-encoded on the device have the bits of the host's
   const auto directory = resolve_model("nano");
   const auto format = GENERATE(as<std::string>(), "int4", "nvfp4", "fp8_e4m3", "mxfp8", "bf16");
   CAPTURE(format);
+  if (kShort && (format == "fp8_e4m3" || format == "bf16")) return;  // of one scale a row, of none
   const std::string formats = fmt::format("experts={0},attention={0}", format);
   const auto host = Weights::load(directory, parse_plan(formats + ",ops=reference"), pool);
   const auto device =
