@@ -109,7 +109,10 @@ void let_next_kernel_start() {
 void release(void* token) {
   if (current == nullptr || order.first == order.number) return;
   const Fiber& self = Scheduler::fiber();
-  if (self.waited) self.block->waited_at.insert(token);
+  Block& block = *self.block;
+  if (!self.waited || block.last_waited_at == token) return;  // most come where another just has
+  block.waited_at.insert(token);
+  block.last_waited_at = token;
 }
 void acquire(void* token) {
   if (current == nullptr || order.first == order.number) return;
@@ -129,6 +132,7 @@ static_assert(kMaxThreads <= 1 << kThreadBits);
 
 void begin_block(Block& block) {
   block.waited_at.clear();
+  block.last_waited_at = nullptr;
   if (block.unfenced.empty() || block.epoch >= kMostEpochs) {
     block.unfenced.assign(kMemoryBytes / kWord, 0);
     block.epoch = 0;

@@ -138,6 +138,7 @@ struct Block {
   std::vector<SharedArray> arrays;
   // What threads that have waited for the previous kernel have released since.
   std::unordered_set<const void*> waited_at;
+  const void* last_waited_at = nullptr;  // what was put into it last
   // Of each word of `memory`: which thread wrote it last, and after how many of its fences (its
   // write_tag then); 0 if none did. Copies go only where that thread has fenced since. See
   // accesses.h.

@@ -11,7 +11,8 @@ enum class Element { kBf16, kE4m3, kInt8, kF16 };
 template <class T>
 void decode(Element element, const void* bytes, T* numbers, int count);
 
-// sums[n] = sum over k of row[k] * b[k * stride + n], k ascending; n < columns.
+// sums[n] = sum over k of row[k] * b[k * stride + n], k ascending; n < columns, a multiple
+// of 8.
 template <class T>
 void multiply_row(const T* row, const T* b, int depth, int columns, int stride, T* sums);
 
