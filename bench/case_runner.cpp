@@ -11,6 +11,7 @@
 #include "bench/mixed.h"
 #include "bench/output_check.h"
 #include "bench/perplexity_case.h"
+#include "bench/run_folder.h"
 #include "bench/sample_watch.h"
 #include "bench/serve.h"
 #include "bench/settle_case.h"
@@ -224,10 +225,6 @@ CaseRunner::CaseRunner(std::vector<Case> cases, CaseRunnerOptions options)
     : cases_(std::move(cases)), options_(std::move(options)) {}
 
 CaseRunner::~CaseRunner() = default;
-
-std::filesystem::path ledger_path(const std::filesystem::path& out_dir, std::string_view case_id) {
-  return out_dir / "ledger" / fmt::format("{}.jsonl", case_id);
-}
 
 bool is_timed(const Case& one) {
   return std::holds_alternative<PrefillScenario>(one.scenario) ||

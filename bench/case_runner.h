@@ -70,7 +70,4 @@ EngineOptions options_for(const std::vector<Case>& cases, EngineOptions options,
 // The record of a case that has begun: what it is, and when.
 Record begin_record(const Case& one);
 
-// Where a case's ledger lies in a run's folder.
-std::filesystem::path ledger_path(const std::filesystem::path& out_dir, std::string_view case_id);
-
 }  // namespace moebench

@@ -13,6 +13,7 @@
 #include "bench/environment.h"
 #include "bench/host_details.h"
 #include "bench/interrupt.h"
+#include "bench/run_folder.h"
 #include "bench/worker.h"
 #include "engine/frontier.h"
 #include "engine/mapped_file.h"
@@ -438,22 +439,6 @@ RunOutcome run_suite(const Suite& suite, const RunOptions& options) {
     write_file_atomically(description, run_json(suite, cases, options).dump(2) + "\n");
   }
   return Run(suite, options).go(std::move(groups));
-}
-
-std::vector<Record> read_records(const std::filesystem::path& out_dir) {
-  std::vector<Record> records;
-  std::map<std::string, std::size_t> place;
-  for_each_whole_json_line(
-      out_dir / "results.jsonl", [&](const Json& json, const std::string& where) {
-        Record record = record_from_json(json, where);
-        const auto [it, inserted] = place.try_emplace(record.case_id, records.size());
-        if (inserted) {
-          records.push_back(std::move(record));
-        } else {
-          records[it->second] = std::move(record);
-        }
-      });
-  return records;
 }
 
 }  // namespace moebench

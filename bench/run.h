@@ -66,7 +66,4 @@ struct RunOutcome {
 // without matching plans, a model that cannot be opened. What fails inside a case is a record.
 RunOutcome run_suite(const Suite& suite, const RunOptions& options);
 
-// Records of a run's folder; of several with one case id, the last.
-std::vector<Record> read_records(const std::filesystem::path& out_dir);
-
 }  // namespace moebench

@@ -1,8 +1,7 @@
 // Reading the other plan's record and ledger.
 #include "bench/settle_case.h"
 
-#include "bench/case_runner.h"
-#include "bench/run.h"
+#include "bench/run_folder.h"
 
 namespace moebench {
 

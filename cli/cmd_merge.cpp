@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "bench/run_folder.h"
 #include "cli/command.h"
 #include "cli/run_summary.h"
 #include "reports/merge_runs.h"

@@ -9,6 +9,7 @@
 #include <map>
 
 #include "bench/interrupt.h"
+#include "bench/run_folder.h"
 #include "cli/command.h"
 #include "cli/progress.h"
 #include "cli/table.h"

@@ -8,8 +8,8 @@
 #include <optional>
 #include <set>
 
-#include "bench/case_runner.h"
 #include "bench/event_log.h"
+#include "bench/run_folder.h"
 #include "bench/task_record.h"
 #include "bench/workloads.h"
 #include "engine/mapped_file.h"

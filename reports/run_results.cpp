@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "bench/case_runner.h"
 #include "bench/run.h"
+#include "bench/run_folder.h"
 #include "engine/mapped_file.h"
 #include "kernels/core/error.h"
 #include "reports/import_results.h"

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "bench/case_runner.h"
+#include "bench/run_folder.h"
 #include "evals/ledger.h"
 #include "evals/task.h"
 #include "kernels/core/append_file.h"

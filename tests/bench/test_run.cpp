@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "bench/run.h"
+#include "bench/run_folder.h"
 #include "kernels/core/append_file.h"
 #include "tests/support/files.h"
 

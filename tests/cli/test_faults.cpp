@@ -9,8 +9,7 @@
 #include <set>
 #include <thread>
 
-#include "bench/case_runner.h"
-#include "bench/run.h"
+#include "bench/run_folder.h"
 #include "evals/ledger.h"
 #include "tests/support/process.h"
 #include "tests/support/scripted_model.h"

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <set>
 
+#include "bench/run_folder.h"
 #include "reports/merge_runs.h"
 #include "reports/report.h"
 #include "tests/support/process.h"

@@ -2,8 +2,8 @@
 // numbers, without a model.
 #pragma once
 
-#include "bench/case_runner.h"
 #include "bench/run.h"
+#include "bench/run_folder.h"
 #include "evals/ledger.h"
 #include "kernels/core/append_file.h"
 #include "tests/support/files.h"
