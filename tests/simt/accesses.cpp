@@ -300,9 +300,9 @@ bool is_shared_by_cluster(const Block& block, std::uintptr_t address) {
   return false;
 }
 
-// Of a thread of a kernel, within the bounds of something that is not on its stack. kMostCells:
-// that an access touches, 0 if that is not known.
-template <std::size_t kMostCells>
+// Of a thread of a kernel, within the bounds of something that is not on its stack. kOneCell: it is
+// known to touch no more.
+template <bool kOneCell>
 [[gnu::always_inline]] inline void note(const Access& access) {
   const Fiber& self = *static_cast<const Fiber*>(current);
   Block& block = *self.block;
@@ -316,7 +316,7 @@ template <std::size_t kMostCells>
   }
   if (block.cluster_size > 1 && is_shared_by_cluster(block, address)) return;
   const std::uintptr_t first = address / kCellBytes * kCellBytes;
-  if constexpr (kMostCells == 1) {
+  if constexpr (kOneCell) {
     note_global(cell_of(first), self, access, words_of(first, address, access.bytes));
   } else {
     for (std::uintptr_t at = first; at < address + access.bytes; at += kCellBytes) {
@@ -348,14 +348,14 @@ template <std::size_t kBytes, bool kWrites>
   if (is_on_stack(*self, address)) return;
   if (is_marked<kBytes>(address)) [[unlikely]]
     fail_access(access);
-  note<kBytes <= 8 ? 1 : 0>(access);
+  note<(kBytes <= 8)>(access);
 }
 
 void check_range(void* pointer, std::size_t bytes, bool writes, const void* where) {
   if (current == nullptr || bytes == 0) return;
   const Access access{reinterpret_cast<std::uintptr_t>(pointer), bytes, writes, where};
   if (__asan_region_is_poisoned(pointer, bytes) != nullptr) fail_outside(access);
-  if (!is_on_stack(*static_cast<const Fiber*>(current), access.address)) note<0>(access);
+  if (!is_on_stack(*static_cast<const Fiber*>(current), access.address)) note<false>(access);
 }
 
 }  // namespace

@@ -188,6 +188,25 @@ void check_same(const AfterExperts& got, const AfterExperts& want) {
   CHECK(std::none_of(got.out.begin(), got.out.end(), [](float v) { return std::isnan(v); }));
 }
 
+// One token for four experts, with a router that no launch takes: its weights are f32.
+struct RoutedArgs {
+  std::vector<float> floats = std::vector<float>(64);
+  std::vector<std::int32_t> ids = {0};
+  moe_experts::Args args;
+
+  RoutedArgs() {
+    args.expert_ids = {ids.data(), {1, 1}};
+    args.gate_up.format = args.down.format = Format::kMxfp4;
+    args.gate_up.count = args.down.count = 4;
+    args.gate_up.rows = args.gate_up.cols = args.down.rows = 64;
+    args.down.cols = 32;
+    args.route.norm.weight = {floats.data(), {64}};
+    args.route.weight = {Format::kF32, 4, 64, reinterpret_cast<const std::byte*>(floats.data())};
+  }
+  RoutedArgs(const RoutedArgs&) = delete;  // args looks into it
+  RoutedArgs& operator=(const RoutedArgs&) = delete;
+};
+
 // Shapes for what does one token's experts in one launch.
 constexpr ExpertsShape kExpertsShapes[] = {{128, 192, 16, 2, true},  {32, 32, 1, 1, false},
                                            {96, 64, 5, 3, true},     {384, 96, 33, 4, true},
@@ -318,16 +337,8 @@ TEST_CASE("moe_experts: cuda_one_launch_fp8 says which routers it takes") {
   // And refuses the others; and to run without signals.
   ThreadPool pool(1);
   Context context{pool, {}};
-  std::vector<float> floats(64);
-  std::vector<std::int32_t> ids(1);
-  moe_experts::Args args;
-  args.expert_ids = {ids.data(), {1, 1}};
-  args.gate_up.format = args.down.format = kExperts;
-  args.gate_up.count = args.down.count = 4;
-  args.gate_up.rows = args.gate_up.cols = args.down.cols = args.down.rows = 64;
-  args.down.cols = 32;
-  args.route.norm.weight = {floats.data(), {64}};
-  args.route.weight = {Format::kF32, 4, 64, reinterpret_cast<const std::byte*>(floats.data())};
+  RoutedArgs routed;
+  moe_experts::Args& args = routed.args;
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("must be bf16"));
   args.route.weight.format = kRouter;
   args.route.weight.rows = 3;
@@ -409,16 +420,8 @@ TEST_CASE("moe_experts: cuda_one_launch_stream_int8 says which routers it takes"
   // And refuses the others; and to run without signals.
   ThreadPool pool(1);
   Context context{pool, {}};
-  std::vector<float> floats(64);
-  std::vector<std::int32_t> ids(1);
-  moe_experts::Args args;
-  args.expert_ids = {ids.data(), {1, 1}};
-  args.gate_up.format = args.down.format = kExperts;
-  args.gate_up.count = args.down.count = 4;
-  args.gate_up.rows = args.gate_up.cols = args.down.cols = args.down.rows = 64;
-  args.down.cols = 32;
-  args.route.norm.weight = {floats.data(), {64}};
-  args.route.weight = {Format::kF32, 4, 64, reinterpret_cast<const std::byte*>(floats.data())};
+  RoutedArgs routed;
+  moe_experts::Args& args = routed.args;
   CHECK_THROWS_WITH(variant.run(args, context), Catch::Contains("must be bf16"));
   args.route.weight.format = kRouter;
   args.down.format = Format::kInt4;
