@@ -14,6 +14,7 @@
 
 #include "engine/synthetic_checkpoint.h"
 #include "kernels/attention/attention.h"
+#include "kernels/attention/kv_layout.h"
 #include "kernels/core/buffer.h"
 #include "kernels/core/device.h"
 #include "kernels/core/error.h"
@@ -344,14 +345,8 @@ std::unique_ptr<Prepared> prepare(const attention::Variant& variant, const atten
   const std::int64_t sequences = bench.options.decode ? p.num_tokens : 1;
   const std::int64_t pages_per_sequence = (p.max_context + kPageSize - 1) / kPageSize;
   const std::int64_t num_pages = sequences * pages_per_sequence;
-  KvLayerView kv;
-  kv.format = p.kv_format;
-  kv.page_size = kPageSize;
-  kv.num_kv_heads = p.num_kv_heads;
-  kv.head_dim = p.head_dim;
-  kv.row_bytes = (row_bytes(p.kv_format, p.head_dim) + 3) / 4 * 4;
-  const std::size_t half = static_cast<std::size_t>(kPageSize * p.num_kv_heads) * kv.row_bytes;
-  kv.page_stride = 2 * half;
+  KvLayerView kv = one_layer(p.kv_format, kPageSize, p.num_kv_heads, p.head_dim);
+  const std::size_t half = half_page_bytes(kv);
   auto& memory =
       prepared->keep(std::vector<std::byte>(static_cast<std::size_t>(num_pages) * kv.page_stride));
   kv.keys = memory.data();

@@ -4,22 +4,22 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/attention/kv_layout.h"
 #include "kernels/core/device.h"
 #include "kernels/core/error.h"
 
 namespace moebench {
 
 struct KvCache::Sizes {
-  std::size_t row_bytes;
   std::array<std::size_t, 2> page_stride;
   std::array<std::int64_t, 2> num_pages;
 
-  Sizes(const ModelConfig& config, const KvCacheOptions& options)
-      : row_bytes((moebench::row_bytes(options.format, config.head_dim) + 3) / 4 * 4) {
+  Sizes(const ModelConfig& config, const KvCacheOptions& options) {
     const std::int64_t sliding_layers = config.num_sliding_layers();
     const std::array<std::int64_t, 2> layers = {config.num_layers - sliding_layers, sliding_layers};
-    const auto per_layer =
-        2 * static_cast<std::size_t>(options.page_size * config.num_kv_heads) * row_bytes;
+    const std::size_t per_layer =
+        one_layer(options.format, options.page_size, config.num_kv_heads, config.head_dim)
+            .page_stride;
     const auto pages = [&](std::int64_t positions) {
       return (positions + options.page_size - 1) / options.page_size;
     };
@@ -191,15 +191,10 @@ KvCache::Kind KvCache::kind_of(std::int64_t layer) const {
 
 KvLayerView KvCache::layer(std::int64_t layer) const {
   const Pool& pool = pools_[kind_of(layer)];
-  KvLayerView view;
-  view.format = options_.format;
-  view.page_size = options_.page_size;
-  view.num_kv_heads = config_.num_kv_heads;
-  view.head_dim = config_.head_dim;
-  view.row_bytes = Sizes(config_, options_).row_bytes;
-  view.page_stride = pool.page_stride;
-  const std::size_t half =
-      static_cast<std::size_t>(options_.page_size * config_.num_kv_heads) * view.row_bytes;
+  KvLayerView view =
+      one_layer(options_.format, options_.page_size, config_.num_kv_heads, config_.head_dim);
+  view.page_stride = pool.page_stride;  // of all layers of the kind
+  const std::size_t half = half_page_bytes(view);
   view.keys = pool.memory +
               static_cast<std::size_t>(layer_index_[static_cast<std::size_t>(layer)]) * 2 * half;
   view.values = view.keys + half;

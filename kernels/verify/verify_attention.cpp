@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/kv_layout.h"
 #include "kernels/kv_write/kv_write.h"
 #include "kernels/verify/compare.h"
 
@@ -66,16 +67,10 @@ struct CacheFixture {
     pages_per_sequence = (longest + s.page_size - 1) / s.page_size;
     const auto num_sequences = static_cast<std::int64_t>(s.contexts.size());
     const std::int64_t num_pages = pages_per_sequence * num_sequences;
-    view.format = format;
-    view.page_size = s.page_size;
-    view.num_kv_heads = s.kv_heads;
-    view.head_dim = s.head_dim;
-    view.row_bytes = (row_bytes(format, s.head_dim) + 3) / 4 * 4;
-    const std::size_t half = static_cast<std::size_t>(s.page_size * s.kv_heads) * view.row_bytes;
-    view.page_stride = 2 * half;
+    view = one_layer(format, s.page_size, s.kv_heads, s.head_dim);
     memory.resize(static_cast<std::size_t>(num_pages) * view.page_stride);
     view.keys = memory.data();
-    view.values = memory.data() + half;
+    view.values = memory.data() + half_page_bytes(view);
     for (std::int64_t q = 0; q < num_sequences; ++q) {
       // Last page first, and sequences interleaved: nothing may rely on order.
       for (std::int64_t p = 0; p < pages_per_sequence; ++p) {

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/kv_layout.h"
 #include "kernels/core/described_device.h"
 #include "kernels/core/float_types.h"
 #include "kernels/core/thread_pool.h"
@@ -41,14 +42,7 @@ class Prompts {
  public:
   Prompts(const Shape& shape, Format format) : shape_(shape) {
     RandomStream random(21);
-    view_.format = format;
-    view_.page_size = shape.page_size;
-    view_.num_kv_heads = shape.kv_heads;
-    view_.head_dim = shape.head_dim;
-    view_.row_bytes = (row_bytes(format, shape.head_dim) + 3) / 4 * 4;
-    const std::size_t half =
-        static_cast<std::size_t>(shape.page_size * shape.kv_heads) * view_.row_bytes;
-    view_.page_stride = 2 * half;
+    view_ = one_layer(format, shape.page_size, shape.kv_heads, shape.head_dim);
     longest_ = *std::max_element(shape.contexts.begin(), shape.contexts.end());
     pages_ = (longest_ + shape.page_size - 1) / shape.page_size;
     const auto sequences = static_cast<std::int64_t>(shape.contexts.size());
@@ -56,7 +50,7 @@ class Prompts {
     memory_.assign(static_cast<std::size_t>(pages_ * sequences) * view_.page_stride,
                    std::byte{0xff});
     view_.keys = memory_.data();
-    view_.values = memory_.data() + half;
+    view_.values = memory_.data() + half_page_bytes(view_);
     tables_.assign(static_cast<std::size_t>(pages_ * sequences), -1);
     for (std::int64_t s = 0; s < sequences; ++s) {
       const std::int64_t context = shape.contexts[static_cast<std::size_t>(s)];

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/kv_layout.h"
 #include "kernels/core/described_device.h"
 #include "kernels/core/thread_pool.h"
 #include "kernels/kv_write/kv_write.h"
@@ -80,14 +81,7 @@ Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, HalfBy by,
   const std::int64_t kv_size = s.kv_heads * s.head_dim;
   const std::int64_t half = s.head_dim / 2;
   const std::int64_t pages = s.position / kPageSize + 1;
-  KvLayerView kv;
-  kv.format = cache;
-  kv.page_size = kPageSize;
-  kv.num_kv_heads = s.kv_heads;
-  kv.head_dim = s.head_dim;
-  kv.row_bytes = row_bytes(kv.format, s.head_dim);
-  const std::size_t values_begin = static_cast<std::size_t>(kPageSize * s.kv_heads) * kv.row_bytes;
-  kv.page_stride = 2 * values_begin;
+  KvLayerView kv = one_layer(cache, kPageSize, s.kv_heads, s.head_dim);
   const auto with_outliers = [&](std::vector<float> values) {
     for (std::size_t i = 5; i < values.size(); i += 13) values[i] *= numbers.outlier;
     return values;
@@ -138,7 +132,7 @@ Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, HalfBy by,
   const View<const float, 2> cosines{o.in(cos), {1, half}};
   const View<const float, 2> sines{o.in(sin), {1, half}};
   kv.keys = o.out(result.cache);
-  kv.values = kv.keys + values_begin;
+  kv.values = kv.keys + half_page_bytes(kv);
   attention::Args args;
   args.queries = View<const float, 3>{q, {1, s.heads, s.head_dim}};
   args.kv = kv;
@@ -291,14 +285,7 @@ std::vector<float> attend(const AttentionShape& s, Format format, bool has_clust
   const auto n = static_cast<std::int64_t>(s.positions.size());
   const std::int64_t last = *std::max_element(s.positions.begin(), s.positions.end());
   const std::int64_t pages = last / kPageSize + 1;  // of a sequence
-  KvLayerView kv;
-  kv.format = format;
-  kv.page_size = kPageSize;
-  kv.num_kv_heads = s.kv_heads;
-  kv.head_dim = s.head_dim;
-  kv.row_bytes = (row_bytes(format, s.head_dim) + 3) / 4 * 4;
-  const std::size_t half = static_cast<std::size_t>(kPageSize * s.kv_heads) * kv.row_bytes;
-  kv.page_stride = 2 * half;
+  const KvLayerView kv = one_layer(format, kPageSize, s.kv_heads, s.head_dim);
   std::vector<std::byte> memory(static_cast<std::size_t>(n * pages) * kv.page_stride);
   for (std::size_t row = 0; row < memory.size() / kv.row_bytes; ++row) {
     kv.encode(memory.data() + row * kv.row_bytes,
@@ -320,7 +307,7 @@ std::vector<float> attend(const AttentionShape& s, Format format, bool has_clust
   args.queries = {o.in(queries), {n, s.heads, s.head_dim}};
   args.kv = kv;
   args.kv.keys = o.out(memory);
-  args.kv.values = args.kv.keys + half;
+  args.kv.values = args.kv.keys + half_page_bytes(kv);
   args.places = {{o.in(s.positions), {n}}, {o.in(sequences), {n}}, {o.in(tables), {n, pages}}};
   if (s.sinks) args.sinks = {o.in(sinks), {s.heads}};
   args.scale = 0.125F;

@@ -8,6 +8,7 @@
 #include <limits>
 #include <tuple>
 
+#include "kernels/attention/kv_layout.h"
 #include "kernels/core/float_types.h"
 #include "kernels/core/thread_pool.h"
 #include "kernels/kv_write/kv_write.h"
@@ -728,15 +729,7 @@ TEST_CASE("kv_write rotates as rope does, in place or from one product's rows") 
   enum class How { kApart, kInPlace, kJoined, kRounded };
   for (const Format format : {Format::kF32, Format::kBf16, Format::kF16, Format::kFp8E4m3}) {
     INFO(format_name(format));
-    KvLayerView kv;
-    kv.format = format;
-    kv.page_size = kPageSize;
-    kv.num_kv_heads = sizes[2];
-    kv.head_dim = sizes[3];
-    kv.row_bytes = (row_bytes(format, kv.head_dim) + 3) / 4 * 4;
-    const std::size_t half_page =
-        static_cast<std::size_t>(kPageSize * kv.num_kv_heads) * kv.row_bytes;
-    kv.page_stride = 2 * half_page;
+    const KvLayerView kv = one_layer(format, kPageSize, sizes[2], sizes[3]);
     const auto run = [&, tokens = sizes[0], heads = sizes[1], kv_heads = sizes[2],
                       dim = sizes[3]](How how) {
       std::vector<std::byte> memory(static_cast<std::size_t>(num_pages) * kv.page_stride);
@@ -756,7 +749,7 @@ TEST_CASE("kv_write rotates as rope does, in place or from one product's rows") 
         args.values = {o.in(values), {tokens, kv_heads, dim}};
         args.kv = kv;
         args.kv.keys = o.out(memory);
-        args.kv.values = args.kv.keys + half_page;
+        args.kv.values = args.kv.keys + half_page_bytes(kv);
         args.places = {{o.in(positions), {tokens}},
                        {o.in(sequences), {tokens}},
                        {o.in(pages), {1, num_pages}}};

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <deque>
 
+#include "kernels/attention/kv_layout.h"
 #include "kernels/core/thread_pool.h"
 #include "kernels/kv_write/kv_write.h"
 #include "kernels/linear/linear.h"
@@ -128,14 +129,7 @@ Cached multiply_and_cache(const CachedShape& s, Format format, Format kv_format,
     positions.push_back(3 + t);
   }
   const std::vector<std::int32_t> tables = {5, 1, 3, 0, 2, 4};
-  KvLayerView kv;
-  kv.format = kv_format;
-  kv.page_size = kPageSize;
-  kv.num_kv_heads = s.kv_heads;
-  kv.head_dim = s.head_dim;
-  kv.row_bytes = (row_bytes(kv_format, s.head_dim) + 3) / 4 * 4;
-  const std::size_t values_begin = static_cast<std::size_t>(kPageSize * s.kv_heads) * kv.row_bytes;
-  kv.page_stride = 2 * values_begin;
+  KvLayerView kv = one_layer(kv_format, kPageSize, s.kv_heads, s.head_dim);
   Cached result{x, {}, std::vector<std::byte>(6 * kv.page_stride)};
   result.query.assign(static_cast<std::size_t>(s.tokens * q_rows), std::nanf(""));
   std::vector<float> keys(static_cast<std::size_t>(s.tokens * kv_rows), std::nanf(""));
@@ -155,7 +149,7 @@ Cached multiply_and_cache(const CachedShape& s, Format format, Format kv_format,
   const View<const float, 2> cosines{o.in(cos), {s.tokens, half}};
   const View<const float, 2> sines{o.in(sin), {s.tokens, half}};
   kv.keys = o.out(result.cache);
-  kv.values = kv.keys + values_begin;
+  kv.values = kv.keys + half_page_bytes(kv);
   const TokenPlaces places{
       {o.in(positions), {s.tokens}}, {o.in(sequences), {s.tokens}}, {o.in(tables), {2, 3}}};
   if (at_once) args.cached = {cosines, sines, kv, places};
