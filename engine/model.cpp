@@ -612,6 +612,14 @@ bool Model::attends_at_once(std::int64_t l, KvCache& cache) const {
       cache.layer(l).format, n);
 }
 
+bool Model::routes_ahead(std::int64_t l, KvCache& cache) const {
+  const LayerWeights& w = weights_->layers[static_cast<std::size_t>(l)];
+  const std::int64_t n = inputs_.shape().num_tokens;
+  return moebench::routes_ahead(
+      config(), ops(n), {w.query.format, w.key.format, w.value.format, w.attention_out.format},
+      cache.layer(l).format, n, experts_problem(config(), w.gate_up.format, w.router.format, n));
+}
+
 rms_norm::Args Model::first_norm(std::int64_t l) {
   const ModelConfig& c = config();
   const bool is_final = l == c.num_layers;
@@ -684,6 +692,7 @@ void Model::run_attention(std::int64_t l, KvCache& cache, const Observer* observ
                        sin,
                        {w.attention_out, w.attention_out_bias},
                        branch};
+    if (routes_ahead(l, cache)) to_heads.around.router = {w.router, w.ffn_norm};
     return run("attention", *table.attention, to_heads);
   }
   const bool kv_write_rotates = table.kv_write->runs_several && observer == nullptr;
@@ -766,7 +775,8 @@ void Model::run_experts(std::int64_t l, KvCache& cache, const Observer* observer
                                {act_.from_experts, {n, c.hidden_size}}};
   if (observer == nullptr && normalises(table, *table.moe_experts,
                                         experts_problem(c, w.gate_up.format, w.router.format, n))) {
-    to_experts.route = {norm_before(branch, w.ffn_norm), w.router, w.router_bias};
+    to_experts.route = {norm_before(branch, w.ffn_norm), w.router, w.router_bias,
+                        routes_ahead(l, cache)};
     run("moe_experts", *table.moe_experts, to_experts);
     return;
   }

@@ -184,6 +184,7 @@ class Model {
   // The products of its attention, of what act_.normed holds.
   linear::Args to_query_key_value(std::int64_t layer) const;
   bool attends_at_once(std::int64_t layer, KvCache& cache) const;
+  bool routes_ahead(std::int64_t layer, KvCache& cache) const;
   // Its first norm (behind the last layer: the final one), and whether that is an op of its own;
   // its result is rounded to bf16 if the products would do that.
   rms_norm::Args first_norm(std::int64_t layer);

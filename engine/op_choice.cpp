@@ -9,9 +9,9 @@
 namespace moebench {
 namespace {
 
-// Names in order of preference: an op takes the first that it has and that can run. `moebench
-// kernels verify` holds every one of them to its bound; `moebench kernels bench` is where the order
-// comes from.
+// Names in order of preference: an op takes the first that it has and that can run, and
+// `--autotune` the fastest. `moebench kernels verify` holds every one of them to its bound;
+// `moebench kernels bench` is where the order comes from.
 constexpr std::string_view kFast[] = {"avx2_int8", "avx2_f32", "one_pass", "portable_f32",
                                       "reference"};
 constexpr std::string_view kAccurate[] = {"avx2_int15", "avx2_f32", "one_pass", "portable_f32",
@@ -27,7 +27,10 @@ constexpr std::string_view kCudaAccurate[] = {
     "cuda_rows_f32", "cuda_split_kv", "cuda_tiled_f32",   "cuda_per_token_f32", "cuda_plain_f32",
     "cuda_rows",     "cuda_warp",     "cuda_elementwise", "cuda_block",         "cuda_radix"};
 constexpr std::string_view kCudaFew[] = {"cuda_one_launch_bf16",
+                                         "cuda_one_launch_routed_bf16",
                                          "cuda_one_launch_stream_int8",
+                                         "cuda_one_launch_blocks_fp8",
+                                         "cuda_one_launch_readers_int8",
                                          "cuda_one_launch_fp8",
                                          "cuda_digits_fp8",
                                          "cuda_decode_stream_mma",
@@ -54,6 +57,9 @@ constexpr std::string_view kCudaFew[] = {"cuda_one_launch_bf16",
 constexpr std::string_view kCudaMany[] = {"cuda_cublaslt",
                                           "cuda_wgmma_bf16",
                                           "cuda_grouped_fp8",
+                                          "cuda_grouped_ahead_fp8",
+                                          "cuda_grouped_folded_32_fp8",
+                                          "cuda_grouped_chunks_fp8",
                                           "cuda_grouped_registers_bf16",
                                           "cuda_grouped_wgmma_bf16",
                                           "cuda_mma_bf16",

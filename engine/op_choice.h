@@ -38,14 +38,15 @@ inline moe_experts::Problem experts_problem(const ModelConfig& c, Format format,
           c.num_experts, c.top_k, router_format};
 }
 
-// Attention's, of the layers with a window or without, with a cache of `kv`; the last two to be
-// asked whether it does all around it (attention::Args::Around).
+// Attention's, of the layers with a window or without, with a cache of `kv`; the last three to be
+// asked whether it does all around it (attention::Args::Around), and the product of the router.
 inline attention::Problem attention_problem(const ModelConfig& c, Format kv, std::int64_t tokens,
                                             std::int64_t window, std::int64_t max_context,
                                             std::int64_t hidden_size = 0,
-                                            Format weight_format = Format::kF32) {
+                                            Format weight_format = Format::kF32,
+                                            std::int64_t num_experts = 0) {
   return {kv,     tokens,      c.num_heads, c.num_kv_heads, c.head_dim,
-          window, max_context, hidden_size, weight_format};
+          window, max_context, hidden_size, weight_format,  num_experts};
 }
 
 // Whether an op with this variant, one of those in `ops`, begins with the norm before it
@@ -63,14 +64,24 @@ bool ends_with_norm(const OpTable& ops, const V& variant, const typename V::Prob
 }
 
 // Whether attention does all of its half of a layer, whose weights have these formats, with a cache
-// of `kv`, for steps of so many tokens.
+// of `kv`, for steps of so many tokens; and the product of the router for so many experts.
 inline bool attends_at_once(const ModelConfig& c, const OpTable& ops,
-                            std::initializer_list<Format> weights, Format kv, std::int64_t tokens) {
+                            std::initializer_list<Format> weights, Format kv, std::int64_t tokens,
+                            std::int64_t num_experts = 0) {
   const bool is_one_format =
       std::all_of(weights.begin(), weights.end(), [&](Format f) { return f == *weights.begin(); });
-  return is_one_format &&
-         normalises(ops, *ops.attention,
-                    attention_problem(c, kv, tokens, 0, 0, c.hidden_size, *weights.begin()));
+  return is_one_format && normalises(ops, *ops.attention,
+                                     attention_problem(c, kv, tokens, 0, 0, c.hidden_size,
+                                                       *weights.begin(), num_experts));
+}
+
+// Whether it does that product of a layer, because the experts behind it take the sums.
+inline bool routes_ahead(const ModelConfig& c, const OpTable& ops,
+                         std::initializer_list<Format> weights, Format kv, std::int64_t tokens,
+                         const moe_experts::Problem& experts) {
+  return ops.attention->routes_ahead && ops.moe_experts->routes_ahead &&
+         normalises(ops, *ops.moe_experts, experts) &&
+         attends_at_once(c, ops, weights, kv, tokens, c.num_experts);
 }
 
 // Calls visit(op_name, member of OpTable, problem) for everything the ops of a model must be able

@@ -123,12 +123,14 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
     const LayerPlacements& w = layout.layers.at(layer);
     const std::int64_t window = c.layer_is_sliding.at(layer) ? c.sliding_window : 0;
     // What runs within another op counts there.
-    const bool experts_normalise = normalises(
-        table(n), *table(n).moe_experts, experts_problem(c, w.gate_up.format, w.router.format, n));
+    const moe_experts::Problem to_experts =
+        experts_problem(c, w.gate_up.format, w.router.format, n);
+    const bool experts_normalise = normalises(table(n), *table(n).moe_experts, to_experts);
     const bool router_normalises =
         normalises(table(n), *table(n).router, router_problem(c, w.router.format, n));
-    const bool attends = attends_at_once(
-        c, table(n), {w.query.format, w.key.format, w.value.format, w.attention_out.format}, kv, n);
+    const auto around_attention = {w.query.format, w.key.format, w.value.format,
+                                   w.attention_out.format};
+    const bool attends = attends_at_once(c, table(n), around_attention, kv, n);
     const std::string_view product = attends ? "attention" : "linear: query, key, value";
     if (attends) of("attention", multiplies_in(table(n).attention->name, kv));
     const bool is_one_product = w.key.format == w.query.format && w.value.format == w.query.format;
@@ -161,7 +163,8 @@ std::vector<OpCost> step_cost(const ModelConfig& c, const WeightLayout& layout, 
       route = "moe_experts";
       of(route, experts_precision);  // or it would be the product's
     }
-    add_linear(route, *table(n).router_linear, w.router, n, true);
+    const bool is_ahead = routes_ahead(c, table(n), around_attention, kv, n, to_experts);
+    add_linear(is_ahead ? "attention" : route, *table(n).router_linear, w.router, n, true);
     of(experts_normalise || router_normalises ? route : "rms_norm", Precision::kF32).weight_bytes +=
         norm_bytes;
     OpCost& experts = of("moe_experts", experts_precision);

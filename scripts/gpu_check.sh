@@ -24,8 +24,8 @@ cd "$(dirname "$0")/.." || exit 2
 # plan=largest mean KL divergence from the reference plan, in nats, on the golden model and on nano
 PLANS="cuda_reference=1e-6 cuda_accurate=1e-6 cuda=1e-2 cuda_invariant=1e-2"
 # What the suites time: gpt-oss as published engines run it (bf16 cache); the same with more ops in one
-# launch, which plans ask for, with each step finished before the next, and with experts' codes in shorter
-# copies; with one token's experts in other launches; with one order of sums for every batch (by two
+# launch, which plans ask for, with each step finished before the next, with one token's experts in other
+# launches, and with their router at the end of attention's; with one order of sums for every batch (by two
 # kernels of experts); and with dense layers and cache in 8 bits, with attention's half of a layer in one
 # launch and apart. What `fast` took before (experts launch by launch, or by cuda_direct_bf16) is in the
 # published runs.
@@ -45,17 +45,27 @@ READERS="$(plan_of "as shipped, readers" \
   '"default": "fast", "moe_experts": "cuda_one_launch_readers_int8+cuda_grouped_fp8"' '"kv": "bf16"')"
 BLOCKS="$(plan_of "as shipped, blocks in one launch" \
   '"default": "fast", "moe_experts": "cuda_one_launch_blocks_fp8+cuda_grouped_fp8"' '"kv": "bf16"')"
+ROUTED="$(plan_of "as shipped, routed ahead" \
+  '"default": "fast", "attention": "cuda_one_launch_routed_bf16+cuda_flash_wgmma"' '"kv": "bf16"')"
+ROUTED_BLOCKS="$(plan_of "as shipped, blocks in one launch, routed ahead" \
+  '"default": "fast", "attention": "cuda_one_launch_routed_bf16+cuda_flash_wgmma",
+   "moe_experts": "cuda_one_launch_blocks_fp8+cuda_grouped_fp8"' '"kv": "bf16"')"
 FP8_DENSE='"attention": "fp8_e4m3", "unembedding": "fp8_e4m3", "kv": "fp8_e4m3"'
 LOAD_PLANS="$AS_SHIPPED"
 SUITE_PLANS="$AS_SHIPPED,
-           $FUSED"
+           $FUSED,
+           $ROUTED_BLOCKS"
 SUITE_PLANS_20B="$SUITE_PLANS,
            $(plan_of invariant '"default": "invariant"' '"kv": "bf16"'),
            $WAITS,
            $READERS,
            $BLOCKS,
+           $ROUTED,
            $INVARIANT_BLOCKS,
            $(plan_of "fp8 dense" '"default": "fast"' "$FP8_DENSE"),
+           $(plan_of "fp8 dense, blocks in one launch, routed ahead" \
+             '"default": "fast", "attention": "cuda_one_launch_routed_bf16+cuda_flash_wgmma",
+              "moe_experts": "cuda_one_launch_blocks_fp8+cuda_grouped_fp8"' "$FP8_DENSE"),
            $(plan_of "fp8 dense, launches apart" \
              '"default": "fast", "attention": "cuda_decode_stream_mma+cuda_flash_wgmma"' "$FP8_DENSE")"
 PROMPT_ATTENTION="cuda_flash_mma cuda_flash_wgmma"
@@ -268,9 +278,9 @@ of_shape() {
     rm -rf "$scratch/model-$1"
   fi
 }
-of_shape 20b 160 "$SUITE_PLANS_20B" 1536
+of_shape 20b 210 "$SUITE_PLANS_20B" 1536
 synth 120b "$LAYERS_120B" 90
-of_shape 120b 120 "$SUITE_PLANS" 768
+of_shape 120b 160 "$SUITE_PLANS" 768
 [ -z "$load" ] || suites="20b 20b_load 120b 120b_load"
 for op in linear:bf16 moe_experts:mxfp4 attention:bf16; do
   step "bench_${op%:*}" 60 judge_bench "$program" kernels bench --backend cuda --op "${op%:*}" \

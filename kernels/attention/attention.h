@@ -34,6 +34,7 @@ struct Problem {
   // Of what is around attention, where that is to be done at once (Args::Around); 0: not.
   std::int64_t hidden_size = 0;
   Format weight_format = Format::kF32;
+  std::int64_t num_experts = 0;  // of the router behind it, if its product is to be done, too
 };
 
 // A layer of linear's.
@@ -65,6 +66,14 @@ struct Args {
     View<const float, 2> sin;  // [num_tokens, head_dim / 2]
     Product output;
     View<float, 2> out;  // [num_tokens, hidden_size]; overwritten
+    // The product of the router behind it, of norm.sum + out, whose norm has these weights: its
+    // sums are left in the signals, for the experts' launch that must follow
+    // (Variant::routes_ahead). weight.data == nullptr: nothing.
+    struct Router {
+      MatrixView weight;                 // [num_experts, hidden_size]
+      View<const float, 1> norm_weight;  // [hidden_size]
+    };
+    Router router{};
   };
   Around around{};
   // The first so many tokens are the only ones of their sequences: a hint.
@@ -102,7 +111,8 @@ using Variant = moebench::Variant<Problem, Args>;
   X(cuda_flash_mma)                         \
   X(cuda_flash_splits_mma)                  \
   X(cuda_flash_wgmma)                       \
-  X(cuda_one_launch_bf16)
+  X(cuda_one_launch_bf16)                   \
+  X(cuda_one_launch_routed_bf16)
 MOEBENCH_VARIANTS(MOEBENCH_ATTENTION_VARIANTS, MOEBENCH_ATTENTION_CUDA_VARIANTS)
 
 }  // namespace moebench::attention

@@ -16,6 +16,11 @@
 // C. The blocks of a key/value head share out its columns and join the splits, each some columns.
 // D. Every block reads what all heads found, and multiplies its rows, which have arrived.
 //
+// cuda_one_launch_routed_bf16 goes on with the router's product: a block's rows are columns of the
+// router's weights, which it has loaded while it waited, and what they give is added to sums that
+// the experts' launch takes (kernels/fused/router_sums.cuh). It is to be what `fast` runs, should
+// experts that are known sooner be worth it.
+//
 // With bf16 weights, norm, query, key, value and cache have the bits of rms_norm/cuda_block,
 // linear/cuda_stream_bf16, rope and kv_write; the last product adds in another order. Float8 is
 // multiplied by f16 inputs, which are rounded less (one_launch_products.cuh says how little).
@@ -107,14 +112,15 @@ MOEBENCH_DEVICE void clear(Shown& shown) {
   }
 }
 
-template <Format kWeights, Format kCache, int kHeadDim>
+// kRoutes: whether the product of the router behind it is to be done.
+template <Format kWeights, Format kCache, int kHeadDim, bool kRoutes>
 __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT Work work) {
   MOEBENCH_SHARED(gpu::Mbarrier, full, [kStages]);
   MOEBENCH_SHARED(gpu::Mbarrier, empty, [kStages]);
   MOEBENCH_SHARED(gpu::Mbarrier, out_full, [kMostOutPieces]);
   MOEBENCH_SHARED(Attending<kHeadDim>, attending, [1]);
   MOEBENCH_SHARED(Partial, partial, [1]);
-  MOEBENCH_SHARED(unsigned, turn, [1]);
+  MOEBENCH_SHARED(unsigned, turn, [2]);  // this grid's, and that of the experts
   const auto thread = static_cast<int>(threadIdx.x);
   const int cols = work.hidden_size;
   using Row = fused::RowPart<4>;
@@ -155,7 +161,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
 
   gpu::raise_max_registers<kConsumerRegisters>();
 
-  const Places places = places_of(cols, query_size, out_row_bytes, most_out_rows);
+  const Places places = places_of(cols, query_size, out_row_bytes, most_out_rows, work.num_experts);
   auto* x = reinterpret_cast<uint4*>(streams.memory + places.x);
   auto* found = reinterpret_cast<uint4*>(streams.memory + places.found);
   float out_factor[kOutPasses] = {};
@@ -166,7 +172,11 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   const int sequence = work.kv.sequence[0];
   const bool takes_turn = thread == kConsumers - 1;
   unsigned turn_of_grid = 0;
-  if (takes_turn) turn_of_grid = gpu::grid_turn(&work.signals->turn);
+  unsigned turn_of_experts = 0;
+  if (takes_turn) {
+    turn_of_grid = gpu::grid_turn(&work.signals->turn);
+    if (kRoutes) turn_of_experts = gpu::grid_turn(&work.router_signals->turn);
+  }
   row.load_row(work.norm.x, work.norm.addend, cols);
   if (blockIdx.x == gridDim.x - 1) row.store_row(work.norm.sum, cols);
   const float squares = gpu::warp_sum(row.squares());
@@ -174,6 +184,7 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   if constexpr (kWeights == Format::kFp8E4m3) RowPower::show(row, partial[0].largest);
   if (takes_turn) {
     turn[0] = turn_of_grid;
+    turn[1] = turn_of_experts;
     gpu::arrive_at_grid(&work.signals->turn);
   }
   if (thread < work.num_heads) {
@@ -217,6 +228,8 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
     if (work.output.bias == nullptr) continue;
     out_bias[pass] = gpu::load_constant(work.output.bias + streams.out_rows.begin + r);
   }
+  const RouterPart router(streams.memory + places.router, most_out_rows);
+  if (kRoutes) router.load(work, streams.out_rows);
   clear(work.signals->at[turn[0] ^ 1]);
 
   for (int i = block; i < num_items; i += blocks) {
@@ -233,7 +246,12 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
   ahead.take(streams);
   await_found<kWeights, kHeadDim>(work, query_size / 2, block < num_items, shown, found);
   gpu::let_next_kernel_start();
-  multiply_out_rows<kWeights>(work, streams, out_factor, out_bias, ahead, found, partial[0]);
+  multiply_out_rows<kWeights>(work, streams, out_factor, out_bias, ahead, found, partial[0],
+                              [&](int r, float sum) {
+                                work.out[streams.out_rows.begin + r] = sum;
+                                if (kRoutes) router.add(r, sum);
+                              });
+  if (kRoutes) router.show(work, streams.out_rows, turn[1]);
 }
 
 // With barriers and what adds up a row, and up to where dynamic shared memory begins.
@@ -270,11 +288,21 @@ std::string around_unsupported(const Problem& problem) {
         fused::kMostHeld, 4 * run, problem.hidden_size, query_size);
   }
   const gpu::DeviceInfo& device = gpu::device_info();
+  if (problem.num_experts > 0 &&
+      (problem.num_experts > fused::kMostRouted || device.num_sms > fused::kMostRoutingBlocks ||
+       problem.weight_format != problem.kv_format)) {
+    return fmt::format(
+        "the product of the router for {} experts on {} multiprocessors, with weights of {} and a "
+        "cache of {}; up to {} and {} are taken, and one format",
+        problem.num_experts, device.num_sms, format_name(problem.weight_format),
+        format_name(problem.kv_format), fused::kMostRouted, fused::kMostRoutingBlocks);
+  }
   const std::int64_t out_rows = (problem.hidden_size + device.num_sms - 1) / device.num_sms;
   const auto bytes = static_cast<std::size_t>(
       places_of(static_cast<int>(problem.hidden_size), static_cast<int>(query_size),
                 bytes_of(static_cast<int>(query_size), run),
-                static_cast<int>(std::min<std::int64_t>(out_rows, kMostOutRows)))
+                static_cast<int>(std::min<std::int64_t>(out_rows, kMostOutRows)),
+                static_cast<int>(problem.num_experts))
           .bytes);
   if (out_rows > kMostOutRows || bytes + kStaticSharedBytes > device.shared_bytes_per_block) {
     return fmt::format("{} rows of the product behind it are too many for an SM", out_rows);
@@ -286,11 +314,15 @@ template <Format kWeights, Format kCache, int kHeadDim>
 void start(const Work& work, gpu::Stream stream) {
   const int num_sms = gpu::device_info().num_sms;
   const int query_size = work.num_heads * kHeadDim;
-  const auto bytes = static_cast<std::size_t>(places_of(work.hidden_size, query_size,
-                                                        bytes_of(query_size, kRun<kWeights>),
-                                                        (work.hidden_size + num_sms - 1) / num_sms)
-                                                  .bytes);
-  gpu::launch(one_launch<kWeights, kCache, kHeadDim>,
+  const auto bytes = static_cast<std::size_t>(
+      places_of(work.hidden_size, query_size, bytes_of(query_size, kRun<kWeights>),
+                (work.hidden_size + num_sms - 1) / num_sms, work.num_experts)
+          .bytes);
+  auto* kernel = one_launch<kWeights, kCache, kHeadDim, false>;
+  if constexpr (kWeights == kCache) {  // around_unsupported refuses the others
+    if (work.num_experts > 0) kernel = one_launch<kWeights, kCache, kHeadDim, true>;
+  }
+  gpu::launch(kernel,
               {.grid = {static_cast<unsigned>(num_sms)},
                .block = kThreads,
                .shared_bytes = bytes,
@@ -298,7 +330,9 @@ void start(const Work& work, gpu::Stream stream) {
                .overlap_previous = true,
                .cooperative = true,
                .shared_percent = gpu::shared_percent_for(bytes + kStaticSharedBytes, 1)},
-              "attention/cuda_one_launch_bf16", work);
+              work.num_experts > 0 ? "attention/cuda_one_launch_bf16 (with the router)"
+                                   : "attention/cuda_one_launch_bf16",
+              work);
 }
 
 // Calls visit(std::integral_constant<Format, f>) for one of those that it takes.
@@ -314,9 +348,17 @@ void run(const Args& args, Context& context) {
   const std::int64_t num_heads = args.queries.shape[1];
   const std::int64_t head_dim = args.kv.head_dim;
   const std::int64_t hidden_size = around.output.weight.rows;
-  const Problem problem{
-      args.kv.format, args.queries.shape[0], num_heads,   args.kv.num_kv_heads,       head_dim,
-      args.window,    args.max_context,      hidden_size, around.output.weight.format};
+  const MatrixView& router = around.router.weight;
+  const Problem problem{args.kv.format,
+                        args.queries.shape[0],
+                        num_heads,
+                        args.kv.num_kv_heads,
+                        head_dim,
+                        args.window,
+                        args.max_context,
+                        hidden_size,
+                        around.output.weight.format,
+                        router.data != nullptr ? router.rows : 0};
   const std::string reason = around_unsupported(problem);
   require(reason.empty(), "run attention with what is around it: {}", reason);
   Work work{};
@@ -363,6 +405,19 @@ void run(const Args& args, Context& context) {
       std::min<std::int64_t>(blocks, kMostItems) / args.kv.num_kv_heads, 1, kMostSplits));
   work.out = around.out.data;
   work.signals = reinterpret_cast<Signals*>(context.signals.data() + kExpertsSignalBytes);
+  if (router.data != nullptr) {
+    require(
+        router.format == Format::kBf16 && router.layout == RowLayout::kRowMajor &&
+            router.cols == hidden_size &&
+            reinterpret_cast<std::uintptr_t>(router.data) % sizeof(std::uint32_t) == 0,
+        "run attention with the router behind it: weights of {} x {} {}, not bf16 in rows of {} "
+        "that are aligned to 4 bytes",
+        router.rows, router.cols, format_name(router.format), hidden_size);
+    work.num_experts = static_cast<int>(router.rows);
+    work.router_weight = reinterpret_cast<const unsigned char*>(router.data);
+    work.router_norm = around.router.norm_weight.data;
+    work.router_signals = reinterpret_cast<fused::RouterSignals*>(context.signals.data());
+  }
   with_taken(problem.weight_format, [&](auto weights) {
     with_taken(problem.kv_format, [&](auto cache) {
       if (head_dim == 32) {
@@ -374,26 +429,38 @@ void run(const Args& args, Context& context) {
   });
 }
 
+// `routes`: whether it is asked for the router's product, too.
+constexpr Variant one_launch_variant(std::string_view name, std::string_view summary, bool routes) {
+  return {
+      .name = name,
+      .backend = "cuda",
+      .summary = summary,
+      .rounds =
+          "inputs of products: bf16, of float8 weights' first: f16; of attention, alone: "
+          "queries, keys, values, weights: bf16",
+      .max_nmse = [](const Problem&) { return 2e-5; },
+      .unsupported =
+          [](const Problem& problem) { return cuda_decode_stream_mma.unsupported(problem); },
+      .workspace_bytes =
+          [](const Problem& problem, int num_threads) {
+            return cuda_decode_stream_mma.workspace_bytes(problem, num_threads);
+          },
+      .run = run,
+      .normalises = [](const Problem& problem) { return around_unsupported(problem).empty(); },
+      .routes_ahead = routes,
+  };
+}
+
 }  // namespace
 
-const Variant cuda_one_launch_bf16 = {
-    .name = "cuda_one_launch_bf16",
-    .backend = "cuda",
-    .summary =
-        "one token's norm, query, key, value, cache, attention and product behind it in one launch "
-        "(Hopper); else cuda_decode_stream_mma",
-    .rounds =
-        "inputs of products: bf16, of float8 weights' first: f16; of attention, alone: "
-        "queries, keys, values, weights: bf16",
-    .max_nmse = [](const Problem&) { return 2e-5; },
-    .unsupported =
-        [](const Problem& problem) { return cuda_decode_stream_mma.unsupported(problem); },
-    .workspace_bytes =
-        [](const Problem& problem, int num_threads) {
-          return cuda_decode_stream_mma.workspace_bytes(problem, num_threads);
-        },
-    .run = run,
-    .normalises = [](const Problem& problem) { return around_unsupported(problem).empty(); },
-};
+constinit const Variant cuda_one_launch_bf16 = one_launch_variant(
+    "cuda_one_launch_bf16",
+    "one token's norm, query, key, value, cache, attention and product behind it in one launch "
+    "(Hopper); else cuda_decode_stream_mma",
+    false);
+constinit const Variant cuda_one_launch_routed_bf16 = one_launch_variant(
+    "cuda_one_launch_routed_bf16",
+    "cuda_one_launch_bf16 with the product of the router behind it, if the experts take that",
+    true);
 
 }  // namespace moebench::attention

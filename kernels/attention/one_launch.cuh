@@ -8,6 +8,7 @@
 #include "kernels/attention/kv_device.cuh"
 #include "kernels/core/grid_turn.cuh"
 #include "kernels/fused/norm_row.cuh"
+#include "kernels/fused/router_sums.cuh"
 
 namespace moebench::attention {
 namespace {
@@ -82,6 +83,11 @@ struct Work {
   Shared out_rows_of_block;
   float* out;
   Signals* signals;
+  // Of the router behind it; no experts: its product is not to be done.
+  int num_experts;
+  const unsigned char* router_weight;  // bf16
+  const float* router_norm;
+  fused::RouterSignals* router_signals;
 };
 
 struct Share {

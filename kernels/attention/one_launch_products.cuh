@@ -63,16 +63,22 @@ MOEBENCH_HOST_DEVICE int out_piece_rows(int row_bytes) {
 }
 
 // Dynamic shared memory: the ring and, later in its place, the pieces of the last product; then the
-// inputs of both products.
+// inputs of both products; and what the router's product takes (RouterPart), if it is to be done.
 struct Places {
-  int x, found, bytes;
+  int x, found, router, bytes;
 };
+// Two floats of each row; and its weights two by two, of which the first and last may be another's.
+MOEBENCH_HOST_DEVICE int router_bytes(int rows, int num_experts) {
+  return static_cast<int>(sizeof(float)) * (2 * rows + (rows / 2 + 1) * num_experts);
+}
 MOEBENCH_HOST_DEVICE Places places_of(int hidden_size, int query_size, int out_row_bytes,
-                                      int out_rows) {
+                                      int out_rows, int num_experts) {
   const int rows = row_offset(out_rows, out_row_bytes);
   const int ring = kStages * kStageBytes;
   const int x = rows > ring ? rows : ring;
-  return {x, x + 2 * hidden_size, x + 2 * hidden_size + 2 * query_size};
+  const int found = x + 2 * hidden_size;
+  const int router = found + 2 * query_size;
+  return {x, found, router, router + (num_experts > 0 ? router_bytes(out_rows, num_experts) : 0)};
 }
 
 // Where pair `pair` of rows of query, key and value stands.
@@ -601,12 +607,13 @@ MOEBENCH_DEVICE void add_group(float (&sums)[4], const OutRun<kWeights>& run,
   }
 }
 
-// D. The consumers: rows that have come. `x`: pairs of bf16.
-template <Format kWeights, int kHeadDim>
+// D. The consumers: rows that have come. `x`: pairs of bf16. Each row's end is finish(row, sum),
+// row counted from the block's first, by the thread that has its factor and bias.
+template <Format kWeights, int kHeadDim, class Finish>
 MOEBENCH_DEVICE void multiply_out_rows(const Work& work, const Streams<kHeadDim>& streams,
                                        const float (&factor)[kOutPasses],
                                        const float (&bias)[kOutPasses], Ahead<kWeights>& ahead,
-                                       uint4* x, Partial& partial) {
+                                       uint4* x, Partial& partial, const Finish& finish) {
   constexpr int kAhead = kAheadRounds<kWeights>;
   const int warp = gpu::warp_id();
   const int lane = gpu::lane_id();
@@ -653,9 +660,83 @@ MOEBENCH_DEVICE void multiply_out_rows(const Work& work, const Streams<kHeadDim>
     if (warp >= kOutTiles || lane >= kTileRows || row >= count) continue;
     float sum = times_factor<kWeights>(partial.total(warp, lane), factor[pass]);
     if (work.output.bias != nullptr) sum += bias[pass];
-    work.out[streams.out_rows.begin + row] = sum;
+    finish(row, sum);
   }
 }
+
+// The router's product of the block's rows, which are columns of its weights. Of each row the value
+// before the norm, and what the norm multiplies it with; and as many rows of the experts' weights.
+struct RouterPart {
+  float* values;
+  float* factors;
+  std::uint32_t* weights;  // [words][num_experts], two bf16 each
+
+  MOEBENCH_DEVICE RouterPart(unsigned char* memory, int rows)
+      : values(reinterpret_cast<float*>(memory)),
+        factors(values + rows),
+        weights(reinterpret_cast<std::uint32_t*>(factors + rows)) {}
+
+  // By the consumers, while they wait for others: what does not depend on what they wait for.
+  MOEBENCH_DEVICE void load(const Work& work, const Share& rows) const {
+    const auto thread = static_cast<int>(threadIdx.x);
+    if (thread < rows.count) {
+      const int column = rows.begin + thread;
+      float value = work.norm.x[column];
+      if (work.norm.addend != nullptr) value += work.norm.addend[column];
+      values[thread] = value;
+      factors[thread] = gpu::load_constant(work.router_norm + column);
+    }
+    static_assert(fused::kMostRouted <= kConsumers && kMostOutRows <= kConsumers);
+    if (thread >= work.num_experts) return;
+    // A thread an expert, by words of two columns, of which the first may begin with another's; all
+    // there are on 132 multiprocessors in one way to memory.
+    constexpr int kWords = 12;
+    const int odd = rows.begin % 2;
+    const int words = (rows.count + odd + 1) / 2;
+    const auto* const from = reinterpret_cast<const std::uint32_t*>(
+        work.router_weight +
+        2 * (static_cast<std::int64_t>(thread) * work.hidden_size + rows.begin - odd));
+    MOEBENCH_NO_UNROLL
+    for (int first = 0; first < words; first += kWords) {
+      std::uint32_t two[kWords] = {};
+      MOEBENCH_UNROLL
+      for (int i = 0; i < kWords; ++i) {
+        if (first + i < words) two[i] = gpu::load_constant(from + first + i);
+      }
+      MOEBENCH_UNROLL
+      for (int i = 0; i < kWords; ++i) {
+        if (first + i < words) weights[(first + i) * work.num_experts + thread] = two[i];
+      }
+    }
+  }
+  // A row of the product in front is there.
+  MOEBENCH_DEVICE void add(int row, float sum) const { values[row] += sum; }
+
+  // When all are. The consumers.
+  MOEBENCH_DEVICE void show(const Work& work, const Share& rows, unsigned turn) const {
+    sync_consumers();
+    fused::RouterSums& sums = work.router_signals->sums[turn];
+    const auto thread = static_cast<int>(threadIdx.x);
+    if (thread < work.num_experts && rows.count > 0) {
+      const int odd = rows.begin % 2;
+      float sum = 0;
+      MOEBENCH_NO_UNROLL
+      for (int row = 0; row < rows.count; ++row) {
+        const std::uint32_t two = weights[(row + odd) / 2 * work.num_experts + thread];
+        const float weight = (row + odd) % 2 == 0 ? gpu::low_bf16(two) : gpu::high_bf16(two);
+        sum += weight * (values[row] * factors[row]);
+      }
+      gpu::atomic_add(&sums.products[thread], fused::router_steps(sum));
+    }
+    if (gpu::warp_id() != kWarps - 1) return;
+    float squares = 0;
+    for (int row = gpu::lane_id(); row < rows.count; row += gpu::kWarp) {
+      squares += values[row] * values[row];
+    }
+    squares = gpu::warp_sum(squares);
+    if (gpu::lane_id() == 0) sums.squares[blockIdx.x] = squares;
+  }
+};
 
 }  // namespace
 }  // namespace moebench::attention

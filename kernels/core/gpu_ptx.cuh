@@ -225,6 +225,10 @@ MOEBENCH_DEVICE T load_constant(const T* from) {
 MOEBENCH_DEVICE int atomic_add(int* to, int value) { return atomicAdd(to, value); }
 MOEBENCH_DEVICE unsigned atomic_add(unsigned* to, unsigned value) { return atomicAdd(to, value); }
 MOEBENCH_DEVICE float atomic_add(float* to, float value) { return atomicAdd(to, value); }
+MOEBENCH_DEVICE std::uint64_t atomic_add(std::uint64_t* to, std::uint64_t value) {
+  static_assert(sizeof(unsigned long long) == sizeof(std::uint64_t));
+  return atomicAdd(reinterpret_cast<unsigned long long*>(to), value);
+}
 MOEBENCH_DEVICE unsigned atomic_max(unsigned* to, unsigned value) { return atomicMax(to, value); }
 MOEBENCH_DEVICE int load_acquire(const int* from) {
   int value;
@@ -248,6 +252,11 @@ MOEBENCH_DEVICE uint4 load_relaxed(const uint4* from) {
 MOEBENCH_DEVICE std::uint32_t load_relaxed(const std::uint32_t* from) {
   std::uint32_t value;
   asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+MOEBENCH_DEVICE std::uint64_t load_relaxed(const std::uint64_t* from) {
+  std::uint64_t value;
+  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
   return value;
 }
 MOEBENCH_DEVICE int load_relaxed(const int* from) {

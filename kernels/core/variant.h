@@ -51,14 +51,17 @@ struct Variant {
 
   // Whether `run` knows the optional parts of its arguments, for ops that have some.
   bool runs_several = false;
-  // Whether `run` knows the optional parts of such arguments that are bf16: inputs that somebody has
-  // rounded already, results that are to be. Null: never.
+  // Whether `run` knows the optional parts of such arguments that are bf16: inputs that somebody
+  // has rounded already, results that are to be. Null: never.
   bool (*knows_bf16)(const ArgsType&) = nullptr;
   // Whether `run` knows the optional norm of its arguments, for ops that have one, and is made to
   // do it for such a problem. Null: never.
   bool (*normalises)(const ProblemType&) = nullptr;
   // The same of the optional norm behind it.
   bool (*ends_with_norm)(const ProblemType&) = nullptr;
+  // Attention's: whether `run` can do the product of the router behind it and leave its sums in the
+  // signals; the experts': whether it can take them from there.
+  bool routes_ahead = false;
 };
 
 template <class V>

@@ -184,11 +184,11 @@ struct Copier {
   }
 };
 
-template <bool kRoutes>
+template <Routed kRouted>
 MOEBENCH_DEVICE void choose_and_copy(const Work& work, const gpu::TensorMap& gate_up_codes,
                                      const gpu::TensorMap& down_codes) {
   Shared& s = shared();
-  choose<kRoutes>(work, s.expert_ids, s.expert_weights, [] {});
+  choose<kRouted>(work, s.expert_ids, s.expert_weights, [] {});
   say_chosen();
   const int pair = gpu::lane_id();
   const bool copies = pair < work.num_pairs;
@@ -445,7 +445,7 @@ MOEBENCH_DEVICE float read_activated(const Work& work, unsigned turn, int team) 
   return products_factor<kFolds>(exponent);
 }
 
-template <bool kFolds, bool kRoutes>
+template <bool kFolds, Routed kRouted>
 MOEBENCH_DEVICE void multiply_all(const Work& work) {
   MOEBENCH_SHARED(unsigned, turn_of_grid, [1]);
   Shared& s = shared();
@@ -453,9 +453,9 @@ MOEBENCH_DEVICE void multiply_all(const Work& work) {
   const int cols = work.gate_up.first.cols;
   Inputs inputs{};
   const float* x = work.x;
-  if constexpr (kRoutes) {
+  if constexpr (kRouted != Routed::kBefore) {
     float* const row = shared_x(work.layout);
-    normalise_and_show_sums<kWarps>(work, row, turn_of_grid, [] { sync_multipliers(); });
+    normalise_and_show_sums<kWarps, kRouted>(work, row, turn_of_grid, [] { sync_multipliers(); });
     x = row;
   } else {
     gpu::wait_for_previous_kernel();
@@ -488,7 +488,7 @@ MOEBENCH_DEVICE void multiply_all(const Work& work) {
   for (int phase = 0; phase < 2; ++phase) {
     const bool is_down = phase == 1;
     if (is_down) {
-      clear<kMultipliers>(work.signals->at[turn ^ 1]);
+      clear<kMultipliers>(*work.signals, turn ^ 1);
       factor = read_activated<kFolds>(work, turn, team);
       if (thread == 0) gpu::arrive_at_grid(&work.signals->turn);
       gpu::let_next_kernel_start();
@@ -518,7 +518,7 @@ MOEBENCH_DEVICE void multiply_all(const Work& work) {
   }
 }
 
-template <bool kFolds, bool kRoutes>
+template <bool kFolds, Routed kRouted>
 __global__ void MOEBENCH_BOUNDS(kThreads, 1)
     one_launch_chunks(MOEBENCH_GRID_CONSTANT Work work,
                       MOEBENCH_GRID_CONSTANT gpu::TensorMap gate_up_codes,
@@ -532,9 +532,9 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1)
   if constexpr (kFolds) make_tables<kThreads>(s.tables);
   gpu::sync_threads();
   if (gpu::warp_id() == kWarps) {
-    return choose_and_copy<kRoutes>(work, gate_up_codes, down_codes);
+    return choose_and_copy<kRouted>(work, gate_up_codes, down_codes);
   }
-  multiply_all<kFolds, kRoutes>(work);
+  multiply_all<kFolds, kRouted>(work);
 }
 
 // ---- On the host --------------------------------------------------------------------------------
@@ -600,11 +600,18 @@ bool takes(const Args& args) {
          are_chunks(args.down, args.down_bias.data);
 }
 
+constexpr LaunchNames kChunksNames = {"moe_experts/cuda_one_launch_chunks_fp8",
+                                      "moe_experts/cuda_one_launch_chunks_fp8 (with the router)",
+                                      nullptr};
+constexpr LaunchNames kBlocksNames = {"moe_experts/cuda_one_launch_blocks_fp8",
+                                      "moe_experts/cuda_one_launch_blocks_fp8 (with the router)",
+                                      "moe_experts/cuda_one_launch_blocks_fp8 (router ahead)"};
+
 template <bool kFolds>
 void run(const Args& args, Context& context) {
-  const bool routes = has_router(args);
+  const Routed routed = routed_of(args);
   const bool is_taken = takes<kFolds>(args);
-  if (!routes && !is_taken) {
+  if (routed == Routed::kBefore && !is_taken) {
     return (kFolds ? cuda_grouped_chunks_fp8 : cuda_digits_fp8).run(args, context);
   }
   const OneLaunch one_launch = one_launch_of(args, context, is_taken);
@@ -623,21 +630,17 @@ void run(const Args& args, Context& context) {
                                           .tile_columns = kRowBytes,
                                           .swizzle = kRowBytes});
   };
-  const char* const name = kFolds   ? routes
-                                          ? "moe_experts/cuda_one_launch_chunks_fp8 (with the router)"
-                                          : "moe_experts/cuda_one_launch_chunks_fp8"
-                           : routes ? "moe_experts/cuda_one_launch_blocks_fp8 (with the router)"
-                                    : "moe_experts/cuda_one_launch_blocks_fp8";
-  gpu::launch(routes ? one_launch_chunks<kFolds, true> : one_launch_chunks<kFolds, false>,
-              {.grid = {static_cast<unsigned>(gpu::device_info().num_sms)},
-               .block = kThreads,
-               .shared_bytes = bytes,
-               .stream = context.stream,
-               .overlap_previous = true,
-               .cooperative = true,
-               .shared_percent = gpu::shared_percent_for(bytes, 1)},
-              name, work, codes_of(args.gate_up, work.gate_up_box_rows),
-              codes_of(args.down, work.down_box_rows));
+  gpu::launch(
+      with_routed<!kFolds>(routed, [](auto known) { return one_launch_chunks<kFolds, known()>; }),
+      {.grid = {static_cast<unsigned>(gpu::device_info().num_sms)},
+       .block = kThreads,
+       .shared_bytes = bytes,
+       .stream = context.stream,
+       .overlap_previous = true,
+       .cooperative = true,
+       .shared_percent = gpu::shared_percent_for(bytes, 1)},
+      launch_name(kFolds ? kChunksNames : kBlocksNames, routed), work,
+      codes_of(args.gate_up, work.gate_up_box_rows), codes_of(args.down, work.down_box_rows));
 }
 
 }  // namespace
@@ -647,13 +650,13 @@ constinit const Variant cuda_one_launch_chunks_fp8 =
         "cuda_one_launch_chunks_fp8",
         "one token: norm, router and experts in one launch, else cuda_grouped_chunks_fp8, with its "
         "bits (Hopper)",
-        "as cuda_grouped_chunks_fp8, bit for bit", run<true>);
+        "as cuda_grouped_chunks_fp8, bit for bit", run<true>, false);
 constinit const Variant cuda_one_launch_blocks_fp8 =
     one_launch_variant<takes<false>, cuda_digits_fp8>(
         "cuda_one_launch_blocks_fp8",
         "one token: norm, router and experts in one launch, by float8 with scales of their own for "
         "blocks (Hopper)",
         "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits",
-        run<false>);
+        run<false>, true);
 
 }  // namespace moebench::moe_experts

@@ -78,7 +78,7 @@ MOEBENCH_DEVICE void route(const Work& work, unsigned (&turn)[1],
       if (expert < router.num_experts) bias[h] = gpu::load_constant(router.bias + expert);
     }
   }
-  normalise_and_show_sums<kWarps>(work, x, turn, [] { gpu::sync_threads(); });
+  normalise_and_show_sums<kWarps, Routed::kHere>(work, x, turn, [] { gpu::sync_threads(); });
   const Shown& shown = work.signals->at[turn[0]];
   if (thread < kUnits) store_digits<1>(0, thread, load_inputs(x, cols, thread).x);
   if (gpu::warp_id() == kChooser) {
@@ -142,12 +142,13 @@ __global__ void MOEBENCH_BOUNDS(kThreads, 1) one_launch(MOEBENCH_GRID_CONSTANT W
           if (!is_there) gpu::spin_on();
           return is_there;
         });
-    clear<kThreads>(work.signals->at[turn[0] ^ 1]);
+    clear<kThreads>(*work.signals, turn[0] ^ 1);
   });
 }
 
 void run(const Args& args, Context& context) {
-  const bool routes = has_router(args);
+  const bool routes = routed_of(args) != Routed::kBefore;
+  require(!args.route.is_ahead, "run moe_experts: this variant's router is never ahead");
   if (!routes && !takes(args)) return cuda_digits_fp8.run(args, context);
   const Work work = one_launch_of(args, context, takes(args));
   const int num_sms = gpu::device_info().num_sms;
@@ -173,6 +174,6 @@ void run(const Args& args, Context& context) {
 constinit const Variant cuda_one_launch_fp8 = one_launch_variant<takes, cuda_digits_fp8>(
     "cuda_one_launch_fp8",
     "cuda_digits_fp8 as one launch whose blocks wait for each other, the router in it (Hopper)",
-    "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits", run);
+    "activations: two float8 digits, accumulate: f32, in blocks of 32 of fewer bits", run, false);
 
 }  // namespace moebench::moe_experts

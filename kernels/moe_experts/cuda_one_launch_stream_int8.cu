@@ -286,13 +286,13 @@ MOEBENCH_DEVICE void ask(const Work& work, const Tiles& tiles, const Told& told)
   }
 }
 
-template <bool kRoutes, bool kReads>
+template <Routed kRouted, bool kReads>
 MOEBENCH_DEVICE void choose_and_ask(const Work& work, const Told& told) {
   const int lane = gpu::lane_id();
   Tiles& tiles = shared().tiles;
   list_tiles(work, tiles);
   say_tiles_are_listed<kReads>();
-  choose<kRoutes>(work, told.expert_ids, told.expert_weights, [] { say_turn_is_seen<kReads>(); });
+  choose<kRouted>(work, told.expert_ids, told.expert_weights, [] { say_turn_is_seen<kReads>(); });
   locate_tiles(work, told.expert_ids, tiles);
   // The biases of down's first rows are asked for before the tiles, and there after them.
   constexpr int kFirst = 4;  // of a lane
@@ -636,7 +636,7 @@ MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tabl
     const int pair = (phase - kRounds) * kTeams + team_id();  // of down
     if (phase == 2 * kRounds - 1) {
       if constexpr (kReads) {
-        clear<kMultipliers>(work.signals->at[turn[0] ^ 1]);
+        clear<kMultipliers>(*work.signals, turn[0] ^ 1);
       } else {
         if (thread == kArriver) gpu::wait_for_grid(&work.signals->turn, turn[0]);
         sync_multipliers();
@@ -687,7 +687,7 @@ MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tabl
       gpu::arrive_named(kMultipliedBarrier, kMultipliers);
     }
   }
-  if constexpr (!kReads) clear<kMultipliers>(work.signals->at[turn[0] ^ 1]);
+  if constexpr (!kReads) clear<kMultipliers>(*work.signals, turn[0] ^ 1);
   // Outputs of the block's rows.
   const Share share(work.down.first.rows);
   constexpr int kWarpRows = gpu::kWarp / kMostPairs;
@@ -706,7 +706,7 @@ MOEBENCH_DEVICE void multiply_all(const Work& work, const Told& told, const Tabl
   if (has_row && pair == 0) work.out[share.begin + row] = sum;
 }
 
-template <bool kRoutes, bool kReads>
+template <Routed kRouted, bool kReads>
 __global__ void MOEBENCH_BOUNDS(kThreads<kReads>, 1)
     one_launch_stream(MOEBENCH_GRID_CONSTANT Work work) {
   MOEBENCH_SHARED(gpu::Mbarrier, barriers, [2 * kMostTiles + kMostStages + 1]);
@@ -732,11 +732,11 @@ __global__ void MOEBENCH_BOUNDS(kThreads<kReads>, 1)
   gpu::sync_threads();
   if (!multiplies) {
     if (kReads && gpu::warp_id() > kWarps) return read_first_round(work, told);
-    return choose_and_ask<kRoutes, kReads>(work, told);
+    return choose_and_ask<kRouted, kReads>(work, told);
   }
   Inputs inputs;
-  if constexpr (kRoutes) {
-    normalise_and_show_sums<kWarps>(work, shared_x(), turn, [] { sync_multipliers(); });
+  if constexpr (kRouted != Routed::kBefore) {
+    normalise_and_show_sums<kWarps, kRouted>(work, shared_x(), turn, [] { sync_multipliers(); });
     inputs = load_inputs(shared_x(), work.gate_up.first.cols, own_unit());
   } else {
     gpu::wait_for_previous_kernel();
@@ -789,22 +789,24 @@ bool takes(const Args& args) {
                 args.gate_up.count, args.expert_ids.shape[1]});
 }
 
+constexpr LaunchNames kStreamNames = {"moe_experts/cuda_one_launch_stream_int8",
+                                      "moe_experts/cuda_one_launch_stream_int8 (with the router)",
+                                      "moe_experts/cuda_one_launch_stream_int8 (router ahead)"};
+constexpr LaunchNames kReadersNames = {"moe_experts/cuda_one_launch_readers_int8",
+                                       "moe_experts/cuda_one_launch_readers_int8 (with the router)",
+                                       "moe_experts/cuda_one_launch_readers_int8 (router ahead)"};
+
 template <bool kReads>
 void run(const Args& args, Context& context) {
-  const bool routes = has_router(args);
-  if (!routes && !takes(args)) return cuda_digits_fp8.run(args, context);
+  const Routed routed = routed_of(args);
+  if (routed == Routed::kBefore && !takes(args)) return cuda_digits_fp8.run(args, context);
   // The largest activation: a gate far below zero gives less than 1 / alpha.
   const float most = std::max(args.swiglu_limit, 1 / args.swiglu_alpha) * (args.swiglu_limit + 1);
   const Work work{one_launch_of(args, context, takes(args)),
                   ring_for(args.gate_up.cols, args.down.cols), most < kMostF16};
   const std::size_t bytes = kRingAt + static_cast<std::size_t>(work.ring.stages) *
                                           static_cast<std::size_t>(work.ring.stage_bytes);
-  const char* const name =
-      kReads   ? routes ? "moe_experts/cuda_one_launch_readers_int8 (with the router)"
-                        : "moe_experts/cuda_one_launch_readers_int8"
-      : routes ? "moe_experts/cuda_one_launch_stream_int8 (with the router)"
-               : "moe_experts/cuda_one_launch_stream_int8";
-  gpu::launch(routes ? one_launch_stream<true, kReads> : one_launch_stream<false, kReads>,
+  gpu::launch(with_routed(routed, [](auto known) { return one_launch_stream<known(), kReads>; }),
               {.grid = {static_cast<unsigned>(gpu::device_info().num_sms)},
                .block = kThreads<kReads>,
                .shared_bytes = bytes,
@@ -812,7 +814,7 @@ void run(const Args& args, Context& context) {
                .overlap_previous = true,
                .cooperative = true,
                .shared_percent = gpu::shared_percent_for(bytes, 1)},
-              name, work);
+              launch_name(kReads ? kReadersNames : kStreamNames, routed), work);
 }
 
 constexpr std::string_view kRoundsTo =
@@ -824,10 +826,10 @@ constinit const Variant cuda_one_launch_stream_int8 = one_launch_variant<takes, 
     "cuda_one_launch_stream_int8",
     "one token: norm, router and experts in one launch that streams MXFP4 codes through "
     "shared memory, decoded to int8 (Hopper)",
-    kRoundsTo, run<false>);
+    kRoundsTo, run<false>, true);
 constinit const Variant cuda_one_launch_readers_int8 = one_launch_variant<takes, cuda_digits_fp8>(
     "cuda_one_launch_readers_int8",
     "cuda_one_launch_stream_int8 with warps that read activations, and no wait for the grid",
-    kRoundsTo, run<true>);
+    kRoundsTo, run<true>, true);
 
 }  // namespace moebench::moe_experts

@@ -50,6 +50,9 @@ struct Args {
     fused::Norm norm;
     MatrixView weight;          // [num_experts, hidden_size]
     View<const float, 1> bias;  // [num_experts], or data == nullptr: none
+    // The launch in front was attention's, with Around::router, and has left the product's sums in
+    // the signals (Variant::routes_ahead).
+    bool is_ahead = false;
   };
   Route route{};
   // What is to be done with the sum over k instead of writing `out`. What it gives may be where x

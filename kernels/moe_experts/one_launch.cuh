@@ -1,19 +1,22 @@
 // What the variants share that do one token's router and experts in one launch: how the blocks tell
-// each other of sums and activations, the router's product, and which routers are taken.
+// each other of sums and activations, the router's product, which the launch in front may have
+// done, and which routers are taken.
 #pragma once
 
 #include <string>
+#include <type_traits>
 
 #include "kernels/core/grid_turn.cuh"
 #include "kernels/fused/choose.cuh"
 #include "kernels/fused/held_rows.cuh"
 #include "kernels/fused/norm_row.cuh"
+#include "kernels/fused/router_sums.cuh"
 #include "kernels/moe_experts/one_token.cuh"
 
 namespace moebench::moe_experts {
 
 constexpr Format kRouterFormat = Format::kBf16;
-constexpr int kMostExperts = 128;
+constexpr int kMostExperts = fused::kMostRouted;
 constexpr int kHeldExperts = kMostExperts / gpu::kWarp;  // of a lane that chooses
 constexpr int kHeldGroups = 3;  // of a row's quarter, of a lane: 3072 columns
 
@@ -22,9 +25,8 @@ struct Shown {
   alignas(16) std::uint32_t sums[kMostExperts][gpu::kMostSplits];
   alignas(16) float activated[kMostPairs * kMostCols];
 };
-struct Signals {
+struct Signals : fused::RouterSignals {
   Shown at[2];  // by the grid's turn
-  int turn;
 };
 static_assert(sizeof(Signals) <= kExpertsSignalBytes);
 
@@ -35,17 +37,25 @@ struct Router {
   int num_experts;
   int splits;  // warps that share a row
 };
+// Who does the router's part: ops before; the launch; the launch but for the product, whose sums
+// the one in front of it has left in the signals.
+enum class Routed { kBefore, kHere, kAhead };
 
-// What the launch before has left, so that the next finds nothing. The first kThreads of all
-// blocks.
+// What the launch before has left, so that the next finds nothing, and nor do those of the launch
+// in front of it that route ahead. The first kThreads of all blocks.
 template <int kThreads>
-MOEBENCH_DEVICE void clear(Shown& shown) {
-  auto* words = reinterpret_cast<uint4*>(&shown);
+MOEBENCH_DEVICE void clear(Signals& signals, unsigned turn) {
   const auto blocks = static_cast<int>(gridDim.x);
-  for (int i = static_cast<int>(threadIdx.x) * blocks + static_cast<int>(blockIdx.x);
-       i < static_cast<int>(sizeof(Shown) / sizeof(uint4)); i += kThreads * blocks) {
-    words[i] = {0, 0, 0, 0};
-  }
+  const int first = static_cast<int>(threadIdx.x) * blocks + static_cast<int>(blockIdx.x);
+  const auto clear_words = [&](auto& what) {
+    auto* words = reinterpret_cast<uint4*>(&what);
+    for (int i = first; i < static_cast<int>(sizeof(what) / sizeof(uint4));
+         i += kThreads * blocks) {
+      words[i] = {0, 0, 0, 0};
+    }
+  };
+  clear_words(signals.at[turn]);
+  clear_words(signals.sums[turn]);
 }
 
 // Columns of the activations of an expert, as they are now; none where one is not there yet.
@@ -120,6 +130,41 @@ MOEBENCH_DEVICE void await_logits(const Router& router, const Shown& shown,
   }
 }
 
+// The logits of all experts from what the launch before has added up, into `logits`. One warp,
+// behind that launch.
+MOEBENCH_DEVICE void take_logits(const Router& router, int cols, const fused::RouterSums& sums,
+                                 const float (&bias)[kHeldExperts], float* logits) {
+  const int lane = gpu::lane_id();
+  // All are asked for before the first is used.
+  std::uint64_t products[kHeldExperts] = {};
+  MOEBENCH_UNROLL
+  for (int h = 0; h < kHeldExperts; ++h) {
+    const int expert = lane + h * gpu::kWarp;
+    if (expert < router.num_experts) products[h] = gpu::load_relaxed(&sums.products[expert]);
+  }
+  constexpr int kHeldSquares = fused::kMostRoutingBlocks / 4 / gpu::kWarp;
+  uint4 squares[kHeldSquares];
+  MOEBENCH_UNROLL
+  for (int i = 0; i < kHeldSquares; ++i) {
+    squares[i] =
+        gpu::load_relaxed(reinterpret_cast<const uint4*>(sums.squares) + i * gpu::kWarp + lane);
+  }
+  float sum = 0;
+  MOEBENCH_UNROLL
+  for (const uint4& four : squares) {
+    MOEBENCH_UNROLL
+    for (int i = 0; i < 4; ++i) sum += gpu::float_from_bits(gpu::word_of(four, i));
+  }
+  const float scale = fused::row_scale(gpu::warp_sum(sum), cols, router.norm.epsilon);
+  MOEBENCH_UNROLL
+  for (int h = 0; h < kHeldExperts; ++h) {
+    const int expert = lane + h * gpu::kWarp;
+    if (expert < router.num_experts) {
+      logits[expert] = fused::of_router_steps(products[h]) * scale + bias[h];
+    }
+  }
+}
+
 // What such a kernel is given, with a router or with x, ids and weights.
 struct OneLaunch {
   Router router;
@@ -138,9 +183,10 @@ struct OneLaunch {
 };
 
 // The row that gate and up multiply, normalised, to `x` (shared memory), and the block's sums of
-// the router's product for all blocks; leaves the grid's turn in `turn`, which its last thread
-// reads. By the first kWarps warps of a block, whose barrier sync() is; it must follow.
-template <int kWarps, class Sync>
+// the router's product for all blocks, unless that is ahead; leaves the grid's turn in `turn`,
+// which its last thread reads. By the first kWarps warps of a block, whose barrier sync() is; it
+// must follow.
+template <int kWarps, Routed kRouted, class Sync>
 MOEBENCH_DEVICE void normalise_and_show_sums(const OneLaunch& work, float* x, unsigned (&turn)[1],
                                              const Sync& sync) {
   constexpr int kRowWarps = fused::kRowThreads / gpu::kWarp;
@@ -155,7 +201,7 @@ MOEBENCH_DEVICE void normalise_and_show_sums(const OneLaunch& work, float* x, un
   Row row;
   if (has_row) row.load_weights(norm.weight, cols);
   // First the warps that do not normalise.
-  const int tasks = router.num_experts * router.splits;
+  const int tasks = kRouted == Routed::kAhead ? 0 : router.num_experts * router.splits;
   int task = static_cast<int>(blockIdx.x) +
              (gpu::warp_id() + kWarps - kRowWarps) % kWarps * static_cast<int>(gridDim.x);
   RowSplit split;
@@ -186,12 +232,12 @@ MOEBENCH_DEVICE void normalise_and_show_sums(const OneLaunch& work, float* x, un
 
 // The token's experts and their weights, by one warp: chosen from the sums of all blocks, or as
 // they are given. Calls turn_is_seen() when it has looked at the grid's turn.
-template <bool kRoutes, class Seen>
+template <Routed kRouted, class Seen>
 MOEBENCH_DEVICE void choose(const OneLaunch& work, std::int32_t (&expert_ids)[kMostPairs],
                             float (&expert_weights)[kMostPairs], const Seen& turn_is_seen) {
   MOEBENCH_SHARED(float, logits, [kMostExperts]);
   const int lane = gpu::lane_id();
-  if constexpr (kRoutes) {
+  if constexpr (kRouted != Routed::kBefore) {
     const Router& router = work.router;
     float bias[kHeldExperts] = {};
     if (router.bias != nullptr) {
@@ -201,9 +247,16 @@ MOEBENCH_DEVICE void choose(const OneLaunch& work, std::int32_t (&expert_ids)[kM
         if (expert < router.num_experts) bias[h] = gpu::load_constant(router.bias + expert);
       }
     }
-    gpu::wait_for_previous_kernel();
-    const unsigned turn = gpu::grid_turn(&work.signals->turn);
-    await_logits(router, work.signals->at[turn], bias, logits);
+    if constexpr (kRouted == Routed::kAhead) {
+      // The launch in front is attention's, and has waited for that of the experts before.
+      const unsigned turn = gpu::grid_turn(&work.signals->turn);
+      gpu::wait_for_previous_kernel();
+      take_logits(router, work.gate_up.first.cols, work.signals->sums[turn], bias, logits);
+    } else {
+      gpu::wait_for_previous_kernel();
+      const unsigned turn = gpu::grid_turn(&work.signals->turn);
+      await_logits(router, work.signals->at[turn], bias, logits);
+    }
     turn_is_seen();
     gpu::sync_warp();
     fused::choose_experts<kHeldExperts>(logits, router.num_experts, work.num_pairs, expert_ids,
@@ -267,11 +320,30 @@ inline Router device_router(const Args& args, bool taken) {
                              gpu::DeviceFormat<kRouterFormat>::kValues)};
 }
 
-inline bool has_router(const Args& args) { return args.route.norm.weight.data != nullptr; }
+inline Routed routed_of(const Args& args) {
+  if (args.route.norm.weight.data == nullptr) return Routed::kBefore;
+  return args.route.is_ahead ? Routed::kAhead : Routed::kHere;
+}
+
+// Calls pick(std::integral_constant<Routed, r>) for what is routed; kAhead: whether that may be.
+template <bool kAhead = true, class Pick>
+auto with_routed(Routed routed, Pick&& pick) {
+  if (routed == Routed::kBefore) return pick(std::integral_constant<Routed, Routed::kBefore>());
+  if constexpr (kAhead) {
+    if (routed == Routed::kAhead) return pick(std::integral_constant<Routed, Routed::kAhead>());
+  }
+  require(routed == Routed::kHere, "run moe_experts: this variant's router is never ahead");
+  return pick(std::integral_constant<Routed, Routed::kHere>());
+}
+// Of a launch, by what is routed.
+using LaunchNames = const char* const[3];
+inline const char* launch_name(const LaunchNames& names, Routed routed) {
+  return names[static_cast<int>(routed)];
+}
 
 // `taken`: whether the experts are.
 inline OneLaunch one_launch_of(const Args& args, Context& context, bool taken) {
-  const Router router = has_router(args) ? device_router(args, taken) : Router{};
+  const Router router = routed_of(args) != Routed::kBefore ? device_router(args, taken) : Router{};
   require(context.signals.size() >= sizeof(Signals), "run moe_experts: {} bytes of signals, of {}",
           context.signals.size(), sizeof(Signals));
   return {router,
@@ -290,11 +362,12 @@ inline OneLaunch one_launch_of(const Args& args, Context& context, bool taken) {
 }
 
 // A variant that is such a launch where it can, and kElsewhere elsewhere. kTakes: whether it takes
-// a problem's experts.
+// a problem's experts; `routes_ahead`: whether it may find the router's product done.
 template <bool (*kTakes)(const Problem& problem), const Variant& kElsewhere>
 constexpr Variant one_launch_variant(std::string_view name, std::string_view summary,
                                      std::string_view rounds,
-                                     void (*run)(const Args& args, Context& context)) {
+                                     void (*run)(const Args& args, Context& context),
+                                     bool routes_ahead) {
   return {
       .name = name,
       .backend = "cuda",
@@ -316,6 +389,7 @@ constexpr Variant one_launch_variant(std::string_view name, std::string_view sum
           [](const Problem& problem) {
             return !kTakes(problem) && kElsewhere.ends_with_norm(problem);
           },
+      .routes_ahead = routes_ahead,
   };
 }
 

@@ -413,6 +413,15 @@ int __tsan_atomic32_fetch_add(volatile int* to, int value, int) {
   moebench::simt::check<4, true>(const_cast<int*>(to), HERE);
   return __atomic_fetch_add(to, value, __ATOMIC_SEQ_CST);
 }
+long __tsan_atomic64_load(const volatile long* from, int) {
+  moebench::simt::check<8, false>(const_cast<long*>(from), HERE);
+  return __atomic_load_n(from, __ATOMIC_SEQ_CST);
+}
+long __tsan_atomic64_fetch_add(volatile long* to, long value, int) {
+  moebench::simt::check<8, false>(const_cast<long*>(to), HERE);
+  moebench::simt::check<8, true>(const_cast<long*>(to), HERE);
+  return __atomic_fetch_add(to, value, __ATOMIC_SEQ_CST);
+}
 int __tsan_atomic32_compare_exchange_weak(volatile int* at, int* expected, int value, int, int) {
   moebench::simt::check<4, false>(const_cast<int*>(at), HERE);
   moebench::simt::check<4, true>(const_cast<int*>(at), HERE);

@@ -14,6 +14,9 @@
 #include "kernels/rope/rope.h"
 #include "kernels/verify/compare.h"
 #include "tests/simt/support.h"
+#include "tests/simt/words.h"
+// Behind words.h, which kernels are made of here.
+#include "kernels/fused/router_sums.cuh"
 
 namespace moebench::test {
 namespace {
@@ -71,10 +74,26 @@ struct HalfNumbers {
   float norm = 2, bias = 1, outlier = 1;
 };
 
-// By cuda_one_launch_bf16, by the ops one by one, or by the references of these.
+// The router behind it.
+struct HalfRouter {
+  verify::RandomMatrices weight;
+  std::vector<float> norm;
+
+  HalfRouter(const HalfShape& s, std::int64_t experts, ThreadPool& pool)
+      : HalfRouter(s, experts, RandomStream(63), pool) {}
+
+ private:
+  HalfRouter(const HalfShape& s, std::int64_t experts, RandomStream random, ThreadPool& pool)
+      : weight(random, Format::kBf16, 1, experts, s.hidden, pool),
+        norm(verify::random_floats(random, s.hidden, 2.0F)) {}
+};
+
+// By cuda_one_launch_bf16, with the product of a router if there is one, by the ops one by one, or
+// by the references of these.
 enum class HalfBy { kOneLaunch, kOps, kReferences };
 Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, HalfBy by,
-              DeviceArray<std::byte>& signals, ThreadPool& pool, const HalfNumbers& numbers = {}) {
+              DeviceArray<std::byte>& signals, ThreadPool& pool, const HalfNumbers& numbers = {},
+              HalfRouter* router = nullptr) {
   constexpr std::int64_t kPageSize = 16;
   RandomStream random(62);
   const std::int64_t q_size = s.heads * s.head_dim;
@@ -155,12 +174,15 @@ Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, HalfBy by,
                                    s.window,
                                    args.max_context,
                                    s.hidden,
-                                   products[0].weight.format};
+                                   products[0].weight.format,
+                                   router != nullptr ? router->weight.view.count : 0};
   const bool at_once = by == HalfBy::kOneLaunch;
   const attention::Variant& variant =
       by == HalfBy::kReferences
           ? attention::reference
-          : cuda_variant(attention::variants(), at_once ? "cuda_one_launch_bf16" : "cuda_split_kv");
+          : cuda_variant(attention::variants(), router != nullptr ? "cuda_one_launch_routed_bf16"
+                                                : at_once         ? "cuda_one_launch_bf16"
+                                                                  : "cuda_split_kv");
   Context context = o.context(variant, problem, pool);
   context.signals = {signals.data(), signals.size()};
   if (at_once) {
@@ -174,6 +196,9 @@ Half run_half(const HalfShape& s, HalfWeights& weights, Format cache, HalfBy by,
                    sines,
                    products[3],
                    out};
+    if (router != nullptr) {
+      args.around.router = {o.in(router->weight.view[0]), {o.in(router->norm), {s.hidden}}};
+    }
     const std::size_t begin = simt::launches().size();
     variant.run(args, context);
     CHECK(simt::launches().size() - begin == 1);
@@ -269,6 +294,48 @@ struct HalfCheck {
     CHECK(of_out < (is_bf16 ? 5e-6 : 1e-4));
   }
 };
+
+// What a launch with the router has left for the experts', beside what it leaves without.
+void check_router_sums(const HalfShape& s, const HalfFormats& formats, std::int64_t experts,
+                       DeviceArray<std::byte>& signals, ThreadPool& pool) {
+  const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+  INFO(half_text(s, formats) << ", " << experts << " experts");
+  HalfWeights weights(s, formats.weights, pool);
+  HalfRouter router(s, experts, pool);
+  const Half want = run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool);
+  // As the experts' launch before has left them.
+  auto& ahead = *reinterpret_cast<fused::RouterSignals*>(signals.data());
+  const unsigned turn = static_cast<unsigned>(ahead.turn) >> 31;
+  const fused::RouterSums& sums = ahead.sums[turn];
+  ahead.sums[turn] = {};
+  const Half got =
+      run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool, {}, &router);
+  CHECK(same_bits(got.sums, want.sums));
+  CHECK(same_bits(got.out, want.out));
+  CHECK(got.cache == want.cache);
+  double want_squares = 0;
+  std::vector<double> products(at(experts));
+  std::vector<double> sizes(at(experts));
+  for (std::int64_t c = 0; c < s.hidden; ++c) {
+    const auto value = static_cast<double>(got.sums[at(c)] + got.out[at(c)]);
+    want_squares += value * value;
+    for (std::int64_t e = 0; e < experts; ++e) {
+      const double product = router.weight.decoded[at(e * s.hidden + c)] *
+                             static_cast<double>(router.norm[at(c)]) * value;
+      products[at(e)] += product;
+      sizes[at(e)] += std::abs(product);
+    }
+  }
+  double squares = 0;
+  for (const float of_block : sums.squares) squares += static_cast<double>(of_block);
+  CHECK(squares == Approx(want_squares).epsilon(1e-5));
+  for (std::int64_t e = 0; e < experts; ++e) {
+    const double sum = static_cast<double>(static_cast<std::int64_t>(sums.products[at(e)]));
+    INFO("expert " << e);
+    CHECK(std::abs(sum * 0x1p-32 - products[at(e)]) <= 1e-6 * sizes[at(e)] + 1e-7);
+  }
+  for (std::int64_t e = experts; e < fused::kMostRouted; ++e) CHECK(sums.products[at(e)] == 0);
+}
 
 struct AttentionShape {
   std::int64_t heads, kv_heads, head_dim, window;
@@ -435,6 +502,30 @@ TEST_CASE("attention: cuda_one_launch_bf16 encodes keys of zeros as kv_write doe
   }
 }
 
+TEST_CASE("attention: cuda_one_launch_routed_bf16 leaves the router's sums") {
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  // One expert, as many as are taken; blocks that begin with an odd column; as many rows as a block
+  // can have.
+  for (const HalfFormats& formats : {kHalfFormats[0], kHalfFormats[1]}) {
+    check_router_sums({8, 2, 32, 128, 32, 40, true}, formats, 16, signals, pool);
+    check_router_sums({8, 2, 32, 256, 0, 3, false}, formats, 128, signals, pool);
+  }
+  check_router_sums({8, 2, 32, 96, 0, 150, true}, kHalfFormats[0], 1, signals, pool);
+  gpu::DeviceInfo many = gpu::known_device("h200");
+  // Seven and six columns a block, 36; and blocks without any.
+  for (const auto& [columns, num_sms] :
+       {std::pair<std::int64_t, int>{96, 15}, {864, 24}, {32, 40}}) {
+    many.num_sms = num_sms;
+    const gpu::DescribedDevice described(many);
+    simt::Settings settings;
+    settings.num_sms = num_sms;
+    const WithSettings with(settings);
+    INFO(num_sms << " multiprocessors");
+    check_router_sums({8, 1, 32, columns, 0, 20, true}, kHalfFormats[0], 37, signals, pool);
+  }
+}
+
 TEST_CASE("attention: cuda_one_launch_bf16 on many multiprocessors") {
   ThreadPool pool(1);
   DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
@@ -485,6 +576,7 @@ TEST_CASE("attention: cuda_one_launch_bf16 in every schedule") {
         const Half got = run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool);
         check(got);
         CHECK(same_bits(got.out, first.out));
+        if (s.window > 0) check_router_sums(s, formats, 19, signals, pool);
       }
     }
   }
@@ -519,6 +611,12 @@ TEST_CASE("attention: cuda_one_launch_bf16 says what it takes, and refuses other
     CHECK(takes({kFp8, 1, 64, 8, 64, 0, 131072, 3840, kFp8}));
     CHECK_FALSE(takes({kBf16, 1, 72, 9, 64, 0, 1024, 2880, kBf16}));
     CHECK_FALSE(takes({kBf16, 1, 64, 8, 64, 0, 1024, 4096, kBf16}));  // 32 rows an SM
+    // With the router.
+    CHECK(takes({kBf16, 1, 64, 8, 64, 0, 131072, 2880, kBf16, 32}));
+    CHECK(takes({kBf16, 1, 64, 8, 64, 0, 131072, 2880, kBf16, 128}));
+    CHECK(takes({kFp8, 1, 64, 8, 64, 0, 131072, 2880, kFp8, 128}));
+    CHECK_FALSE(takes({kBf16, 1, 64, 8, 64, 0, 131072, 2880, kBf16, 129}));
+    CHECK_FALSE(takes({kBf16, 1, 64, 8, 64, 0, 131072, 2880, kFp8, 32}));
   }
   {
     const gpu::DescribedDevice described(gpu::known_device("a100"));

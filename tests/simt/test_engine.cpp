@@ -524,6 +524,25 @@ TEST_CASE("attention's half of a layer in one launch: whole answers have the sam
   CHECK(count("linear/cuda_stream_bf16") == 1);  // the unembedding
   CHECK(count("rms_norm/cuda_block") == 1);      // the last
   at_once.cache->release(sequence);
+
+  // With the router's product at the end of attention's launch.
+  Engine routed = load_engine(
+      "nano",
+      parse_plan("backend=cuda,kv=bf16,attention=cuda_one_launch_routed_bf16+cuda_flash_mma"),
+      small_options(), pool);
+  std::size_t as_few = 0;
+  const std::size_t begin = simt::launches().size();
+  const RequestResult c = tokens_of(routed, &as_few);
+  CHECK(c.error == "");
+  CHECK(c.tokens == a.tokens);
+  REQUIRE(c.log_probabilities.size() == a.log_probabilities.size());
+  for (std::size_t i = 0; i < a.log_probabilities.size(); ++i) {
+    CHECK(c.log_probabilities[i] == Approx(a.log_probabilities[i]).margin(1e-4));
+  }
+  CHECK(as_few == few);
+  CHECK(std::count(simt::launches().begin() + static_cast<std::ptrdiff_t>(begin),
+                   simt::launches().end(),
+                   "attention/cuda_one_launch_bf16 (with the router)") >= layers);
 }
 
 TEST_CASE("attention's half of a layer in one launch: float8 is as near to the CPU as op by op") {

@@ -12,6 +12,9 @@
 #include "kernels/router/router.h"
 #include "kernels/verify/compare.h"
 #include "tests/simt/support.h"
+#include "tests/simt/words.h"
+// Behind words.h, which kernels are made of here.
+#include "kernels/fused/router_sums.cuh"
 
 namespace moebench::test {
 namespace {
@@ -82,9 +85,12 @@ void check_same(const Routed& got, const Routed& want) {
 // Every row of some stands twice: ties.
 void repeat_rows(verify::RandomMatrices& weight) {
   const std::size_t bytes = row_bytes(weight.view.format, weight.view.cols);
+  const auto cols = weight.view.cols;
   for (std::int64_t row = 1; row < weight.view.rows; row += 2) {
     std::memcpy(weight.data.data() + static_cast<std::size_t>(row) * bytes,
                 weight.data.data() + static_cast<std::size_t>(row - 1) * bytes, bytes);
+    std::copy_n(weight.decoded.begin() + (row - 1) * cols, cols,
+                weight.decoded.begin() + row * cols);
   }
 }
 
@@ -109,10 +115,29 @@ struct AfterExperts {
   std::vector<float> sums, out;
   std::vector<float> reference;  // `out` by the reference, for experts by themselves
 };
-enum class Launches { kByOp, kExperts, kAll };
+enum class Launches { kByOp, kExperts, kAll, kAhead };
+
+// The router's sums as attention's launch would leave them, a block a column.
+void leave_router_sums(DeviceArray<std::byte>& signals, const std::vector<float>& row,
+                       const std::vector<float>& norm, const verify::RandomMatrices& router) {
+  auto& ahead = *reinterpret_cast<fused::RouterSignals*>(signals.data());
+  fused::RouterSums& sums = ahead.sums[static_cast<unsigned>(ahead.turn) >> 31];
+  const std::size_t experts = router.decoded.size() / row.size();
+  const auto is_zero = [](auto sum) { return sum == 0; };
+  REQUIRE(std::all_of(std::begin(sums.products), std::end(sums.products), is_zero));
+  REQUIRE(std::all_of(std::begin(sums.squares), std::end(sums.squares), is_zero));
+  for (std::size_t c = 0; c < row.size(); ++c) {
+    for (std::size_t e = 0; e < experts; ++e) {
+      sums.products[e] += static_cast<std::uint64_t>(
+          std::llround(router.decoded[e * row.size() + c] * static_cast<double>(norm[c]) *
+                       static_cast<double>(row[c]) * 0x1p32));
+    }
+    sums.squares[c % fused::kMostRoutingBlocks] += row[c] * row[c];
+  }
+}
 
 // A token's norm, router and experts: by `by_op` after the ops before it one by one, or in one
-// launch by `name`, after them or with them.
+// launch by `name`, after them or with them, or with all but the router's product.
 AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launches by,
                          DeviceArray<std::byte>& signals, ThreadPool& pool,
                          std::string_view name = "cuda_one_launch_fp8",
@@ -156,10 +181,16 @@ AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launche
       cuda_variant(moe_experts::variants(), by == Launches::kByOp ? by_op : name);
   Context context = o.context(variant, problem, pool);
   context.signals = {signals.data(), signals.size()};
-  if (by == Launches::kAll) {
+  if (by == Launches::kAll || by == Launches::kAhead) {
     REQUIRE(variant.normalises(problem));
     args.x = {nullptr, {1, s.hidden}};
     args.route = {{{o.in(x), {1, s.hidden}}, added, norm_view, 1e-5F, sums}, router, bias_view};
+    if (by == Launches::kAhead) {
+      args.route.is_ahead = true;
+      std::vector<float> row = x;
+      for (std::size_t i = 0; s.adds && i < row.size(); ++i) row[i] += addend[i];
+      leave_router_sums(signals, row, norm, weights.router);
+    }
   } else {
     const View<float, 2> logit_view{o.out(logits), {1, s.experts}};
     cuda_variant(rms_norm::variants(), "cuda_block")
@@ -186,6 +217,21 @@ void check_same(const AfterExperts& got, const AfterExperts& want) {
   CHECK(same_bits(got.sums, want.sums));
   CHECK(same_bits(got.out, want.out));
   CHECK(std::none_of(got.out.begin(), got.out.end(), [](float v) { return std::isnan(v); }));
+}
+
+// With the router's product of the launch in front, which rounds it otherwise.
+constexpr const char* kRoutedAhead[] = {
+    "cuda_one_launch_stream_int8", "cuda_one_launch_readers_int8", "cuda_one_launch_blocks_fp8"};
+void check_ahead(const ExpertsShape& s, ExpertsWeights& weights, DeviceArray<std::byte>& signals,
+                 const char* name, ThreadPool& pool) {
+  INFO(name << ": " << s.hidden << " and " << s.intermediate << " columns, " << s.top_k << " of "
+            << s.experts << " experts");
+  const AfterExperts want = run_experts(s, weights, Launches::kAll, signals, pool, name);
+  for (int run = 0; run < 2; ++run) {
+    const AfterExperts got = run_experts(s, weights, Launches::kAhead, signals, pool, name);
+    CHECK(same_bits(got.sums, want.sums));
+    CHECK(nmse(got.out, want.out) < 1e-11);  // false for NaN
+  }
 }
 
 // One token for four experts, with a router that no launch takes: its weights are f32.
@@ -297,7 +343,50 @@ TEST_CASE("moe_experts: cuda_one_launch_fp8 shares a row of the router between b
     check_same(run_experts(s, weights, Launches::kAll, signals, pool), want);
   }
 }
+
+TEST_CASE("moe_experts: launches whose router's product is done ahead choose the same experts") {
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  for (const char* name : kRoutedAhead) {
+    for (const ExpertsShape& s :
+         {ExpertsShape{128, 192, 16, 2, true}, ExpertsShape{32, 32, 1, 1, false},
+          ExpertsShape{64, 32, 128, 4, true}}) {
+      ExpertsWeights weights(s, RandomStream(56), pool);
+      check_ahead(s, weights, signals, name, pool);
+    }
+  }
+  // Each launch clears what the one before has read.
+  const ExpertsShape s{96, 64, 5, 3, true};
+  ExpertsWeights weights(s, RandomStream(57), pool);
+  for (const char* name : kRoutedAhead) {
+    run_experts(s, weights, Launches::kAll, signals, pool, name);
+    auto& ahead = *reinterpret_cast<fused::RouterSignals*>(signals.data());
+    fused::RouterSums& other = ahead.sums[(static_cast<unsigned>(ahead.turn) >> 31) ^ 1];
+    other.products[3] = 1;  // is cleared by the next launch
+    other.squares[7] = 1;
+    run_experts(s, weights, Launches::kAll, signals, pool, name);
+    CHECK(other.products[3] == 0);
+    CHECK(other.squares[7] == 0);
+  }
+}
 #endif
+
+TEST_CASE("moe_experts: launches whose router's product is done ahead in every schedule") {
+  ThreadPool pool(1);
+  DeviceArray<std::byte> signals{std::vector<std::byte>(kSignalBytes)};
+  const ExpertsShape s{160, 96, 19, 3, true};
+  ExpertsWeights weights(s, RandomStream(54), pool);
+  for (const simt::Settings& settings : schedules()) {
+    INFO(describe(settings));
+    const WithSettings with(settings);
+    for (const char* name : {"cuda_one_launch_stream_int8", "cuda_one_launch_blocks_fp8"}) {
+      check_ahead(s, weights, signals, name, pool);
+#if defined(SIMT_TSAN)
+      return;  // it sees races in any, and both choose by the same
+#endif
+    }
+  }
+}
 
 TEST_CASE("moe_experts: cuda_one_launch_fp8 in every schedule") {
   ThreadPool pool(1);
