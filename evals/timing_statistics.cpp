@@ -2,6 +2,7 @@
 #include "evals/timing_statistics.h"
 
 #include <algorithm>
+#include <bit>
 #include <boost/math/distributions/binomial.hpp>
 #include <cmath>
 #include <numbers>
@@ -128,6 +129,31 @@ std::optional<Interval> block_bootstrap_interval(std::span<const double> values,
   return Interval{percentile(statistics, tail), percentile(statistics, 1 - tail), level};
 }
 
+RandomHalves::RandomHalves(std::span<const double> values) {
+  for (std::size_t first = 0; first < values.size(); first += kGroup) {
+    std::array<double, 1 << kGroup>& sums = groups_.emplace_back();
+    for (std::size_t coins = 1; coins < sums.size(); ++coins) {
+      const auto last = static_cast<std::size_t>(std::bit_width(coins)) - 1;
+      const double value = first + last < values.size() ? values[first + last] : 0;
+      sums[coins] = sums[coins & ~(std::size_t{1} << last)] + value;
+    }
+  }
+}
+
+double RandomHalves::sum(RandomStream& random) const {
+  constexpr std::size_t kGroupsOfDraw = 32 / kGroup;
+  double even = 0;
+  double odd = 0;  // two sums, neither of which waits for the other
+  for (std::size_t begin = 0; begin < groups_.size(); begin += kGroupsOfDraw) {
+    auto coins = static_cast<std::uint32_t>(random.uniform() * 0x1p32);
+    const std::size_t end = std::min(begin + kGroupsOfDraw, groups_.size());
+    for (std::size_t g = begin; g < end; ++g, coins >>= kGroup) {
+      (g % 2 == 0 ? even : odd) += groups_[g][coins % (1 << kGroup)];
+    }
+  }
+  return even + odd;
+}
+
 double sign_flip_test(std::span<const double> values, std::int64_t resamples, std::uint64_t seed) {
   require_values(values, 1, "sign-flip test");
   require(resamples >= 1, "sign-flip test: {} resamples", resamples);
@@ -149,19 +175,12 @@ double sign_flip_test(std::span<const double> values, std::int64_t resamples, st
     }
     return static_cast<double>(count) / patterns;
   }
+  const RandomHalves halves(values);
   RandomStream random(seed);
   std::int64_t count = 0;
   for (std::int64_t r = 0; r < resamples; ++r) {
-    // The sum of signed values is 2 * (sum of those with a plus) - (sum of all). A draw gives 32
-    // signs.
-    double plus = 0;
-    std::uint32_t signs = 0;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      if (i % 32 == 0) signs = static_cast<std::uint32_t>(random.uniform() * 0x1p32);
-      plus += values[i] * static_cast<double>(signs & 1U);
-      signs >>= 1;
-    }
-    count += std::abs(2 * plus - total) >= seen ? 1 : 0;
+    // The sum of signed values is 2 * (sum of those with a plus) - (sum of all).
+    count += std::abs(2 * halves.sum(random) - total) >= seen ? 1 : 0;
   }
   return static_cast<double>(1 + count) / static_cast<double>(1 + resamples);
 }

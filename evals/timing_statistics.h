@@ -5,11 +5,15 @@
 // interval where the data do not show their own error.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "evals/statistics.h"
+#include "kernels/core/random.h"
 
 namespace moebench {
 
@@ -50,6 +54,18 @@ std::optional<Interval> block_bootstrap_interval(std::span<const double> values,
                                                  const Statistic& statistic, double block_length,
                                                  std::int64_t resamples, double level,
                                                  std::uint64_t seed);
+
+// Draws sums of the values of which a fair coin each says so. Sums of four neighbours are looked
+// up, so that thousands of draws take an addition for four values.
+class RandomHalves {
+ public:
+  explicit RandomHalves(std::span<const double> values);
+  double sum(RandomStream& random) const;
+
+ private:
+  static constexpr std::size_t kGroup = 4;
+  std::vector<std::array<double, 1 << kGroup>> groups_;  // by the coins that say yes
+};
 
 // Two-sided p-value of the hypothesis that values are symmetric about 0, as paired log ratios of
 // two equal arms in random order are: the share of sign patterns whose mean is at least as far from

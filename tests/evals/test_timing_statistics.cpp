@@ -246,6 +246,30 @@ TEST_CASE("block bootstrap: seeded, none for what shows no error, refuses nonsen
   CHECK_THROWS_AS(block_bootstrap_interval({}, mean, 2, 100, 0.9, 5), Error);
 }
 
+TEST_CASE("random halves: every coin is fair, and its own") {
+  // A sum of powers of two tells the coins; more of them than a number of the stream decides on.
+  std::vector<double> values(35);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::ldexp(1.0, static_cast<int>(i));
+  const RandomHalves halves(values);
+  RandomStream random(3);
+  constexpr int kDraws = 4000;
+  std::vector<int> heads(values.size());
+  std::vector<int> like_the_first(values.size());
+  for (int draw = 0; draw < kDraws; ++draw) {
+    const auto coins = static_cast<std::uint64_t>(halves.sum(random));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      heads[i] += static_cast<int>(coins >> i & 1U);
+      like_the_first[i] += static_cast<int>(~(coins >> i ^ coins) & 1U);
+    }
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    INFO("coin " << i);
+    CHECK(std::abs(heads[i] - kDraws / 2) < 160);  // five standard deviations
+    if (i > 0) CHECK(std::abs(like_the_first[i] - kDraws / 2) < 160);
+  }
+  CHECK(RandomHalves({}).sum(random) == 0);
+}
+
 TEST_CASE("sign-flip test: exact for few values, level and power by simulation") {
   // 1 2 3: of 8 patterns only +++ and --- reach |6|: p = 2/8. -1 2 3: sums 4; |sum| >= 4 for
   // +-(6) and +-(4): p = 4/8.
