@@ -196,6 +196,12 @@ struct Check {
   }
 };
 
+// The sums of a router's product as the launch in front of the experts' would leave them
+// (kernels/fused/router_sums.h), for a launch that comes next, in the signals of `context`.
+// `router`: [num_experts, row.size()], as decoded; `norm`: the weights of the norm.
+void leave_router_sums(const Context& context, const std::vector<double>& router,
+                       const std::vector<float>& norm, const std::vector<float>& row);
+
 // One per op: runs all its shapes. Defined in verify_dense.cpp, verify_attention.cpp,
 // verify_experts.cpp, verify_sample.cpp and verify_encode.cpp.
 void check_embedding(Check& check);

@@ -1,8 +1,12 @@
 // Checks of router and moe_experts.
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <iterator>
 #include <numeric>
 
+#include "kernels/core/device.h"
+#include "kernels/fused/router_sums.h"
 #include "kernels/moe_experts/moe_experts.h"
 #include "kernels/router/router.h"
 #include "kernels/verify/compare.h"
@@ -195,12 +199,16 @@ void check_normalising_router(Check& check) {
   }
 }
 
-// One token's norm, router and experts, by variants that do all of them.
+// One token's norm, router and experts, by variants that do all of them, or all but the router's
+// product.
 void check_normalising_experts(Check& check) {
   std::vector<const moe_experts::Variant*> variants;
   for (const moe_experts::Variant* v : moe_experts::variants()) {
     if (v->normalises != nullptr) variants.push_back(v);
   }
+  std::vector<const moe_experts::Variant*> ahead;
+  std::copy_if(variants.begin(), variants.end(), std::back_inserter(ahead),
+               [](const moe_experts::Variant* v) { return v->routes_ahead; });
   // The last has gpt-oss's columns; small devices have too few multiprocessors for it.
   for (const ExpertShape& s :
        {ExpertShape{"routed_odd_counts", 1, 96, 64, 5, 3, Routing::kRandom},
@@ -234,42 +242,72 @@ void check_normalising_experts(Check& check) {
         static_cast<double>(args.swiglu_alpha), static_cast<double>(args.swiglu_limit));
     const moe_experts::Problem problem{Format::kMxfp4, 1,       s.hidden_size, s.intermediate_size,
                                        s.num_experts,  s.top_k, routed.format};
-    check.each<moe_experts::Variant>(
-        variants, "moe_experts", s.name, format_name(Format::kMxfp4), problem,
-        [&](const moe_experts::Variant& variant, VerifyResult& r) {
-          if (!variant.normalises(problem)) {
-            r.outcome = VerifyResult::Outcome::kSkipped;
-            r.reason = "it does not do the router's part of this on this device";
-            return;
-          }
-          std::vector<float> out(want.size(), std::nanf(""));
-          std::vector<float> sums(x.size(), std::nanf(""));
-          std::vector<std::int32_t> ids(static_cast<std::size_t>(s.top_k), -1);
-          Operands o(variant.backend);
-          const std::array<std::int64_t, 2> rows = {1, s.hidden_size};
-          args.x = {nullptr, rows};
-          args.expert_ids = {o.in(ids), {1, s.top_k}};
-          args.expert_weights = {nullptr, {1, s.top_k}};
-          args.gate_up = o.in(gate_up.in_layout(variant.weight_layout, check.pool));
-          args.gate_up_bias = {o.in(gate_up_bias), {s.num_experts, 2 * s.intermediate_size}};
-          args.down = o.in(down.in_layout(variant.weight_layout, check.pool));
-          args.down_bias = {o.in(down_bias), {s.num_experts, s.hidden_size}};
-          args.out = {o.out(out), rows};
-          args.route = {{{o.in(x), rows},
-                         {o.in(addend), rows},
-                         {o.in(norm), {s.hidden_size}},
-                         kEpsilon,
-                         {o.out(sums), rows}},
-                        o.in(router.view[0]),
-                        {o.in(router_bias), {s.num_experts}}};
-          o.run(variant, problem, args, check.pool);
-          if (sums != want_sums) out[0] = std::nanf("");  // what is exact is
-          compare(out, want, r);
-        });
+    for (const bool is_ahead : {false, true}) {
+      check.each<moe_experts::Variant>(
+          is_ahead ? ahead : variants, "moe_experts",
+          fmt::format("{}{}", s.name, is_ahead ? "_ahead" : ""), format_name(Format::kMxfp4),
+          problem, [&](const moe_experts::Variant& variant, VerifyResult& r) {
+            if (!variant.normalises(problem)) {
+              r.outcome = VerifyResult::Outcome::kSkipped;
+              r.reason = "it does not do the router's part of this on this device";
+              return;
+            }
+            std::vector<float> out(want.size(), std::nanf(""));
+            std::vector<float> sums(x.size(), std::nanf(""));
+            std::vector<std::int32_t> ids(static_cast<std::size_t>(s.top_k), -1);
+            Operands o(variant.backend);
+            const std::array<std::int64_t, 2> rows = {1, s.hidden_size};
+            args.x = {nullptr, rows};
+            args.expert_ids = {o.in(ids), {1, s.top_k}};
+            args.expert_weights = {nullptr, {1, s.top_k}};
+            args.gate_up = o.in(gate_up.in_layout(variant.weight_layout, check.pool));
+            args.gate_up_bias = {o.in(gate_up_bias), {s.num_experts, 2 * s.intermediate_size}};
+            args.down = o.in(down.in_layout(variant.weight_layout, check.pool));
+            args.down_bias = {o.in(down_bias), {s.num_experts, s.hidden_size}};
+            args.out = {o.out(out), rows};
+            args.route = {{{o.in(x), rows},
+                           {o.in(addend), rows},
+                           {o.in(norm), {s.hidden_size}},
+                           kEpsilon,
+                           {o.out(sums), rows}},
+                          o.in(router.view[0]),
+                          {o.in(router_bias), {s.num_experts}},
+                          is_ahead};
+            Context context = o.context(variant, problem, check.pool);
+            if (is_ahead) leave_router_sums(context, router.decoded, norm, want_sums);
+            variant.run(args, context);
+            o.fetch();
+            if (sums != want_sums) out[0] = std::nanf("");  // what is exact is
+            compare(out, want, r);
+          });
+    }
   }
 }
 
 }  // namespace
+
+void leave_router_sums(const Context& context, const std::vector<double>& router,
+                       const std::vector<float>& norm, const std::vector<float>& row) {
+  fused::RouterSignals signals;
+  require(context.signals.size() >= sizeof(signals), "leave a router's sums: {} bytes of signals",
+          context.signals.size());
+  gpu::device().copy(&signals, context.signals.data(), sizeof(signals), gpu::Copy::kToHost,
+                     nullptr);
+  gpu::device().synchronize(nullptr);
+  fused::RouterSums& sums = signals.sums[static_cast<unsigned>(signals.turn) >> 31];
+  const std::size_t num_experts = router.size() / row.size();
+  for (std::size_t c = 0; c < row.size(); ++c) {
+    const double value = static_cast<double>(norm[c]) * static_cast<double>(row[c]);
+    for (std::size_t e = 0; e < num_experts; ++e) {
+      sums.products[e] +=
+          static_cast<std::uint64_t>(std::llround(router[e * row.size() + c] * value * 0x1p32));
+    }
+    sums.squares[c % fused::kMostRoutingBlocks] += row[c] * row[c];  // as if by so many blocks
+  }
+  gpu::device().copy(context.signals.data(), &signals, sizeof(signals), gpu::Copy::kToDevice,
+                     nullptr);
+  gpu::device().synchronize(nullptr);
+}
 
 void check_router(Check& check) {
   check_normalising_router(check);

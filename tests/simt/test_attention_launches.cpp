@@ -8,15 +8,13 @@
 #include "kernels/attention/kv_layout.h"
 #include "kernels/core/described_device.h"
 #include "kernels/core/thread_pool.h"
+#include "kernels/fused/router_sums.h"
 #include "kernels/kv_write/kv_write.h"
 #include "kernels/linear/linear.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/verify/compare.h"
 #include "tests/simt/support.h"
-#include "tests/simt/words.h"
-// Behind words.h, which kernels are made of here.
-#include "kernels/fused/router_sums.cuh"
 
 namespace moebench::test {
 namespace {

@@ -6,15 +6,13 @@
 
 #include "kernels/core/described_device.h"
 #include "kernels/core/thread_pool.h"
+#include "kernels/fused/router_sums.h"
 #include "kernels/linear/linear.h"
 #include "kernels/moe_experts/moe_experts.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/router/router.h"
 #include "kernels/verify/compare.h"
 #include "tests/simt/support.h"
-#include "tests/simt/words.h"
-// Behind words.h, which kernels are made of here.
-#include "kernels/fused/router_sums.cuh"
 
 namespace moebench::test {
 namespace {
@@ -117,25 +115,6 @@ struct AfterExperts {
 };
 enum class Launches { kByOp, kExperts, kAll, kAhead };
 
-// The router's sums as attention's launch would leave them, a block a column.
-void leave_router_sums(DeviceArray<std::byte>& signals, const std::vector<float>& row,
-                       const std::vector<float>& norm, const verify::RandomMatrices& router) {
-  auto& ahead = *reinterpret_cast<fused::RouterSignals*>(signals.data());
-  fused::RouterSums& sums = ahead.sums[static_cast<unsigned>(ahead.turn) >> 31];
-  const std::size_t experts = router.decoded.size() / row.size();
-  const auto is_zero = [](auto sum) { return sum == 0; };
-  REQUIRE(std::all_of(std::begin(sums.products), std::end(sums.products), is_zero));
-  REQUIRE(std::all_of(std::begin(sums.squares), std::end(sums.squares), is_zero));
-  for (std::size_t c = 0; c < row.size(); ++c) {
-    for (std::size_t e = 0; e < experts; ++e) {
-      sums.products[e] += static_cast<std::uint64_t>(
-          std::llround(router.decoded[e * row.size() + c] * static_cast<double>(norm[c]) *
-                       static_cast<double>(row[c]) * 0x1p32));
-    }
-    sums.squares[c % fused::kMostRoutingBlocks] += row[c] * row[c];
-  }
-}
-
 // A token's norm, router and experts: by `by_op` after the ops before it one by one, or in one
 // launch by `name`, after them or with them, or with all but the router's product.
 AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launches by,
@@ -189,7 +168,12 @@ AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launche
       args.route.is_ahead = true;
       std::vector<float> row = x;
       for (std::size_t i = 0; s.adds && i < row.size(); ++i) row[i] += addend[i];
-      leave_router_sums(signals, row, norm, weights.router);
+      const auto& left = *reinterpret_cast<fused::RouterSignals*>(signals.data());
+      const fused::RouterSums& before = left.sums[static_cast<unsigned>(left.turn) >> 31];
+      const auto is_zero = [](auto sum) { return sum == 0; };
+      REQUIRE(std::all_of(std::begin(before.products), std::end(before.products), is_zero));
+      REQUIRE(std::all_of(std::begin(before.squares), std::end(before.squares), is_zero));
+      verify::leave_router_sums(context, weights.router.decoded, norm, row);
     }
   } else {
     const View<float, 2> logit_view{o.out(logits), {1, s.experts}};
