@@ -20,8 +20,9 @@ constexpr int kMostExperts = fused::kMostRouted;
 constexpr int kHeldExperts = kMostExperts / gpu::kWarp;  // of a lane that chooses
 constexpr int kHeldGroups = 3;  // of a row's quarter, of a lane: 3072 columns
 
-// What the blocks of a launch leave for each other: zeros where there is nothing yet.
-struct Shown {
+// What the blocks of a launch leave for each other: zeros where there is nothing yet. In lines of
+// its own, which warps read whole.
+struct alignas(128) Shown {
   alignas(16) std::uint32_t sums[kMostExperts][gpu::kMostSplits];
   alignas(16) float activated[kMostPairs * kMostCols];
 };
