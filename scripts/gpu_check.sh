@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, in one command of at most eight minutes (and the build, if there
+# Everything that only a GPU can tell, in one command of at most ten minutes (and the build, if there
 # is none yet): correctness of every CUDA kernel and plan, the sanitizer, the machine code, speed.
 #
 #   scripts/gpu_check.sh [--out DIR] [--budget SECONDS] [--load]
@@ -89,7 +89,7 @@ while [ $# -gt 0 ]; do
     *) echo "error: check the GPU: unknown option '$1' (known: --out, --budget, --load)" >&2; exit 3 ;;
   esac
 done
-budget=${budget:-$((load ? 720 : 470))}
+budget=${budget:-$((load ? 780 : 560))}
 fail() { echo "error: check the GPU: $*" >&2; exit 2; }
 scratch=${MOEBENCH_SCRATCH:-$out}
 
