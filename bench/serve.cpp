@@ -27,7 +27,7 @@ constexpr double kWaitingFactor = 3.0;  // of the unloaded TTFT, where there are
 // What requests say, and for how long.
 class Prompts {
  public:
-  Prompts(const Engine& engine, const ServeScenario& scenario) : scenario_(scenario) {
+  Prompts(const Engine& engine, const ServeScenario& scenario) {
     if (scenario.prompts == "questions") {
       const Tokenizer& tokenizer = engine.require_tokenizer();
       for (const TaskItem& item : find_task("nano").load().items) {
@@ -62,7 +62,6 @@ class Prompts {
   }
 
  private:
-  const ServeScenario& scenario_;
   PromptSource source_;
   std::vector<std::vector<std::int32_t>> questions_;
   std::vector<std::int32_t> stops_;

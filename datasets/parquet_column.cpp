@@ -121,7 +121,7 @@ class ChunkReader {
       out.insert(out.end(), count, std::uint8_t{0});
       return;
     }
-    const int bit_width = std::bit_width(static_cast<unsigned>(most));
+    const auto bit_width = static_cast<int>(std::bit_width(static_cast<unsigned>(most)));
     for (const std::uint32_t level : hybrid_values(bytes, bit_width, count, leaf_.where)) {
       require_or(ErrorCode::kParse, level <= static_cast<std::uint32_t>(most),
                  "read {}: level {} of at most {}", leaf_.where, level, most);

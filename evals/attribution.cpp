@@ -35,15 +35,17 @@ std::vector<Part> parts_of(const Plan& reference, const Plan& plan,
     if (plan.*format == reference.*format) continue;
     const std::string text =
         plan.*format ? std::string(format_name(*(plan.*format))) : std::string("as stored");
-    add(fmt::format("{} {}", name, text), [&](Plan& p) { p.*format = plan.*format; });
+    add(fmt::format("{} {}", name, text),
+        [&, member = format](Plan& p) { p.*member = plan.*member; });
   }
   if (plan.kv != reference.kv) {
     add(fmt::format("cache {}", format_name(plan.kv)), [&](Plan& p) { p.kv = plan.kv; });
   }
-  for (const auto& [op, variant] : ops) {
-    const auto before = reference_ops.find(op);
-    if (before != reference_ops.end() && before->second == variant) continue;
-    add(fmt::format("{} {}", op, variant), [&](Plan& p) { p.ops[op] = variant; });
+  for (const auto& named : ops) {
+    const auto before = reference_ops.find(named.first);
+    if (before != reference_ops.end() && before->second == named.second) continue;
+    add(fmt::format("{} {}", named.first, named.second),
+        [&](Plan& p) { p.ops[named.first] = named.second; });
   }
   return parts;
 }

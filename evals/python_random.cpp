@@ -54,7 +54,7 @@ std::uint32_t PythonRandom::next() {
 
 std::uint32_t PythonRandom::below(std::uint32_t bound) {
   require(bound > 0, "draw a number below 0: there is none");
-  const int bits = std::bit_width(bound);
+  const auto bits = static_cast<int>(std::bit_width(bound));
   std::uint32_t value = 0;
   do {
     value = next() >> (32 - bits);

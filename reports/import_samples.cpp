@@ -145,8 +145,9 @@ void SampleReader::add(const Json& json, const std::string& place) {
 
 std::map<std::string, LoggedAnswers> SampleReader::finish() {
   std::map<std::string, LoggedAnswers> result;
-  for (auto& [filter, samples] : by_filter_) {
-    LoggedAnswers& answers = result[filter];
+  for (auto& by_name : by_filter_) {
+    auto& samples = by_name.second;
+    LoggedAnswers& answers = result[by_name.first];
     const auto is_mean = std::find_if(samples.begin(), samples.end(), [](const Sample& sample) {
       return sample.score != 0 && sample.score != 1;
     });

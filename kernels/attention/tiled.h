@@ -213,7 +213,7 @@ void attend_block(const Args& args, TokenBlock block, std::int64_t kv_head, cons
   }
   const std::int64_t first = first_visible(block.begin);
   const std::int64_t last = position(block.end - 1);
-  const std::int32_t sequence = args.places.sequence[static_cast<std::size_t>(block.begin)];
+  const std::int32_t sequence = args.places.sequence[block.begin];
   for (std::int64_t tile = first / kTile * kTile; tile <= last; tile += kTile) {
     decode_tile<S>(args, sequence, kv_head, tile, std::max(tile, first),
                    std::min(tile + kTile, last + 1), s);

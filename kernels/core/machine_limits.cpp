@@ -100,13 +100,13 @@ double LimitMeter::gop_per_s(ThreadPool& pool, Precision precision, double secon
 }
 
 MachineLimits measure_machine_limits(ThreadPool& pool, double seconds) {
-  constexpr int kRounds = 5;
+  constexpr int kSamples = 5;
   LimitMeter meter;
   const auto median_of = [&](auto&& measure) {
-    std::array<double, kRounds> rates{};
+    std::array<double, kSamples> rates{};
     for (double& rate : rates) rate = measure();
-    std::nth_element(rates.begin(), rates.begin() + kRounds / 2, rates.end());
-    return rates[kRounds / 2];
+    std::nth_element(rates.begin(), rates.begin() + kSamples / 2, rates.end());
+    return rates[kSamples / 2];
   };
   MachineLimits limits;
   limits.int8_gop_per_s =

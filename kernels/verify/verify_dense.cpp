@@ -234,7 +234,8 @@ void check_rms_norm(Check& check) {
     }
     const rms_norm::Problem problem{tokens, size};
     check.each<rms_norm::Variant>(rms_norm::variants(), "rms_norm", name, "", problem,
-                                  [&](const rms_norm::Variant& variant, VerifyResult& r) {
+                                  [&, tokens = tokens, size = size, adds = adds](
+                                      const rms_norm::Variant& variant, VerifyResult& r) {
                                     std::vector<float> got = x;
                                     std::vector<float> out(x.size(), std::nanf(""));
                                     Operands o(variant.backend);

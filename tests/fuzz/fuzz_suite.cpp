@@ -23,6 +23,7 @@ constexpr std::size_t kMostCases = 1000;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
+  bool is_ours = false;  // not by the message: a file may say whatever stands there
   try {
     const auto suite =
         moebench::parse_suite(moebench::parse_json(text, "suite.json"), "suite.json");
@@ -34,12 +35,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::set<std::string> ids;
     for (const moebench::Case& one : cases) {
       check(ids.insert(one.id).second && !one.label().empty());
+      is_ours = true;
       const moebench::Json json = moebench::scenario_to_json(one.scenario);
       check(moebench::Json(moebench::scenario_to_json(
                 moebench::scenario_from_json(json, "written by us"))) == json);
     }
-  } catch (const moebench::Error& error) {
-    check(std::string_view(error.what()).find("written by us") == std::string_view::npos);
+  } catch (const moebench::Error&) {
+    check(!is_ours);
   }
   return 0;
 }
