@@ -665,8 +665,12 @@ MOEBENCH_DEVICE void multiply_out_rows(const Work& work, const Streams<kHeadDim>
 }
 
 // The router's product of the block's rows, which are columns of its weights. Of each row the value
-// before the norm, and what the norm multiplies it with; and as many rows of the experts' weights.
+// before the norm, and what the norm multiplies it with, later their product; and as many rows of
+// the experts' weights.
 struct RouterPart {
+  // That a thread has in registers at once: all there are on 132 multiprocessors.
+  static constexpr int kWords = 12;
+
   float* values;
   float* factors;
   std::uint32_t* weights;  // [words][num_experts], two bf16 each
@@ -688,9 +692,7 @@ struct RouterPart {
     }
     static_assert(fused::kMostRouted <= kConsumers && kMostOutRows <= kConsumers);
     if (thread >= work.num_experts) return;
-    // A thread an expert, by words of two columns, of which the first may begin with another's; all
-    // there are on 132 multiprocessors in one way to memory.
-    constexpr int kWords = 12;
+    // A thread an expert, by words of two columns, of which the first may begin with another's.
     const int odd = rows.begin % 2;
     const int words = (rows.count + odd + 1) / 2;
     const auto* const from = reinterpret_cast<const std::uint32_t*>(
@@ -710,7 +712,10 @@ struct RouterPart {
     }
   }
   // A row of the product in front is there.
-  MOEBENCH_DEVICE void add(int row, float sum) const { values[row] += sum; }
+  MOEBENCH_DEVICE void add(int row, float sum) const {
+    values[row] += sum;
+    factors[row] *= values[row];
+  }
 
   // When all are. The consumers.
   MOEBENCH_DEVICE void show(const Work& work, const Share& rows, unsigned turn) const {
@@ -719,14 +724,29 @@ struct RouterPart {
     const auto thread = static_cast<int>(threadIdx.x);
     if (thread < work.num_experts && rows.count > 0) {
       const int odd = rows.begin % 2;
-      float sum = 0;
+      const int words = (rows.count + odd + 1) / 2;
+      float low = 0;
+      float high = 0;
       MOEBENCH_NO_UNROLL
-      for (int row = 0; row < rows.count; ++row) {
-        const std::uint32_t two = weights[(row + odd) / 2 * work.num_experts + thread];
-        const float weight = (row + odd) % 2 == 0 ? gpu::low_bf16(two) : gpu::high_bf16(two);
-        sum += weight * (values[row] * factors[row]);
+      for (int first = 0; first < words; first += kWords) {
+        std::uint32_t two[kWords];
+        float inputs[2 * kWords];  // zeros for columns of others
+        MOEBENCH_UNROLL
+        for (int i = 0; i < kWords; ++i) {
+          two[i] = first + i < words ? weights[(first + i) * work.num_experts + thread] : 0;
+        }
+        MOEBENCH_UNROLL
+        for (int i = 0; i < 2 * kWords; ++i) {
+          const int row = 2 * first + i - odd;
+          inputs[i] = row >= 0 && row < rows.count ? factors[row] : 0;
+        }
+        MOEBENCH_UNROLL
+        for (int i = 0; i < kWords; ++i) {
+          low += gpu::low_bf16(two[i]) * inputs[2 * i];
+          high += gpu::high_bf16(two[i]) * inputs[2 * i + 1];
+        }
       }
-      gpu::atomic_add(&sums.products[thread], fused::router_steps(sum));
+      gpu::atomic_add(&sums.products[thread], fused::router_steps(low + high));
     }
     if (gpu::warp_id() != kWarps - 1) return;
     float squares = 0;
