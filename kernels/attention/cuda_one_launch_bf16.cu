@@ -18,7 +18,7 @@
 //
 // cuda_one_launch_routed_bf16 goes on with the router's product: a block's rows are columns of the
 // router's weights, which it has loaded while it waited, and what they give is added to sums that
-// the experts' launch takes (kernels/fused/router_sums.cuh). It is to be what `fast` runs, should
+// the experts' launch takes (kernels/fused/router_sums.h). It is to be what `fast` runs, should
 // experts that are known sooner be worth it.
 //
 // With bf16 weights, norm, query, key, value and cache have the bits of rms_norm/cuda_block,
@@ -36,6 +36,7 @@
 #include "kernels/attention/kv_device.cuh"
 #include "kernels/attention/one_launch_attend.cuh"
 #include "kernels/attention/one_launch_products.cuh"
+#include "kernels/attention/one_launch_router.cuh"
 #include "kernels/attention/query_rows.cuh"
 #include "kernels/core/grid_turn.cuh"
 #include "kernels/fused/norm_row.cuh"

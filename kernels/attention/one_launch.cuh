@@ -8,7 +8,7 @@
 #include "kernels/attention/kv_device.cuh"
 #include "kernels/core/grid_turn.cuh"
 #include "kernels/fused/norm_row.cuh"
-#include "kernels/fused/router_sums.cuh"
+#include "kernels/fused/router_sums.h"
 
 namespace moebench::attention {
 namespace {

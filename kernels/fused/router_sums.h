@@ -26,6 +26,9 @@ struct RouterSums {
 struct RouterSignals {
   RouterSums sums[2];  // by the turn of the experts' grid
   int turn;
+
+  // Of the experts' launch that comes next; on the host, between launches (grid_turn.cuh).
+  RouterSums& next() { return sums[static_cast<unsigned>(turn) >> 31]; }
 };
 
 }  // namespace moebench::fused

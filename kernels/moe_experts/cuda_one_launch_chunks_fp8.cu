@@ -632,13 +632,7 @@ void run(const Args& args, Context& context) {
   };
   gpu::launch(
       with_routed<!kFolds>(routed, [](auto known) { return one_launch_chunks<kFolds, known()>; }),
-      {.grid = {static_cast<unsigned>(gpu::device_info().num_sms)},
-       .block = kThreads,
-       .shared_bytes = bytes,
-       .stream = context.stream,
-       .overlap_previous = true,
-       .cooperative = true,
-       .shared_percent = gpu::shared_percent_for(bytes, 1)},
+      one_launch_config(context, kThreads, bytes),
       launch_name(kFolds ? kChunksNames : kBlocksNames, routed), work,
       codes_of(args.gate_up, work.gate_up_box_rows), codes_of(args.down, work.down_box_rows));
 }

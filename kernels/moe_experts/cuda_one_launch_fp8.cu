@@ -157,13 +157,7 @@ void run(const Args& args, Context& context) {
   const std::size_t bytes = shared_bytes<kMostPairs>(tiles.down);
   static_assert(sizeof(Shared<1>) <= offsetof(Shared<kMostPairs>, exponents));
   gpu::launch(routes ? one_launch<true> : one_launch<false>,
-              {.grid = {static_cast<unsigned>(num_sms)},
-               .block = kThreads,
-               .shared_bytes = bytes,
-               .stream = context.stream,
-               .overlap_previous = true,
-               .cooperative = true,
-               .shared_percent = gpu::shared_percent_for(bytes, 1)},
+              one_launch_config(context, kThreads, bytes),
               routes ? "moe_experts/cuda_one_launch_fp8 (with the router)"
                      : "moe_experts/cuda_one_launch_fp8",
               work);

@@ -807,13 +807,7 @@ void run(const Args& args, Context& context) {
   const std::size_t bytes = kRingAt + static_cast<std::size_t>(work.ring.stages) *
                                           static_cast<std::size_t>(work.ring.stage_bytes);
   gpu::launch(with_routed(routed, [](auto known) { return one_launch_stream<known(), kReads>; }),
-              {.grid = {static_cast<unsigned>(gpu::device_info().num_sms)},
-               .block = kThreads<kReads>,
-               .shared_bytes = bytes,
-               .stream = context.stream,
-               .overlap_previous = true,
-               .cooperative = true,
-               .shared_percent = gpu::shared_percent_for(bytes, 1)},
+              one_launch_config(context, kThreads<kReads>, bytes),
               launch_name(kReads ? kReadersNames : kStreamNames, routed), work);
 }
 

@@ -362,6 +362,18 @@ inline OneLaunch one_launch_of(const Args& args, Context& context, bool taken) {
           reinterpret_cast<Signals*>(context.signals.data())};
 }
 
+// A block for each multiprocessor, all at once.
+inline gpu::LaunchConfig one_launch_config(const Context& context, unsigned threads,
+                                           std::size_t shared_bytes) {
+  return {.grid = {static_cast<unsigned>(gpu::device_info().num_sms)},
+          .block = threads,
+          .shared_bytes = shared_bytes,
+          .stream = context.stream,
+          .overlap_previous = true,
+          .cooperative = true,
+          .shared_percent = gpu::shared_percent_for(shared_bytes, 1)};
+}
+
 // A variant that is such a launch where it can, and kElsewhere elsewhere. kTakes: whether it takes
 // a problem's experts; `routes_ahead`: whether it may find the router's product done.
 template <bool (*kTakes)(const Problem& problem), const Variant& kElsewhere>

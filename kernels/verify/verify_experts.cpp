@@ -294,7 +294,7 @@ void leave_router_sums(const Context& context, const std::vector<double>& router
   gpu::device().copy(&signals, context.signals.data(), sizeof(signals), gpu::Copy::kToHost,
                      nullptr);
   gpu::device().synchronize(nullptr);
-  fused::RouterSums& sums = signals.sums[static_cast<unsigned>(signals.turn) >> 31];
+  fused::RouterSums& sums = signals.next();
   const std::size_t num_experts = router.size() / row.size();
   for (std::size_t c = 0; c < row.size(); ++c) {
     const double value = static_cast<double>(norm[c]) * static_cast<double>(row[c]);

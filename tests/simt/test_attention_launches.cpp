@@ -302,10 +302,8 @@ void check_router_sums(const HalfShape& s, const HalfFormats& formats, std::int6
   HalfRouter router(s, experts, pool);
   const Half want = run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool);
   // As the experts' launch before has left them.
-  auto& ahead = *reinterpret_cast<fused::RouterSignals*>(signals.data());
-  const unsigned turn = static_cast<unsigned>(ahead.turn) >> 31;
-  const fused::RouterSums& sums = ahead.sums[turn];
-  ahead.sums[turn] = {};
+  fused::RouterSums& sums = reinterpret_cast<fused::RouterSignals*>(signals.data())->next();
+  sums = {};
   const Half got =
       run_half(s, weights, formats.cache, HalfBy::kOneLaunch, signals, pool, {}, &router);
   CHECK(same_bits(got.sums, want.sums));

@@ -168,8 +168,8 @@ AfterExperts run_experts(const ExpertsShape& s, ExpertsWeights& weights, Launche
       args.route.is_ahead = true;
       std::vector<float> row = x;
       for (std::size_t i = 0; s.adds && i < row.size(); ++i) row[i] += addend[i];
-      const auto& left = *reinterpret_cast<fused::RouterSignals*>(signals.data());
-      const fused::RouterSums& before = left.sums[static_cast<unsigned>(left.turn) >> 31];
+      const fused::RouterSums& before =
+          reinterpret_cast<fused::RouterSignals*>(signals.data())->next();
       const auto is_zero = [](auto sum) { return sum == 0; };
       REQUIRE(std::all_of(std::begin(before.products), std::end(before.products), is_zero));
       REQUIRE(std::all_of(std::begin(before.squares), std::end(before.squares), is_zero));
